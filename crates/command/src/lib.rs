@@ -1,0 +1,1 @@
+//! What every Redis command means, as a table.

@@ -1,0 +1,1 @@
+//! Protobuf configuration turned into a validated model.

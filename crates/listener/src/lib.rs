@@ -1,0 +1,1 @@
+//! Accepting, matching and serving downstream connections.

@@ -1,0 +1,1 @@
+//! RESP bytes to frames and back.

@@ -1,0 +1,1 @@
+//! Real and scripted peers for tests.

@@ -1,0 +1,1 @@
+//! Clusters, hosts, topology and the connections to them.
