@@ -1,0 +1,194 @@
+//! The command table and the search in it.
+//!
+//! Records are sorted by name, so a container's subcommands stand behind it in a row, and a record's place
+//! is its id. Names are found through an open-addressed index over their packed form: a few multiplications
+//! and one comparison for a known command.
+
+use crate::flags::{Flags, KeyFlags};
+use crate::keys::{Begin, FastKeys, Find, KeySpec, ONE};
+use crate::pack::{Packed, pack};
+use crate::policy::{
+    Blocking, Class, Effect, Local, Pubsub, Refusal, ReplyPolicy, RequestPolicy, Script, Transaction,
+};
+
+/// The place of a command in [`all`]: dense, from 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CommandId(pub u16);
+
+impl CommandId {
+    /// As an index into a vector with one entry per command.
+    #[inline]
+    pub const fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// What one command or subcommand is and how it is served.
+#[derive(Debug)]
+pub struct Command {
+    /// Its place in the table.
+    pub id: CommandId,
+    /// Lower case; a subcommand is `container|sub`.
+    pub name: &'static str,
+    /// The name up to the bar: itself, unless it is a subcommand.
+    pub container: &'static str,
+    /// Number of arguments with the name (and the subcommand) counted; negative: at least that many.
+    pub arity: i16,
+    /// As Redis's `COMMAND` has them.
+    pub flags: Flags,
+    /// Where its keys are.
+    pub keys: &'static [KeySpec],
+    /// Where its keys are, for the hot path.
+    pub fast_keys: FastKeys,
+    /// Where requests go.
+    pub request: RequestPolicy,
+    /// How replies become one.
+    pub reply: ReplyPolicy,
+    /// What it does to the proxy's memory of scripts.
+    pub effect: Effect,
+    /// Its coarse kind.
+    pub class: Class,
+    /// Whether Envoy 1.40 serves it, at least in part.
+    pub served_by_envoy: bool,
+    /// The first Redis version with it; empty if unknown.
+    pub since: &'static str,
+    /// Redis's group of commands.
+    pub group: &'static str,
+    /// The Redis version from which on it should not be used; empty if it may be.
+    pub deprecated_since: &'static str,
+    /// A remark for the compatibility page; may be empty.
+    pub note: &'static str,
+    pub(crate) replica: bool,
+    pub(crate) packed: Packed,
+    pub(crate) subcommands: (u16, u16),
+}
+
+include!(concat!(env!("OUT_DIR"), "/table.rs"));
+
+impl Command {
+    /// Whether it writes, by Redis's flag.
+    #[inline]
+    pub const fn is_write(&self) -> bool {
+        self.flags.contains(Flags::WRITE)
+    }
+
+    /// Whether it only reads, by Redis's flag. Commands without keys may be neither.
+    #[inline]
+    pub const fn is_read(&self) -> bool {
+        self.flags.contains(Flags::READONLY)
+    }
+
+    /// Whether a read policy may send it to a replica.
+    ///
+    /// Not what depends on the one server (TOUCH, OBJECT FREQ and IDLETIME, SCAN's order of buckets).
+    #[inline]
+    pub const fn may_use_replica(&self) -> bool {
+        self.replica
+    }
+
+    /// Whether a request of `argc` arguments, its name included, has the right length.
+    #[inline]
+    pub fn arity_ok(&self, argc: usize) -> bool {
+        let wanted = usize::from(self.arity.unsigned_abs());
+        if self.arity < 0 {
+            argc >= wanted
+        } else {
+            argc == wanted
+        }
+    }
+
+    /// Its subcommands, sorted by name; empty for most commands.
+    #[inline]
+    pub fn subcommands(&self) -> &'static [Self] {
+        let (start, end) = self.subcommands;
+        TABLE
+            .get(usize::from(start)..usize::from(end))
+            .unwrap_or_default()
+    }
+
+    /// Whether it has subcommands. COMMAND has, and still means something alone.
+    #[inline]
+    pub const fn has_subcommands(&self) -> bool {
+        self.subcommands.0 != self.subcommands.1
+    }
+
+    /// Whether what is found as its keys are shard channels: routed alike, but not in the key space.
+    pub fn keys_are_channels(&self) -> bool {
+        self.keys
+            .iter()
+            .any(|spec| spec.flags.contains(KeyFlags::NOT_KEY))
+    }
+}
+
+/// Why a request is no command that could be served.
+#[derive(Clone, Copy, Debug)]
+pub enum NotFound {
+    /// No command has this name: [`crate::error::unknown_command`].
+    Command,
+    /// The container has no such subcommand: [`crate::error::unknown_subcommand`].
+    Subcommand(&'static Command),
+    /// The number of arguments is wrong: [`crate::error::wrong_arity`].
+    Arity(&'static Command),
+}
+
+/// Every command and subcommand, sorted by name; a command's place is its id.
+#[inline]
+pub fn all() -> &'static [Command] {
+    &TABLE
+}
+
+/// The command of this name, in any case. Containers are found, subcommands are not.
+#[inline]
+pub fn lookup(name: &[u8]) -> Option<&'static Command> {
+    let packed = pack(name);
+    let mut at = packed.slot(SEED);
+    loop {
+        let place = usize::from(*INDEX.get(at)?).checked_sub(1)?;
+        let command = TABLE.get(place)?;
+        if command.packed == packed && same_tail(command, name) {
+            return Some(command);
+        }
+        at = (at + 1) % INDEX.len();
+    }
+}
+
+/// What the packed form leaves out.
+#[inline]
+fn same_tail(command: &Command, name: &[u8]) -> bool {
+    name.len() <= 16 || command.name.as_bytes().eq_ignore_ascii_case(name)
+}
+
+/// The subcommand of this name, in any case.
+#[inline]
+pub fn lookup_sub(container: &Command, sub: &[u8]) -> Option<&'static Command> {
+    let skipped = container.name.len() + 1;
+    let own = |command: &&Command| {
+        command
+            .name
+            .as_bytes()
+            .get(skipped..)
+            .is_some_and(|name| name.eq_ignore_ascii_case(sub))
+    };
+    container.subcommands().iter().find(own)
+}
+
+/// The command of a request with `count` arguments, judged in Redis's order: name, subcommand, arity.
+#[inline]
+pub fn find<'a>(count: usize, arg: impl Fn(usize) -> &'a [u8]) -> Result<&'static Command, NotFound> {
+    let name = if count == 0 { &[] } else { arg(0) };
+    let mut command = lookup(name).ok_or(NotFound::Command)?;
+    if count > 1 && command.has_subcommands() && !command.flags.contains(Flags::ONLY_SENTINEL) {
+        command = lookup_sub(command, arg(1)).ok_or(NotFound::Subcommand(command))?;
+    }
+    if command.arity_ok(count) {
+        Ok(command)
+    } else {
+        Err(NotFound::Arity(command))
+    }
+}
+
+/// The name in Envoy's `redis.<prefix>.command.<name>` stats; subcommands count for their container.
+#[inline]
+pub fn envoy_stat_name(command: &Command) -> &'static str {
+    command.container
+}
