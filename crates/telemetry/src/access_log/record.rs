@@ -1,0 +1,196 @@
+//! What an access log line can tell: the facts of a connection, and of the HTTP request on it if there was one.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::time::{Duration, SystemTime};
+
+/// A connection or request that ended. Absent facts print `-`.
+#[derive(Clone, Copy, Debug)]
+pub struct Record<'a> {
+    /// When it began.
+    pub start: SystemTime,
+    /// How long it lasted.
+    pub duration: Duration,
+    /// Bytes from the client (a request's body, for HTTP).
+    pub bytes_received: u64,
+    /// Bytes to the client (a response's body, for HTTP).
+    pub bytes_sent: u64,
+    /// A number that is unique to the downstream connection.
+    pub connection_id: u64,
+    /// The client, after PROXY protocol or X-Forwarded-For.
+    pub downstream_remote: Option<SocketAddr>,
+    /// The client, as the socket says.
+    pub downstream_direct_remote: Option<SocketAddr>,
+    /// Where the client connected to (the original destination).
+    pub downstream_local: Option<SocketAddr>,
+    /// The upstream host, `ip:port` or a path.
+    pub upstream_host: Option<&'a str>,
+    /// Our side of the upstream connection.
+    pub upstream_local: Option<SocketAddr>,
+    /// The cluster's observability name.
+    pub upstream_cluster: Option<&'a str>,
+    /// The cluster's name.
+    pub upstream_cluster_raw: Option<&'a str>,
+    /// Why the upstream TLS handshake or connect failed.
+    pub upstream_transport_failure_reason: Option<&'a str>,
+    /// What went wrong.
+    pub response_flags: ResponseFlags,
+    /// Why the connection was closed by this side.
+    pub connection_termination_details: Option<&'a str>,
+    /// The SNI that the client sent.
+    pub requested_server_name: Option<&'a str>,
+    /// The filter chain's name.
+    pub filter_chain_name: Option<&'a str>,
+    /// The route's name.
+    pub route_name: Option<&'a str>,
+    /// The client's certificate and the downstream TLS session.
+    pub downstream_peer: Option<Peer<'a>>,
+    /// The HTTP request.
+    pub http: Option<Http<'a>>,
+}
+
+impl Record<'_> {
+    /// A record with nothing but its times.
+    pub fn new(start: SystemTime, duration: Duration) -> Self {
+        Self {
+            start,
+            duration,
+            bytes_received: 0,
+            bytes_sent: 0,
+            connection_id: 0,
+            downstream_remote: None,
+            downstream_direct_remote: None,
+            downstream_local: None,
+            upstream_host: None,
+            upstream_local: None,
+            upstream_cluster: None,
+            upstream_cluster_raw: None,
+            upstream_transport_failure_reason: None,
+            response_flags: ResponseFlags::default(),
+            connection_termination_details: None,
+            requested_server_name: None,
+            filter_chain_name: None,
+            route_name: None,
+            downstream_peer: None,
+            http: None,
+        }
+    }
+}
+
+/// Facts of a downstream TLS session.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Peer<'a> {
+    /// `TLSv1.3`.
+    pub tls_version: Option<&'a str>,
+    /// The cipher suite.
+    pub tls_cipher: Option<&'a str>,
+    /// The subject of the client's certificate.
+    pub subject: Option<&'a str>,
+    /// The URI SANs of the client's certificate, joined with commas.
+    pub uri_san: Option<&'a str>,
+}
+
+/// Facts of an HTTP request.
+#[derive(Clone, Copy, Debug)]
+pub struct Http<'a> {
+    /// `HTTP/1.1`.
+    pub protocol: &'a str,
+    /// The response's status, 0 when there was none.
+    pub response_code: u16,
+    /// Envoy's words for who made the response (`via_upstream`).
+    pub response_code_details: Option<&'a str>,
+    /// Request headers in lower case, `:method`, `:path` and `:authority` among them.
+    pub request_headers: &'a [(&'a str, &'a str)],
+    /// Response headers in lower case.
+    pub response_headers: &'a [(&'a str, &'a str)],
+}
+
+/// A set of Envoy's response flags.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ResponseFlags(u32);
+
+macro_rules! flags {
+    ($( $bit:literal $name:ident $short:literal $long:literal, )*) => {
+        impl ResponseFlags {
+            $( #[doc = concat!("`", $short, "`, ", $long, ".")] pub const $name: Self = Self(1 << $bit); )*
+        }
+
+        /// Every flag with its short and long word, in Envoy's order.
+        const FLAGS: &[(ResponseFlags, &str, &str)] = &[ $( (ResponseFlags::$name, $short, $long), )* ];
+    };
+}
+
+flags! {
+    0 FAILED_LOCAL_HEALTH_CHECK "LH" "FailedLocalHealthCheck",
+    1 NO_HEALTHY_UPSTREAM "UH" "NoHealthyUpstream",
+    2 UPSTREAM_REQUEST_TIMEOUT "UT" "UpstreamRequestTimeout",
+    3 LOCAL_RESET "LR" "LocalReset",
+    4 UPSTREAM_REMOTE_RESET "UR" "UpstreamRemoteReset",
+    5 UPSTREAM_CONNECTION_FAILURE "UF" "UpstreamConnectionFailure",
+    6 UPSTREAM_CONNECTION_TERMINATION "UC" "UpstreamConnectionTermination",
+    7 UPSTREAM_OVERFLOW "UO" "UpstreamOverflow",
+    8 NO_ROUTE_FOUND "NR" "NoRouteFound",
+    9 DELAY_INJECTED "DI" "DelayInjected",
+    10 FAULT_INJECTED "FI" "FaultInjected",
+    11 RATE_LIMITED "RL" "RateLimited",
+    12 UNAUTHORIZED_EXTERNAL_SERVICE "UAEX" "UnauthorizedExternalService",
+    13 RATE_LIMIT_SERVICE_ERROR "RLSE" "RatelimitServiceError",
+    14 DOWNSTREAM_CONNECTION_TERMINATION "DC" "DownstreamConnectionTermination",
+    15 UPSTREAM_RETRY_LIMIT_EXCEEDED "URX" "UpstreamRetryLimitExceeded",
+    16 STREAM_IDLE_TIMEOUT "SI" "StreamIdleTimeout",
+    17 INVALID_ENVOY_REQUEST_HEADERS "IH" "InvalidEnvoyRequestHeaders",
+    18 DOWNSTREAM_PROTOCOL_ERROR "DPE" "DownstreamProtocolError",
+    19 UPSTREAM_MAX_STREAM_DURATION_REACHED "UMSDR" "UpstreamMaxStreamDurationReached",
+    20 RESPONSE_FROM_CACHE_FILTER "RFCF" "ResponseFromCacheFilter",
+    21 NO_FILTER_CONFIG_FOUND "NFCF" "NoFilterConfigFound",
+    22 DURATION_TIMEOUT "DT" "DurationTimeout",
+    23 UPSTREAM_PROTOCOL_ERROR "UPE" "UpstreamProtocolError",
+    24 NO_CLUSTER_FOUND "NC" "NoClusterFound",
+    25 OVERLOAD_MANAGER "OM" "OverloadManagerTerminated",
+    26 DNS_RESOLUTION_FAILED "DF" "DnsResolutionFailed",
+    27 DROP_OVERLOAD "DO" "DropOverLoad",
+    28 DOWNSTREAM_REMOTE_RESET "DR" "DownstreamRemoteReset",
+}
+
+impl ResponseFlags {
+    /// The flag with a short word (`NR`), as a `response_flag_filter` names it.
+    pub fn from_short(short: &str) -> Option<Self> {
+        FLAGS
+            .iter()
+            .find(|(_, word, _)| *word == short)
+            .map(|(flag, ..)| *flag)
+    }
+
+    /// Both sets together.
+    #[must_use]
+    pub fn with(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// Whether no flag is set.
+    pub fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// Whether one flag is in both sets.
+    pub fn intersects(self, other: Self) -> bool {
+        self.0 & other.0 != 0
+    }
+
+    /// The long words joined with commas.
+    pub fn long(self) -> String {
+        let set = FLAGS.iter().filter(|(flag, ..)| self.intersects(*flag));
+        set.map(|(.., long)| *long).collect::<Vec<_>>().join(",")
+    }
+}
+
+/// The short words joined with commas.
+impl fmt::Display for ResponseFlags {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let set = FLAGS.iter().filter(|(flag, ..)| self.intersects(*flag));
+        for (at, (_, short, _)) in set.enumerate() {
+            write!(f, "{}{short}", if at == 0 { "" } else { "," })?;
+        }
+        Ok(())
+    }
+}
