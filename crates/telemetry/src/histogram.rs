@@ -173,3 +173,70 @@ impl Distribution {
         self.count = self.count.wrapping_add(count);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn distribution(values: &[u64]) -> Distribution {
+        let cells = HistogramCells::default();
+        values.iter().for_each(|value| cells.record(*value, 1));
+        let mut sum = Distribution::default();
+        sum.add_cells(&cells);
+        sum
+    }
+
+    #[test]
+    fn buckets_follow_each_other_without_a_gap() {
+        for bucket in 1..BUCKETS {
+            assert_eq!(bounds(bucket - 1).1 + 1, bounds(bucket).0);
+        }
+        assert_eq!(bounds(BUCKETS - 1).1, (1 << 36) - 1);
+        assert_eq!(bucket_of(u64::MAX), BUCKETS - 1);
+    }
+
+    #[test]
+    fn small_numbers_are_exact() {
+        let three = distribution(&[1, 2, 3]);
+        assert_eq!(three.quantile(0.0), Some(1.0));
+        assert_eq!(three.quantile(50.0), Some(2.0));
+        assert_eq!(three.quantile(100.0), Some(3.0));
+        assert_eq!((three.count(), three.sum(), three.at_most(2.0)), (3, 6, 2));
+        assert_eq!(
+            three.buckets().collect::<Vec<_>>(),
+            [(1, 1, 1), (2, 1, 1), (3, 1, 1)]
+        );
+        assert_eq!(Distribution::default().quantile(50.0), None);
+    }
+
+    proptest! {
+        #[test]
+        fn a_value_lies_in_its_bucket(value in 0..1_u64 << 36) {
+            let (low, high) = bounds(bucket_of(value));
+            prop_assert!(low <= value && value <= high);
+            // Half the width over the lowest value: the error of the middle.
+            prop_assert!((high - low) as f64 / 2.0 <= low as f64 * 0.032);
+        }
+
+        #[test]
+        fn quantiles_rise_and_stay_near_the_true_ones(mut values in prop::collection::vec(0..1_u64 << 30, 1..200)) {
+            let sum = distribution(&values);
+            values.sort_unstable();
+            let found: Vec<f64> = QUANTILES.iter().filter_map(|percent| sum.quantile(*percent)).collect();
+            prop_assert!(found.is_sorted());
+            let (first, last) = (values[0] as f64, values[values.len() - 1] as f64);
+            prop_assert!((found[0] - first).abs() <= first * 0.064);
+            prop_assert!((found[9] - last).abs() <= last * 0.064);
+        }
+
+        #[test]
+        fn parts_add_up(one in prop::collection::vec(any::<u64>(), 0..50), two in prop::collection::vec(any::<u64>(), 0..50)) {
+            let (first, mut both) = (distribution(&one), distribution(&one));
+            both.add(&distribution(&two));
+            prop_assert_eq!(both.count(), (one.len() + two.len()) as u64);
+            prop_assert_eq!(both.since(&first), distribution(&two));
+            prop_assert_eq!(both.at_most(f64::INFINITY), both.count());
+        }
+    }
+}

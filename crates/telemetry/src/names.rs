@@ -5,7 +5,7 @@
 
 mod tags;
 
-use fancy_regex::Regex;
+use fancy_regex::{Regex, RegexBuilder};
 
 pub(crate) use tags::Tagged;
 
@@ -26,6 +26,9 @@ pub struct Pattern(Regex);
 /// Longer regexes are refused; Istio's longest has under 200 bytes.
 const MAX_PATTERN: usize = 16 * 1024;
 
+/// Steps per name, for the few regexes that cannot do without backtracking.
+const BACKTRACK_LIMIT: usize = 50_000;
+
 impl Pattern {
     /// A regex that is searched for anywhere in the name.
     ///
@@ -39,9 +42,10 @@ impl Pattern {
         if pattern.len() > MAX_PATTERN {
             return Err(refuse("longer than 16384 bytes".to_owned()));
         }
-        Regex::new(pattern)
-            .map(Self)
-            .map_err(|error| refuse(error.to_string()))
+        let compiled = RegexBuilder::new(pattern)
+            .backtrack_limit(BACKTRACK_LIMIT)
+            .build();
+        compiled.map(Self).map_err(|error| refuse(error.to_string()))
     }
 
     /// A regex that must match the whole name (`safe_regex` of a matcher).

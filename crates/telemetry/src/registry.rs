@@ -125,3 +125,159 @@ impl Inner {
         self.sweep_at = 64.max(2 * (self.scopes.len() + self.tables.len()));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stats::{cluster, redis_cluster, upstream_command};
+    use crate::{Block, Query};
+
+    fn writer(registry: &Registry) -> Block {
+        registry.scope("cluster.a.", &cluster::SCHEMA).block()
+    }
+
+    #[test]
+    fn a_scope_lives_as_long_as_someone_holds_it() {
+        let registry = Registry::new();
+        let first = registry.scope("cluster.a.", &cluster::SCHEMA);
+        assert!(Arc::ptr_eq(
+            &first,
+            &registry.scope("cluster.a.", &cluster::SCHEMA)
+        ));
+        let other = registry.scope("cluster.a.", &redis_cluster::SCHEMA);
+        let block = first.block();
+        drop((first, other));
+        assert!(
+            registry
+                .print_text(&Query::default())
+                .contains("cluster.a.upstream_cx_total")
+        );
+        drop(block);
+        assert_eq!(registry.print_text(&Query::default()), "");
+        for number in 0..10_000 {
+            registry.scope(&format!("cluster.{number}."), &cluster::SCHEMA);
+        }
+        assert!(registry.lock().scopes.len() <= 64, "dead scopes are swept");
+    }
+
+    #[test]
+    fn blocks_add_up_and_leave_their_counters_behind() {
+        let registry = Registry::new();
+        let scope = registry.scope("cluster.a.", &cluster::SCHEMA);
+        let (one, two) = (writer(&registry), writer(&registry));
+        one.add(cluster::UPSTREAM_CX_TOTAL, 2);
+        two.inc(cluster::UPSTREAM_CX_TOTAL);
+        one.inc(cluster::UPSTREAM_CX_ACTIVE);
+        two.add(cluster::UPSTREAM_CX_ACTIVE, 2);
+        one.record(cluster::UPSTREAM_CX_CONNECT_MS, 3);
+        assert_eq!(
+            (
+                scope.counter(cluster::UPSTREAM_CX_TOTAL),
+                scope.gauge(cluster::UPSTREAM_CX_ACTIVE)
+            ),
+            (3, 3)
+        );
+        drop(one);
+        assert_eq!(
+            (
+                scope.counter(cluster::UPSTREAM_CX_TOTAL),
+                scope.gauge(cluster::UPSTREAM_CX_ACTIVE)
+            ),
+            (3, 2)
+        );
+        assert_eq!(scope.histogram(cluster::UPSTREAM_CX_CONNECT_MS).sum(), 3);
+        // Opened by one writer and closed by another.
+        two.sub(cluster::UPSTREAM_CX_ACTIVE, 3);
+        assert_eq!(scope.gauge(cluster::UPSTREAM_CX_ACTIVE), 0);
+        drop(two);
+        let used = registry.print_text(&Query {
+            used_only: true,
+            ..Query::default()
+        });
+        assert!(
+            used.contains("upstream_cx_active: 0\n") && used.contains("upstream_cx_total: 3\n"),
+            "{used}"
+        );
+    }
+
+    #[test]
+    fn a_reset_counter_counts_on_from_zero() {
+        let registry = Registry::new();
+        let block = writer(&registry);
+        block.add(cluster::UPSTREAM_RQ_TOTAL, 5);
+        block.set(cluster::MEMBERSHIP_TOTAL, 4);
+        registry.reset_counters();
+        block.inc(cluster::UPSTREAM_RQ_TOTAL);
+        assert_eq!(registry.value("cluster.a.upstream_rq_total"), Some(1));
+        assert_eq!(registry.value("cluster.a.membership_total"), Some(4));
+        assert_eq!(registry.value("cluster.a.nothing"), None);
+    }
+
+    #[test]
+    fn rows_come_when_they_are_named() {
+        let registry = Registry::new();
+        let fixed: Arc<[Box<str>]> = ["get".into()].into();
+        let table = registry.table("cluster.a.upstream_commands.", fixed, &upstream_command::SCHEMA);
+        let (one, two) = (table.block(), table.block());
+        assert_eq!(table.row("get"), 0);
+        let rows: Vec<usize> = (0..500).map(|number| table.row(&format!("c{number}"))).collect();
+        for row in &rows {
+            one.row(*row).inc(upstream_command::TOTAL);
+            two[*row].inc(upstream_command::TOTAL);
+        }
+        assert_eq!(table.row("c499"), 500);
+        drop(one);
+        assert_eq!(registry.value("cluster.a.upstream_commands.c499.total"), Some(2));
+        assert_eq!(registry.value("cluster.a.upstream_commands.get.total"), Some(0));
+        registry.tick();
+        registry.reset_counters();
+        assert_eq!(registry.value("cluster.a.upstream_commands.c0.total"), Some(0));
+    }
+
+    #[test]
+    fn ticks_close_intervals() {
+        let registry = Registry::new();
+        let block = writer(&registry);
+        let page = || {
+            let text = registry.print_text(&Query {
+                used_only: true,
+                ..Query::default()
+            });
+            text.lines()
+                .find(|line| line.contains("connect_ms"))
+                .map(str::to_owned)
+        };
+        block.record(cluster::UPSTREAM_CX_CONNECT_MS, 4);
+        assert!(page().is_some_and(|line| line.contains("P0(nan,4)")));
+        registry.tick();
+        assert!(page().is_some_and(|line| line.contains("P0(4,4)")));
+        drop(block);
+        let _again = writer(&registry);
+        registry.tick();
+        assert_eq!(page(), None, "the scope went with its last holder");
+    }
+
+    /// A reader sees only whole values while a writer writes.
+    #[test]
+    fn reading_while_another_thread_counts() {
+        let registry = Registry::new();
+        let scope = registry.scope("cluster.a.", &cluster::SCHEMA);
+        let block = scope.block();
+        let writer = std::thread::spawn(move || {
+            for value in 0..200_000 {
+                block.inc(cluster::UPSTREAM_RQ_TOTAL);
+                block.record(cluster::UPSTREAM_CX_LENGTH_MS, value);
+            }
+        });
+        let mut last = 0;
+        while !writer.is_finished() {
+            let now = scope.counter(cluster::UPSTREAM_RQ_TOTAL);
+            assert!(now >= last);
+            last = now;
+            registry.tick();
+        }
+        writer.join().unwrap();
+        assert_eq!(scope.counter(cluster::UPSTREAM_RQ_TOTAL), 200_000);
+        assert_eq!(scope.histogram(cluster::UPSTREAM_CX_LENGTH_MS).count(), 200_000);
+    }
+}

@@ -145,6 +145,7 @@ macro_rules! schema {
         $( $($text:literal as)? $name:ident : $kind:ident $( ( $unit:ident ) )? ),* $(,)?
     } )*) => { $(
         $(#[$doc])*
+        #[allow(unreachable_pub)]
         $visibility mod $module {
             #[allow(non_camel_case_types, clippy::enum_variant_names)]
             enum Position { $( $name ),* }
