@@ -107,7 +107,7 @@ impl Row<'_> {
         write!(
             out,
             "Command {{ id: CommandId({}), name: {:?}, container: {container:?}, arity: {}, flags: {flags}, \
-             keys: &{}, fast_keys: {}, request: RequestPolicy::{request}, reply: ReplyPolicy::{reply}, \
+             keys: &{}, fast_keys: {}, range: ({}, {}, {}), request: RequestPolicy::{request}, reply: ReplyPolicy::{reply}, \
              effect: Effect::{}, class: Class::{}, replica: {}, served_by_envoy: {}, since: {:?}, group: {:?}, \
              deprecated_since: {:?}, note: {:?}, packed: Packed {{ low: {}, high: {}, len: {} }}, \
              subcommands: ({}, {}) }},",
@@ -116,6 +116,9 @@ impl Row<'_> {
             record["arity"],
             self.key_specs(),
             self.fast_keys(),
+            record["range"][0],
+            record["range"][1],
+            record["range"][2],
             self.policy("effect").as_str().unwrap_or("None"),
             camel(text(record, "proxy"), '_'),
             self.replica(),

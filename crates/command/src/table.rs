@@ -40,6 +40,8 @@ pub struct Command {
     pub keys: &'static [KeySpec],
     /// Where its keys are, for the hot path.
     pub fast_keys: FastKeys,
+    /// First key, last key and step, as `COMMAND` reports them; zeros when keys cannot be said that way.
+    pub range: (i16, i16, i16),
     /// Where requests go.
     pub request: RequestPolicy,
     /// How replies become one.
@@ -110,6 +112,11 @@ impl Command {
     #[inline]
     pub const fn has_subcommands(&self) -> bool {
         self.subcommands.0 != self.subcommands.1
+    }
+
+    /// Whether `range` does not say all (the flag `movablekeys` of `COMMAND`).
+    pub const fn movable_keys(&self) -> bool {
+        matches!(self.fast_keys, FastKeys::Spec)
     }
 
     /// Whether what is found as its keys are shard channels: routed alike, but not in the key space.
@@ -192,3 +199,6 @@ pub fn find<'a>(count: usize, arg: impl Fn(usize) -> &'a [u8]) -> Result<&'stati
 pub fn envoy_stat_name(command: &Command) -> &'static str {
     command.container
 }
+
+#[cfg(test)]
+mod tests;
