@@ -38,7 +38,6 @@ fn main() {
         );
     }
     check_used(&policies, &records);
-    let served: Vec<&str> = rows(&envoy["served"]).filter_map(Value::as_str).collect();
     let names: Vec<&str> = records.keys().map(String::as_str).collect();
     let mut out = String::new();
     write!(out, "pub(crate) static TABLE: [Command; {}] = [", names.len()).expect("a string takes it");
@@ -93,7 +92,7 @@ struct Row<'a> {
     record: &'a Value,
     policies: &'a Value,
     names: &'a [&'a str],
-    served: &'a [&'a str],
+    envoy: &'a Value,
 }
 
 impl Row<'_> {
@@ -122,7 +121,7 @@ impl Row<'_> {
             self.policy("effect").as_str().unwrap_or("None"),
             camel(text(record, "proxy"), '_'),
             self.replica(),
-            self.served.contains(&container),
+            self.served_by_envoy(),
             text(record, "since"),
             text(record, "group"),
             text(record, "deprecated_since"),
@@ -190,6 +189,13 @@ impl Row<'_> {
         let class = text(self.record, "proxy");
         let kind = ["keyed", "keyed_multi_split", "script", "blocking", "all_shards"].contains(&class);
         readonly && kind && self.policy("replica").as_bool().unwrap_or(true)
+    }
+
+    fn served_by_envoy(&self) -> bool {
+        let (container, sub) = self.name.split_once('|').unwrap_or((self.name, ""));
+        let subs = self.envoy["served_subcommands"][container].as_array();
+        let sub_is_served = sub.is_empty() || subs.is_none_or(|subs| subs.iter().any(|served| served == sub));
+        sub_is_served && rows(&self.envoy["served"]).any(|served| served == container)
     }
 
     fn subcommands(&self) -> std::ops::Range<usize> {

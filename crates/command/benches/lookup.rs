@@ -4,11 +4,13 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use redplane_command::{crc16, find, keys, lookup, murmur2, slot, slots};
 use std::hint::black_box;
 
+fn measure<T>(c: &mut Criterion, what: &str, of: &str, mut routine: impl FnMut() -> T) {
+    c.bench_function(&format!("{what} {of}"), |b| b.iter(&mut routine));
+}
+
 fn names(c: &mut Criterion) {
     for name in ["GET", "hincrbyfloat", "georadiusbymember_ro", "nosuch"] {
-        c.bench_function(&format!("lookup {name}"), |b| {
-            b.iter(|| lookup(black_box(name.as_bytes())))
-        });
+        measure(c, "lookup", name, || lookup(black_box(name.as_bytes())));
     }
 }
 
@@ -20,15 +22,12 @@ fn hashes(c: &mut Criterion) {
         "session:0123456789abcdef0123456789abcdef",
     ] {
         let bytes = key.as_bytes();
-        c.bench_function(&format!("slot {key}"), |b| b.iter(|| slot(black_box(bytes))));
-        c.bench_function(&format!("crc16 {key}"), |b| b.iter(|| crc16(black_box(bytes))));
-        let by_crate = |bytes: &[u8]| crc16::State::<crc16::XMODEM>::calculate(bytes);
-        c.bench_function(&format!("crc16 crate {key}"), |b| {
-            b.iter(|| by_crate(black_box(bytes)))
+        measure(c, "slot", key, || slot(black_box(bytes)));
+        measure(c, "crc16", key, || crc16(black_box(bytes)));
+        measure(c, "crc16 of the crate", key, || {
+            crc16::State::<crc16::XMODEM>::calculate(black_box(bytes))
         });
-        c.bench_function(&format!("murmur2 {key}"), |b| {
-            b.iter(|| murmur2(black_box(bytes)))
-        });
+        measure(c, "murmur2", key, || murmur2(black_box(bytes)));
     }
 }
 
@@ -42,14 +41,11 @@ fn requests(c: &mut Criterion) {
         let args: Vec<&[u8]> = request.split(' ').map(str::as_bytes).collect();
         let arg = |at: usize| args[at];
         let command = find(args.len(), arg).expect("a valid request");
-        c.bench_function(&format!("find {request}"), |b| {
-            b.iter(|| find(black_box(args.len()), arg).is_ok())
+        measure(c, "find", request, || find(black_box(args.len()), arg).is_ok());
+        measure(c, "keys", request, || {
+            keys(command, black_box(args.len()), arg).count()
         });
-        let count = || keys(command, black_box(args.len()), arg).count();
-        c.bench_function(&format!("keys {request}"), |b| b.iter(count));
-        c.bench_function(&format!("slots {request}"), |b| {
-            b.iter(|| slots(command, black_box(args.len()), arg))
-        });
+        measure(c, "slots", request, || slots(command, black_box(args.len()), arg));
     }
 }
 

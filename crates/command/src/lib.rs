@@ -9,6 +9,7 @@
 
 pub mod error;
 mod flags;
+mod info;
 mod keys;
 mod murmur;
 mod pack;
@@ -19,6 +20,7 @@ mod slot;
 mod table;
 
 pub use flags::{Flags, KeyFlags};
+pub use info::{Protocol, command_info};
 pub use keys::{Begin, FastKeys, Find, KeySpec, Keys, SlotOf, first_key, keys, slots};
 pub use murmur::murmur2;
 pub use page::compatibility_page;

@@ -170,6 +170,8 @@ fn envoy_serves_what_its_stats_name() {
     names.dedup();
     assert_eq!(names.len(), 196);
     assert_eq!(envoy_stat_name(named("config|set")), "config");
+    assert!(named("client|setname").served_by_envoy && !named("client|pause").served_by_envoy);
+    assert!(named("script|load").served_by_envoy && !named("eval_ro").served_by_envoy);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! A real redis-server of one test: started on a free loopback port in cluster mode, ended when dropped.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use tempfile::TempDir;
@@ -58,25 +58,28 @@ impl Server {
             .get_mut()
             .write_all(request.as_bytes())
             .expect("the server takes it");
-        self.read()
+        Reply::read(&mut self.stream)
     }
+}
 
-    fn read(&mut self) -> Reply {
+impl Reply {
+    /// Reads one reply, from the server or from what the crate encodes.
+    pub(crate) fn read(stream: &mut impl BufRead) -> Self {
         let mut line = String::new();
-        self.stream.read_line(&mut line).expect("a reply");
+        stream.read_line(&mut line).expect("a reply");
         let (kind, rest) = line.trim_end_matches("\r\n").split_at(1);
         let number = || rest.parse::<i64>().expect("a number");
         match kind {
-            "+" => Reply::Text(rest.to_owned()),
-            "-" => Reply::Error(rest.to_owned()),
-            ":" => Reply::Int(number()),
-            "*" => Reply::Array((0..number().max(0)).map(|_| self.read()).collect()),
-            "$" if rest == "-1" => Reply::Text(String::new()),
+            "+" => Self::Text(rest.to_owned()),
+            "-" => Self::Error(rest.to_owned()),
+            ":" => Self::Int(number()),
+            "*" => Self::Array((0..number().max(0)).map(|_| Self::read(stream)).collect()),
+            "$" if rest == "-1" => Self::Text(String::new()),
             "$" => {
                 let mut bytes = vec![0; usize::try_from(number()).expect("a length") + 2];
-                self.stream.read_exact(&mut bytes).expect("the whole text");
+                stream.read_exact(&mut bytes).expect("the whole text");
                 bytes.truncate(bytes.len() - 2);
-                Reply::Text(String::from_utf8_lossy(&bytes).into_owned())
+                Self::Text(String::from_utf8_lossy(&bytes).into_owned())
             }
             _ => panic!("unknown reply {line:?}"),
         }
@@ -91,12 +94,12 @@ impl Drop for Server {
 }
 
 /// A RESP2 reply.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Reply {
     Text(String),
     Error(String),
     Int(i64),
-    Array(Vec<Reply>),
+    Array(Vec<Self>),
 }
 
 impl Reply {
