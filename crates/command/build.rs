@@ -48,7 +48,7 @@ fn main() {
             record,
             policies: &policies,
             names: &names,
-            served: &served,
+            envoy: &envoy,
         };
         row.print(&mut out);
     }
