@@ -12,8 +12,8 @@ use std::{env, fs};
 use prost_reflect::prost::Message as _;
 use prost_reflect::prost_types::field_descriptor_proto::{Label, Type};
 use prost_reflect::prost_types::{
-    DescriptorProto, EnumDescriptorProto, FieldDescriptorProto, FieldOptions, FileDescriptorProto, FileDescriptorSet,
-    MessageOptions,
+    DescriptorProto, EnumDescriptorProto, FieldDescriptorProto, FieldOptions, FileDescriptorProto,
+    FileDescriptorSet, MessageOptions,
 };
 use prost_reflect::{DescriptorPool, DynamicMessage, FieldDescriptor, Kind, MessageDescriptor};
 
@@ -31,7 +31,10 @@ fn main() -> Result<()> {
 
     let mut pool = DescriptorPool::decode(fs::read(envoy_types(&crate_dir)?)?.as_slice())?;
     pool.add_file_descriptor_protos(own.file.into_iter().filter(|file| !is_google(file)))?;
-    let kept = reach(&pool, roots(&pool, &fs::read_to_string(proto_dir.join("roots.txt"))?));
+    let kept = reach(
+        &pool,
+        roots(&pool, &fs::read_to_string(proto_dir.join("roots.txt"))?),
+    );
     let mut set = trim(&pool, &kept);
     for line in rows(&fs::read_to_string(proto_dir.join("v2_fields.txt"))?) {
         add_v2_field(&mut set, line)?;
@@ -49,12 +52,22 @@ fn envoy_types(crate_dir: &Path) -> Result<PathBuf> {
     let mut last = None;
     for options in [vec!["--offline".to_owned(), platform.clone()], vec![platform]] {
         let mut command = cargo_metadata::MetadataCommand::new();
-        command.cargo_path(env::var("CARGO")?).manifest_path(crate_dir.join("Cargo.toml")).other_options(options);
+        command
+            .cargo_path(env::var("CARGO")?)
+            .manifest_path(crate_dir.join("Cargo.toml"))
+            .other_options(options);
         match command.exec() {
             Ok(metadata) => {
-                let package = metadata.packages.iter().find(|package| package.name.as_str() == "envoy-types");
-                let manifest = &package.ok_or("envoy-types is not among the dependencies")?.manifest_path;
-                return Ok(manifest.with_file_name("src/generated/types.bin").into_std_path_buf());
+                let package = metadata
+                    .packages
+                    .iter()
+                    .find(|package| package.name.as_str() == "envoy-types");
+                let manifest = &package
+                    .ok_or("envoy-types is not among the dependencies")?
+                    .manifest_path;
+                return Ok(manifest
+                    .with_file_name("src/generated/types.bin")
+                    .into_std_path_buf());
             }
             Err(error) => last = Some(error),
         }
@@ -89,7 +102,9 @@ fn is_google(file: &FileDescriptorProto) -> bool {
 }
 
 fn rows(text: &str) -> impl Iterator<Item = &str> {
-    text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'))
+    text.lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty() && !line.starts_with('#'))
 }
 
 fn roots(pool: &DescriptorPool, text: &str) -> Vec<String> {
@@ -97,8 +112,15 @@ fn roots(pool: &DescriptorPool, text: &str) -> Vec<String> {
     for row in rows(text) {
         let before = found.len();
         let matches = |name: &str| name == row || (row.ends_with('.') && name.starts_with(row));
-        found.extend(pool.all_messages().map(|message| message.full_name().to_owned()).filter(|name| matches(name)));
-        assert!(found.len() > before, "proto/roots.txt names {row}, which does not exist");
+        found.extend(
+            pool.all_messages()
+                .map(|message| message.full_name().to_owned())
+                .filter(|name| matches(name)),
+        );
+        assert!(
+            found.len() > before,
+            "proto/roots.txt names {row}, which does not exist"
+        );
     }
     found
 }
@@ -108,7 +130,9 @@ fn reach(pool: &DescriptorPool, roots: Vec<String>) -> BTreeSet<String> {
     let mut kept = BTreeSet::new();
     let mut queue = VecDeque::from(roots);
     while let Some(name) = queue.pop_front() {
-        let Some(message) = pool.get_message_by_name(&name) else { continue };
+        let Some(message) = pool.get_message_by_name(&name) else {
+            continue;
+        };
         let top = top_level(message);
         if kept.insert(top.full_name().to_owned()) {
             follow(&top, &mut queue, &mut kept);
@@ -144,9 +168,18 @@ fn trim(pool: &DescriptorPool, kept: &BTreeSet<String>) -> FileDescriptorSet {
     let mut files = Vec::new();
     for file in pool.file_descriptor_protos() {
         let is_kept = |name: &str| kept.contains(&format!("{}.{name}", file.package()));
-        let message_type: Vec<_> =
-            file.message_type.iter().filter(|message| is_kept(message.name())).map(bare_message).collect();
-        let enum_type: Vec<_> = file.enum_type.iter().filter(|e| is_kept(e.name())).map(bare_enum).collect();
+        let message_type: Vec<_> = file
+            .message_type
+            .iter()
+            .filter(|message| is_kept(message.name()))
+            .map(bare_message)
+            .collect();
+        let enum_type: Vec<_> = file
+            .enum_type
+            .iter()
+            .filter(|e| is_kept(e.name()))
+            .map(bare_enum)
+            .collect();
         if !message_type.is_empty() || !enum_type.is_empty() {
             files.push(FileDescriptorProto {
                 name: file.name.clone(),
@@ -178,7 +211,10 @@ fn bare_message(message: &DescriptorProto) -> DescriptorProto {
                 oneof
             })
             .collect(),
-        options: map_entry.then(|| MessageOptions { map_entry: Some(true), ..MessageOptions::default() }),
+        options: map_entry.then(|| MessageOptions {
+            map_entry: Some(true),
+            ..MessageOptions::default()
+        }),
         ..DescriptorProto::default()
     }
 }
@@ -186,14 +222,20 @@ fn bare_message(message: &DescriptorProto) -> DescriptorProto {
 fn bare_field(field: &FieldDescriptorProto) -> FieldDescriptorProto {
     let packed = field.options.as_ref().and_then(|options| options.packed);
     FieldDescriptorProto {
-        options: packed.map(|_| FieldOptions { packed, ..FieldOptions::default() }),
+        options: packed.map(|_| FieldOptions {
+            packed,
+            ..FieldOptions::default()
+        }),
         ..field.clone()
     }
 }
 
 fn bare_enum(descriptor: &EnumDescriptorProto) -> EnumDescriptorProto {
     let mut bare = descriptor.clone();
-    let alias = descriptor.options.as_ref().and_then(|options| options.allow_alias);
+    let alias = descriptor
+        .options
+        .as_ref()
+        .and_then(|options| options.allow_alias);
     bare.options = alias.map(|_| prost_reflect::prost_types::EnumOptions {
         allow_alias: alias,
         ..prost_reflect::prost_types::EnumOptions::default()
@@ -207,7 +249,9 @@ fn bare_enum(descriptor: &EnumDescriptorProto) -> EnumDescriptorProto {
 /// A row of `proto/v2_fields.txt`: message, number, name, type.
 fn add_v2_field(set: &mut FileDescriptorSet, row: &str) -> Result<()> {
     let columns: Vec<&str> = row.split_whitespace().collect();
-    let [message, number, name, kind @ ..] = columns.as_slice() else { return Err(row.into()) };
+    let [message, number, name, kind @ ..] = columns.as_slice() else {
+        return Err(row.into());
+    };
     let target = find(set, message).ok_or_else(|| format!("proto/v2_fields.txt: no message {message}"))?;
     let mut field = FieldDescriptorProto {
         name: Some(format!("hidden_envoy_deprecated_{name}")),
@@ -236,13 +280,24 @@ fn add_v2_field(set: &mut FileDescriptorSet, row: &str) -> Result<()> {
 
 fn find<'a>(set: &'a mut FileDescriptorSet, full_name: &str) -> Option<&'a mut DescriptorProto> {
     for file in &mut set.file {
-        let Some(rest) = full_name.strip_prefix(file.package()).and_then(|rest| rest.strip_prefix('.')) else {
+        let Some(rest) = full_name
+            .strip_prefix(file.package())
+            .and_then(|rest| rest.strip_prefix('.'))
+        else {
             continue;
         };
         let mut names = rest.split('.');
         let first = names.next()?;
-        let Some(top) = file.message_type.iter_mut().find(|message| message.name() == first) else { continue };
-        return names.try_fold(top, |message, name| message.nested_type.iter_mut().find(|inner| inner.name() == name));
+        let Some(top) = file
+            .message_type
+            .iter_mut()
+            .find(|message| message.name() == first)
+        else {
+            continue;
+        };
+        return names.try_fold(top, |message, name| {
+            message.nested_type.iter_mut().find(|inner| inner.name() == name)
+        });
     }
     None
 }
@@ -261,7 +316,10 @@ fn map_entry(name: &str, value: &str) -> DescriptorProto {
     DescriptorProto {
         name: Some(name.to_owned()),
         field: vec![column("key", 1, "string"), column("value", 2, value)],
-        options: Some(MessageOptions { map_entry: Some(true), ..MessageOptions::default() }),
+        options: Some(MessageOptions {
+            map_entry: Some(true),
+            ..MessageOptions::default()
+        }),
         ..DescriptorProto::default()
     }
 }
@@ -276,7 +334,9 @@ fn set_type(field: &mut FieldDescriptorProto, kind: &str) {
 }
 
 fn camel(name: &str) -> String {
-    name.split('_').map(|word| word[..1].to_uppercase() + &word[1..]).collect()
+    name.split('_')
+        .map(|word| word[..1].to_uppercase() + &word[1..])
+        .collect()
 }
 
 /// Gives every file the imports that its fields need, and no others.
@@ -290,28 +350,44 @@ fn connect(set: &mut FileDescriptorSet) {
     }
     for file in &mut set.file {
         let mut imports = BTreeSet::new();
-        file.message_type.iter().for_each(|message| collect_imports(message, &homes, &mut imports));
+        file.message_type
+            .iter()
+            .for_each(|message| collect_imports(message, &homes, &mut imports));
         imports.remove(file.name());
         file.dependency = imports.into_iter().collect();
     }
 }
 
-fn collect_imports(message: &DescriptorProto, homes: &BTreeMap<String, String>, imports: &mut BTreeSet<String>) {
+fn collect_imports(
+    message: &DescriptorProto,
+    homes: &BTreeMap<String, String>,
+    imports: &mut BTreeSet<String>,
+) {
     for field in message.field.iter().filter(|field| field.type_name.is_some()) {
         let mut name = field.type_name();
         while !homes.contains_key(name) {
             name = name.rsplit_once('.').map_or("", |(parent, _)| parent);
-            assert!(!name.is_empty(), "{} is not in the trimmed set", field.type_name());
+            assert!(
+                !name.is_empty(),
+                "{} is not in the trimmed set",
+                field.type_name()
+            );
         }
         imports.insert(homes[name].clone());
     }
-    message.nested_type.iter().for_each(|inner| collect_imports(inner, homes, imports));
+    message
+        .nested_type
+        .iter()
+        .for_each(|inner| collect_imports(inner, homes, imports));
 }
 
 fn tables(pool: &DescriptorPool, kept: &BTreeSet<String>) -> Result<String> {
     let mut sensitive = BTreeSet::new();
     let mut previous = BTreeMap::new();
-    for message in pool.all_messages().filter(|message| kept.contains(top_level(message.clone()).full_name())) {
+    for message in pool
+        .all_messages()
+        .filter(|message| kept.contains(top_level(message.clone()).full_name()))
+    {
         let fields = message.fields().filter(is_sensitive);
         sensitive.extend(fields.map(|field| field.full_name().to_owned()));
         if let (None, Some(old)) = (message.parent_message(), previous_name(&message)) {
@@ -319,10 +395,24 @@ fn tables(pool: &DescriptorPool, kept: &BTreeSet<String>) -> Result<String> {
         }
     }
     let mut text = String::new();
-    writeln!(text, "/// Fields that carry `udpa.annotations.sensitive`, by full name, sorted.")?;
-    writeln!(text, "pub(crate) const SENSITIVE: &[&str] = &{:#?};", sensitive.iter().collect::<Vec<_>>())?;
-    writeln!(text, "/// Name before v3 and name in v3 (`udpa.annotations.versioning`), sorted by the former.")?;
-    writeln!(text, "pub(crate) const PREVIOUS: &[(&str, &str)] = &{:#?};", previous.iter().collect::<Vec<_>>())?;
+    writeln!(
+        text,
+        "/// Fields that carry `udpa.annotations.sensitive`, by full name, sorted."
+    )?;
+    writeln!(
+        text,
+        "pub(crate) const SENSITIVE: &[&str] = &{:#?};",
+        sensitive.iter().collect::<Vec<_>>()
+    )?;
+    writeln!(
+        text,
+        "/// Name before v3 and name in v3 (`udpa.annotations.versioning`), sorted by the former."
+    )?;
+    writeln!(
+        text,
+        "pub(crate) const PREVIOUS: &[(&str, &str)] = &{:#?};",
+        previous.iter().collect::<Vec<_>>()
+    )?;
     Ok(text)
 }
 
@@ -333,10 +423,15 @@ fn is_sensitive(field: &FieldDescriptor) -> bool {
 }
 
 fn previous_name(message: &MessageDescriptor) -> Option<String> {
-    let extension = message.parent_pool().get_extension_by_name("udpa.annotations.versioning")?;
+    let extension = message
+        .parent_pool()
+        .get_extension_by_name("udpa.annotations.versioning")?;
     let options = message.options();
     let value = options.get_extension(&extension);
     let versioning: &DynamicMessage = value.as_message()?;
-    let name = versioning.get_field_by_name("previous_message_type")?.as_str()?.to_owned();
+    let name = versioning
+        .get_field_by_name("previous_message_type")?
+        .as_str()?
+        .to_owned();
     (!name.is_empty()).then_some(name)
 }

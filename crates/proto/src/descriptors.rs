@@ -49,7 +49,10 @@ impl Descriptors {
     pub(crate) fn by_url(&self, type_url: &str) -> Option<Known> {
         let name = type_name(type_url);
         if let Some(message) = self.by_name(name) {
-            return Some(Known { message, is_v2: false });
+            return Some(Known {
+                message,
+                is_v2: false,
+            });
         }
         let message = self.by_name(v3_name(name)?)?;
         Some(Known { message, is_v2: true })
@@ -63,7 +66,9 @@ pub(crate) fn type_name(type_url: &str) -> &str {
 
 /// The v3 name of a message that had another name before.
 pub(crate) fn v3_name(name: &str) -> Option<&'static str> {
-    let row = tables::PREVIOUS.binary_search_by_key(&name, |(old, _)| old).ok()?;
+    let row = tables::PREVIOUS
+        .binary_search_by_key(&name, |(old, _)| old)
+        .ok()?;
     Some(tables::PREVIOUS[row].1)
 }
 
@@ -75,8 +80,16 @@ pub(crate) fn is_sensitive(field: &FieldDescriptor) -> bool {
 /// True when some sensitive field has this name, in snake_case or camelCase.
 pub(crate) fn is_sensitive_name(name: &str) -> bool {
     // `typed_config` is sensitive in one message only and holds the whole configuration in all others.
-    let bare = |word: &str| word.chars().filter(|c| *c != '_').collect::<String>().to_lowercase();
+    let bare = |word: &str| {
+        word.chars()
+            .filter(|c| *c != '_')
+            .collect::<String>()
+            .to_lowercase()
+    };
     let name = bare(name);
     name != "typedconfig"
-        && tables::SENSITIVE.iter().any(|full| full.rsplit_once('.').is_some_and(|(_, field)| bare(field) == name))
+        && tables::SENSITIVE.iter().any(|full| {
+            full.rsplit_once('.')
+                .is_some_and(|(_, field)| bare(field) == name)
+        })
 }

@@ -8,7 +8,10 @@ mod generated {
         include!(concat!(env!("OUT_DIR"), "/stats.rs"));
     }
     pub mod alpn {
-        include!(concat!(env!("OUT_DIR"), "/istio.envoy.config.filter.http.alpn.v2alpha1.rs"));
+        include!(concat!(
+            env!("OUT_DIR"),
+            "/istio.envoy.config.filter.http.alpn.v2alpha1.rs"
+        ));
     }
     pub mod metadata_exchange {
         include!(concat!(env!("OUT_DIR"), "/envoy.tcp.metadataexchange.config.rs"));

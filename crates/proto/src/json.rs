@@ -79,7 +79,9 @@ impl Json {
     /// The descriptors: shared with whoever holds them now, decoded otherwise.
     #[must_use]
     pub fn load() -> Self {
-        Self { descriptors: Descriptors::load() }
+        Self {
+            descriptors: Descriptors::load(),
+        }
     }
 
     /// Reads a message. An unknown field is an error, as is everything else that the JSON mapping does not allow.
@@ -87,7 +89,8 @@ impl Json {
     /// # Errors
     /// With the path of the value that does not fit.
     pub fn message<M: Message + Name + Default>(&self, value: impl Borrow<Value>) -> Result<M, JsonError> {
-        self.read(value.borrow(), UnknownField::Refuse).map(|read| read.message)
+        self.read(value.borrow(), UnknownField::Refuse)
+            .map(|read| read.message)
     }
 
     /// As [`Self::message`], but unknown fields are counted and named instead of refused (Envoy's
@@ -95,7 +98,10 @@ impl Json {
     ///
     /// # Errors
     /// With the path of the value that does not fit.
-    pub fn message_lenient<M: Message + Name + Default>(&self, value: impl Borrow<Value>) -> Result<Read<M>, JsonError> {
+    pub fn message_lenient<M: Message + Name + Default>(
+        &self,
+        value: impl Borrow<Value>,
+    ) -> Result<Read<M>, JsonError> {
         self.read(value.borrow(), UnknownField::Ignore)
     }
 

@@ -38,15 +38,26 @@ pub(crate) fn upgrade(message: &mut DynamicMessage, ignored: &mut Ignored) {
     for (_, value) in message.fields_mut() {
         match value {
             Value::Message(inner) => upgrade(inner, ignored),
-            Value::List(list) => list.iter_mut().filter_map(Value::as_message_mut).for_each(|m| upgrade(m, ignored)),
-            Value::Map(map) => map.values_mut().filter_map(Value::as_message_mut).for_each(|m| upgrade(m, ignored)),
+            Value::List(list) => list
+                .iter_mut()
+                .filter_map(Value::as_message_mut)
+                .for_each(|m| upgrade(m, ignored)),
+            Value::Map(map) => map
+                .values_mut()
+                .filter_map(Value::as_message_mut)
+                .for_each(|m| upgrade(m, ignored)),
             _ => {}
         }
     }
     let name = message.descriptor().full_name().to_owned();
     changes::apply(&name, message);
-    let is_left = |message: &DynamicMessage, hidden: &prost_reflect::FieldDescriptor| message.has_field(hidden);
-    let hidden: Vec<_> = message.descriptor().fields().filter(|field| field.name().starts_with(HIDDEN)).collect();
+    let is_left =
+        |message: &DynamicMessage, hidden: &prost_reflect::FieldDescriptor| message.has_field(hidden);
+    let hidden: Vec<_> = message
+        .descriptor()
+        .fields()
+        .filter(|field| field.name().starts_with(HIDDEN))
+        .collect();
     for field in hidden.iter().filter(|field| is_left(message, field)) {
         ignored.push(format!("{name}.{}", field.name()));
     }
@@ -56,13 +67,23 @@ pub(crate) fn upgrade(message: &mut DynamicMessage, ignored: &mut Ignored) {
 /// Counts the fields that neither v2 nor v3 has, in the message and all messages inside it.
 pub(crate) fn count_unknown(message: &DynamicMessage, ignored: &mut Ignored) {
     for field in message.unknown_fields() {
-        ignored.push(format!("{}.#{}", message.descriptor().full_name(), field.number()));
+        ignored.push(format!(
+            "{}.#{}",
+            message.descriptor().full_name(),
+            field.number()
+        ));
     }
     for (_, value) in message.fields() {
         match value {
             Value::Message(inner) => count_unknown(inner, ignored),
-            Value::List(list) => list.iter().filter_map(Value::as_message).for_each(|m| count_unknown(m, ignored)),
-            Value::Map(map) => map.values().filter_map(Value::as_message).for_each(|m| count_unknown(m, ignored)),
+            Value::List(list) => list
+                .iter()
+                .filter_map(Value::as_message)
+                .for_each(|m| count_unknown(m, ignored)),
+            Value::Map(map) => map
+                .values()
+                .filter_map(Value::as_message)
+                .for_each(|m| count_unknown(m, ignored)),
             _ => {}
         }
     }

@@ -60,7 +60,10 @@ pub fn resolve(any: &Any) -> Result<Any, ResolveError> {
 /// When the message inside does not fit its type.
 pub fn resolve_lenient(any: &Any) -> Result<Resolved, ResolveError> {
     if is_plain(any) {
-        return Ok(Resolved { any: any.clone(), ignored: Ignored::default() });
+        return Ok(Resolved {
+            any: any.clone(),
+            ignored: Ignored::default(),
+        });
     }
     resolve_with(&Descriptors::load(), any)
 }
@@ -81,16 +84,31 @@ pub fn from_struct_lenient<M: Message + Name + Default>(value: &Struct) -> Resul
     read_struct(value, UnknownField::Ignore)
 }
 
-fn read_struct<M: Message + Name + Default>(value: &Struct, unknown: UnknownField) -> Result<Read<M>, JsonError> {
+fn read_struct<M: Message + Name + Default>(
+    value: &Struct,
+    unknown: UnknownField,
+) -> Result<Read<M>, JsonError> {
     let json = Json::load();
     let value = from_structure(value);
-    json.read(if json.has_field::<M>("value") { &value } else { unwrapped(&value) }, unknown)
+    json.read(
+        if json.has_field::<M>("value") {
+            &value
+        } else {
+            unwrapped(&value)
+        },
+        unknown,
+    )
 }
 
 /// Without the one level of `value` (beside at most `@type` and `type_url`) that people write too much.
 fn unwrapped(value: &Value) -> &Value {
-    let Value::Object(object) = value else { return value };
-    let others = object.keys().filter(|key| !matches!(key.as_str(), "value" | "@type" | "type_url")).count();
+    let Value::Object(object) = value else {
+        return value;
+    };
+    let others = object
+        .keys()
+        .filter(|key| !matches!(key.as_str(), "value" | "@type" | "type_url"))
+        .count();
     match object.get("value") {
         Some(inner @ Value::Object(_)) if others == 0 => inner,
         _ => value,
@@ -107,7 +125,10 @@ fn is_plain(any: &Any) -> bool {
 }
 
 pub(crate) fn resolve_with(descriptors: &Descriptors, any: &Any) -> Result<Resolved, ResolveError> {
-    let mut resolved = Resolved { any: any.clone(), ignored: Ignored::default() };
+    let mut resolved = Resolved {
+        any: any.clone(),
+        ignored: Ignored::default(),
+    };
     for _ in 0..DEEPEST {
         let next = if is_typed_struct(&resolved.any.type_url) {
             unwrap(descriptors, &resolved.any)?
@@ -124,32 +145,55 @@ pub(crate) fn resolve_with(descriptors: &Descriptors, any: &Any) -> Result<Resol
 /// The message inside a TypedStruct; none when its type is not known here.
 fn unwrap(descriptors: &Descriptors, any: &Any) -> Result<Option<Resolved>, ResolveError> {
     // Both TypedStructs have the same fields.
-    let typed = legacy::udpa::TypedStruct::decode(any.value.as_slice()).map_err(|error| ResolveError::Bytes {
-        type_url: any.type_url.clone(),
-        reason: error.to_string(),
-    })?;
-    let Some(known) = descriptors.by_url(&typed.type_url) else { return Ok(None) };
+    let typed =
+        legacy::udpa::TypedStruct::decode(any.value.as_slice()).map_err(|error| ResolveError::Bytes {
+            type_url: any.type_url.clone(),
+            reason: error.to_string(),
+        })?;
+    let Some(known) = descriptors.by_url(&typed.type_url) else {
+        return Ok(None);
+    };
     let value = from_structure(&typed.value.unwrap_or_default());
     let has_value = known.message.get_field_by_name("value").is_some();
     let value = if has_value { &value } else { unwrapped(&value) };
-    let (message, ignored) = read_dynamic(descriptors, &known.message, value, UnknownField::Ignore)
-        .map_err(|error| ResolveError::Value { type_url: typed.type_url.clone(), error })?;
-    Ok(Some(Resolved { any: pack(&known, &message), ignored }))
+    let (message, ignored) =
+        read_dynamic(descriptors, &known.message, value, UnknownField::Ignore).map_err(|error| {
+            ResolveError::Value {
+                type_url: typed.type_url.clone(),
+                error,
+            }
+        })?;
+    Ok(Some(Resolved {
+        any: pack(&known, &message),
+        ignored,
+    }))
 }
 
 /// The v3 form of a v2 message; none for all others.
 fn successor(descriptors: &Descriptors, any: &Any) -> Result<Option<Resolved>, ResolveError> {
-    let Some(known) = descriptors.by_url(&any.type_url).filter(|known| known.is_v2) else { return Ok(None) };
-    let mut message = DynamicMessage::decode(known.message.clone(), any.value.as_slice()).map_err(|error| {
-        ResolveError::Bytes { type_url: any.type_url.clone(), reason: error.to_string() }
-    })?;
+    let Some(known) = descriptors.by_url(&any.type_url).filter(|known| known.is_v2) else {
+        return Ok(None);
+    };
+    let mut message =
+        DynamicMessage::decode(known.message.clone(), any.value.as_slice()).map_err(|error| {
+            ResolveError::Bytes {
+                type_url: any.type_url.clone(),
+                reason: error.to_string(),
+            }
+        })?;
     let mut ignored = Ignored::default();
     legacy::count_unknown(&message, &mut ignored);
     legacy::upgrade(&mut message, &mut ignored);
-    Ok(Some(Resolved { any: pack(&known, &message), ignored }))
+    Ok(Some(Resolved {
+        any: pack(&known, &message),
+        ignored,
+    }))
 }
 
 fn pack(known: &Known, message: &DynamicMessage) -> Any {
     let type_url = format!("type.googleapis.com/{}", known.message.full_name());
-    Any { type_url, value: message.encode_to_vec() }
+    Any {
+        type_url,
+        value: message.encode_to_vec(),
+    }
 }

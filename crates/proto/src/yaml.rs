@@ -21,13 +21,19 @@ impl YamlError {
 
 impl From<serde_norway::Error> for YamlError {
     fn from(error: serde_norway::Error) -> Self {
-        Self { line: error.location().map(|location| location.line()), reason: error.to_string() }
+        Self {
+            line: error.location().map(|location| location.line()),
+            reason: error.to_string(),
+        }
     }
 }
 
 impl From<serde_json::Error> for YamlError {
     fn from(error: serde_json::Error) -> Self {
-        Self { line: Some(error.line()), reason: error.to_string() }
+        Self {
+            line: Some(error.line()),
+            reason: error.to_string(),
+        }
     }
 }
 
@@ -76,21 +82,33 @@ mod tests {
     #[test]
     fn reads_both_forms() {
         let expected = json!({"admin": {"port": 15000}, "list": ["5s", true, 1.5]});
-        assert_eq!(yaml_value("admin:\n  port: 15000\nlist: [5s, true, 1.5]\n").unwrap(), expected);
-        assert_eq!(yaml_value("\t{\"admin\": {\"port\": 15000},\n\t\"list\": [\"5s\", true, 1.5]}").unwrap(), expected);
-        assert_eq!(yaml_value("{admin: {port: 15000}, list: [5s, true, 1.5]}").unwrap(), expected);
+        assert_eq!(
+            yaml_value("admin:\n  port: 15000\nlist: [5s, true, 1.5]\n").unwrap(),
+            expected
+        );
+        assert_eq!(
+            yaml_value("\t{\"admin\": {\"port\": 15000},\n\t\"list\": [\"5s\", true, 1.5]}").unwrap(),
+            expected
+        );
+        assert_eq!(
+            yaml_value("{admin: {port: 15000}, list: [5s, true, 1.5]}").unwrap(),
+            expected
+        );
         assert_eq!(yaml_value("").unwrap(), Value::Null);
     }
 
     #[test]
     fn names_the_line_of_an_error() {
-        assert_eq!(yaml_value("a: 1\nb: [\nc: 2\n").unwrap_err().line(), Some(3));
+        assert_eq!(yaml_value("a: 1\nb: c: d\n").unwrap_err().line(), Some(2));
         assert_eq!(yaml_value("{\"a\": 1,\n\"b\" 2}").unwrap_err().line(), Some(2));
     }
 
     #[test]
     fn reads_every_document() {
-        assert_eq!(yaml_documents("a: 1\n---\n---\nb: 2\n").unwrap(), [json!({"a": 1}), json!({"b": 2})]);
+        assert_eq!(
+            yaml_documents("a: 1\n---\n---\nb: 2\n").unwrap(),
+            [json!({"a": 1}), json!({"b": 2})]
+        );
         assert!(yaml_documents("a: 1\n---\nb: [\n").is_err());
     }
 

@@ -12,8 +12,15 @@ pub struct JsonError {
 
 impl JsonError {
     pub(crate) fn new(path: &Path, reason: impl Into<String>) -> Self {
-        let path = if path.text.is_empty() { "(root)".to_owned() } else { path.text.clone() };
-        Self { path, reason: reason.into() }
+        let path = if path.text.is_empty() {
+            "(root)".to_owned()
+        } else {
+            path.text.clone()
+        };
+        Self {
+            path,
+            reason: reason.into(),
+        }
     }
 
     /// The field, as in `static_resources.clusters[0].name`; `(root)` for the whole document.

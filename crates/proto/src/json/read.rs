@@ -31,7 +31,13 @@ pub(crate) struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     pub(crate) fn new(descriptors: &'a Descriptors, unknown: UnknownField) -> Self {
-        Self { descriptors, unknown, path: Path::default(), depth: 0, ignored: Ignored::default() }
+        Self {
+            descriptors,
+            unknown,
+            path: Path::default(),
+            depth: 0,
+            ignored: Ignored::default(),
+        }
     }
 
     pub(crate) fn into_ignored(self) -> Ignored {
@@ -52,7 +58,9 @@ impl<'a> Reader<'a> {
             name if well_known::is_special(name) => {
                 well_known::read(descriptor, value).map_err(|reason| self.error(reason))
             }
-            _ => self.object(value).and_then(|object| self.fields(descriptor, object)),
+            _ => self
+                .object(value)
+                .and_then(|object| self.fields(descriptor, object)),
         };
         self.depth -= 1;
         message
@@ -63,7 +71,9 @@ impl<'a> Reader<'a> {
     }
 
     fn object<'v>(&self, value: &'v Value) -> Result<&'v Map<String, Value>, JsonError> {
-        value.as_object().ok_or_else(|| self.error(format!("{} is not an object", show(value))))
+        value
+            .as_object()
+            .ok_or_else(|| self.error(format!("{} is not an object", show(value))))
     }
 
     fn fields(
@@ -79,7 +89,9 @@ impl<'a> Reader<'a> {
                 Some(field) => {
                     self.free(&message, &field)?;
                     let read = self.field(&field, value)?;
-                    message.try_set_field(&field, read).map_err(|error| self.error(error.to_string()))?;
+                    message
+                        .try_set_field(&field, read)
+                        .map_err(|error| self.error(error.to_string()))?;
                 }
                 None if key == "@type" => {}
                 None => self.unknown(descriptor)?,
@@ -102,9 +114,15 @@ impl<'a> Reader<'a> {
         if message.has_field(field) {
             return Err(self.error("is given twice"));
         }
-        let Some(oneof) = field.containing_oneof() else { return Ok(()) };
+        let Some(oneof) = field.containing_oneof() else {
+            return Ok(());
+        };
         match oneof.fields().find(|other| message.has_field(other)) {
-            Some(other) => Err(self.error(format!("cannot stand beside {}: both are {}", other.name(), oneof.name()))),
+            Some(other) => Err(self.error(format!(
+                "cannot stand beside {}: both are {}",
+                other.name(),
+                oneof.name()
+            ))),
             None => Ok(()),
         }
     }
@@ -114,7 +132,9 @@ impl<'a> Reader<'a> {
             return self.map(field, value).map(Field::Map);
         }
         if field.is_list() {
-            let list = value.as_array().ok_or_else(|| self.error(format!("{} is not a list", show(value))))?;
+            let list = value
+                .as_array()
+                .ok_or_else(|| self.error(format!("{} is not a list", show(value))))?;
             return self.list(&field.kind(), list).map(Field::List);
         }
         self.single(&field.kind(), value)
@@ -135,8 +155,13 @@ impl<'a> Reader<'a> {
         field: &FieldDescriptor,
         value: &Value,
     ) -> Result<HashMap<prost_reflect::MapKey, Field>, JsonError> {
-        let Kind::Message(entry) = field.kind() else { return Err(self.error("is not a map")) };
-        let (key_kind, value_kind) = (entry.map_entry_key_field().kind(), entry.map_entry_value_field().kind());
+        let Kind::Message(entry) = field.kind() else {
+            return Err(self.error("is not a map"));
+        };
+        let (key_kind, value_kind) = (
+            entry.map_entry_key_field().kind(),
+            entry.map_entry_value_field().kind(),
+        );
         let mut read = HashMap::new();
         for (key, value) in self.object(value)? {
             let before = self.path.field(key);
@@ -169,7 +194,9 @@ impl<'a> Reader<'a> {
 
     /// The bytes of an `Any`, and the URL under which they travel.
     fn packed(&mut self, url: &str, object: &Map<String, Value>) -> Result<(String, Vec<u8>), JsonError> {
-        let Some(known) = self.descriptors.by_url(url) else { return self.opaque(url, object) };
+        let Some(known) = self.descriptors.by_url(url) else {
+            return self.opaque(url, object);
+        };
         let name = known.message.full_name().to_owned();
         let mut message = if name == "google.protobuf.Any" || well_known::is_special(&name) {
             let before = self.path.field("value");
@@ -195,14 +222,21 @@ impl<'a> Reader<'a> {
         let rest = object.iter().filter(|(key, _)| *key != "@type");
         let fields = rest.map(|(key, value)| (key.clone(), value.clone())).collect();
         let value = well_known::structure(&Value::Object(fields)).map_err(|reason| self.error(reason))?;
-        let typed = legacy::udpa::TypedStruct { type_url: url.to_owned(), value: Some(value) };
+        let typed = legacy::udpa::TypedStruct {
+            type_url: url.to_owned(),
+            value: Some(value),
+        };
         Ok((type_url::TYPED_STRUCT_UDPA.to_owned(), typed.encode_to_vec()))
     }
 }
 
 /// The field of that name: snake_case, camelCase, or a name of v2 with or without its prefix.
 pub(super) fn find(descriptor: &MessageDescriptor, key: &str) -> Option<FieldDescriptor> {
-    let by_name = |name: &str| descriptor.get_field_by_name(name).or_else(|| descriptor.get_field_by_json_name(name));
+    let by_name = |name: &str| {
+        descriptor
+            .get_field_by_name(name)
+            .or_else(|| descriptor.get_field_by_json_name(name))
+    };
     by_name(key)
         .or_else(|| by_name(&format!("{HIDDEN}{key}")))
         .or_else(|| by_name(key.strip_prefix(HIDDEN)?))
@@ -217,6 +251,7 @@ fn camel_hidden(key: &str) -> String {
 
 /// JSON's null leaves a field unset, except where null is a value.
 fn is_absent(field: &FieldDescriptor, value: &Value) -> bool {
-    let holds_null = |kind: Kind| matches!(kind, Kind::Message(m) if m.full_name() == "google.protobuf.Value");
+    let holds_null =
+        |kind: Kind| matches!(kind, Kind::Message(m) if m.full_name() == "google.protobuf.Value");
     value.is_null() && (field.is_list() || !holds_null(field.kind()))
 }

@@ -16,8 +16,13 @@ pub(super) const BYTES: &str = "W3JlZGFjdGVkXQ==";
 
 /// Redacts the printed form of a TypedStruct.
 pub(super) fn typed_struct(descriptors: &Descriptors, printed: &mut Map<String, Value>) {
-    let known = printed.get("type_url").and_then(Value::as_str).and_then(|url| descriptors.by_url(url));
-    let Some(value) = printed.get_mut("value") else { return };
+    let known = printed
+        .get("type_url")
+        .and_then(Value::as_str)
+        .and_then(|url| descriptors.by_url(url));
+    let Some(value) = printed.get_mut("value") else {
+        return;
+    };
     match known {
         Some(known) if !is_untyped(known.message.full_name()) => by_type(descriptors, &known.message, value),
         _ => by_name(value),
@@ -39,10 +44,11 @@ pub(super) fn by_type(descriptors: &Descriptors, message: &MessageDescriptor, va
                 Kind::Bytes => *value = BYTES.into(),
                 _ => everything(value),
             },
-            Some(field) => match field.kind() {
-                Kind::Message(inner) => elements(descriptors, &inner, value),
-                _ => {}
-            },
+            Some(field) => {
+                if let Kind::Message(inner) = field.kind() {
+                    elements(descriptors, &inner, value);
+                }
+            }
             // People write one level of `value` too much; it is read, so it is redacted.
             None if key == "value" => by_type(descriptors, message, value),
             None => by_name(value),
@@ -52,22 +58,32 @@ pub(super) fn by_type(descriptors: &Descriptors, message: &MessageDescriptor, va
 
 fn elements(descriptors: &Descriptors, message: &MessageDescriptor, value: &mut Value) {
     match value {
-        Value::Array(list) => list.iter_mut().for_each(|value| by_type(descriptors, message, value)),
+        Value::Array(list) => list
+            .iter_mut()
+            .for_each(|value| by_type(descriptors, message, value)),
         Value::Object(map) if message.is_map_entry() => {
-            let Kind::Message(inner) = message.map_entry_value_field().kind() else { return };
-            map.values_mut().for_each(|value| by_type(descriptors, &inner, value));
+            let Kind::Message(inner) = message.map_entry_value_field().kind() else {
+                return;
+            };
+            map.values_mut()
+                .for_each(|value| by_type(descriptors, &inner, value));
         }
         _ => by_type(descriptors, message, value),
     }
 }
 
 fn any(descriptors: &Descriptors, value: &mut Value) {
-    let known = value.get("@type").and_then(Value::as_str).and_then(|url| descriptors.by_url(url));
+    let known = value
+        .get("@type")
+        .and_then(Value::as_str)
+        .and_then(|url| descriptors.by_url(url));
     match (known, value) {
         (Some(known), Value::Object(object)) if known.message.full_name().ends_with(".TypedStruct") => {
             typed_struct(descriptors, object);
         }
-        (Some(known), value) if !is_untyped(known.message.full_name()) => by_type(descriptors, &known.message, value),
+        (Some(known), value) if !is_untyped(known.message.full_name()) => {
+            by_type(descriptors, &known.message, value);
+        }
         (_, value) => by_name(value),
     }
 }
@@ -78,7 +94,11 @@ pub(super) fn by_name(value: &mut Value) {
         Value::Array(list) => list.iter_mut().for_each(by_name),
         Value::Object(object) => {
             for (key, value) in object {
-                if is_sensitive_name(key) { everything(value) } else { by_name(value) }
+                if is_sensitive_name(key) {
+                    everything(value);
+                } else {
+                    by_name(value);
+                }
             }
         }
         _ => {}
@@ -96,5 +116,8 @@ pub(super) fn everything(value: &mut Value) {
 }
 
 fn is_untyped(full_name: &str) -> bool {
-    matches!(full_name, "google.protobuf.Struct" | "google.protobuf.Value" | "google.protobuf.ListValue")
+    matches!(
+        full_name,
+        "google.protobuf.Struct" | "google.protobuf.Value" | "google.protobuf.ListValue"
+    )
 }

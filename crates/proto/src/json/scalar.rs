@@ -38,7 +38,9 @@ pub(super) fn map_key(kind: &Kind, key: &str) -> Result<MapKey, String> {
         (Kind::Bool, "false") => Value::Bool(false),
         _ => Value::String(key.to_owned()),
     };
-    scalar(kind, &value)?.into_map_key().ok_or_else(|| format!("{key} cannot be a key"))
+    scalar(kind, &value)?
+        .into_map_key()
+        .ok_or_else(|| format!("{key} cannot be a key"))
 }
 
 fn integer(value: &Value) -> Option<i128> {
@@ -80,7 +82,9 @@ fn narrow(number: f64) -> Option<f32> {
 }
 
 fn bytes(value: &Value) -> Result<Vec<u8>, String> {
-    let text = value.as_str().ok_or_else(|| format!("{} is not base64 text", show(value)))?;
+    let text = value
+        .as_str()
+        .ok_or_else(|| format!("{} is not base64 text", show(value)))?;
     GeneralPurpose::new(&STANDARD, LENIENT)
         .decode(text)
         .or_else(|_| GeneralPurpose::new(&URL_SAFE, LENIENT).decode(text))

@@ -19,15 +19,22 @@ const DEEPEST: usize = 30;
 
 /// True for the messages of this module.
 pub(super) fn is_special(full_name: &str) -> bool {
-    let Some(name) = full_name.strip_prefix("google.protobuf.") else { return false };
+    let Some(name) = full_name.strip_prefix("google.protobuf.") else {
+        return false;
+    };
     matches!(name, "Duration" | "Timestamp" | "Struct" | "Value" | "ListValue") || is_wrapper(full_name)
 }
 
 /// True for `google.protobuf.BoolValue` and the like.
 pub(super) fn is_wrapper(full_name: &str) -> bool {
-    let wrapped = full_name.strip_prefix("google.protobuf.").and_then(|name| name.strip_suffix("Value"));
+    let wrapped = full_name
+        .strip_prefix("google.protobuf.")
+        .and_then(|name| name.strip_suffix("Value"));
     wrapped.is_some_and(|name| {
-        ["Bool", "Bytes", "Double", "Float", "Int32", "Int64", "String", "UInt32", "UInt64"].contains(&name)
+        [
+            "Bool", "Bytes", "Double", "Float", "Int32", "Int64", "String", "UInt32", "UInt64",
+        ]
+        .contains(&name)
     })
 }
 
@@ -66,14 +73,21 @@ fn set_time(message: &mut DynamicMessage, seconds: i64, nanos: i32) {
 /// `"5s"`, `"0.25s"`, `"-1.5s"`.
 fn duration(value: &Value) -> Result<(i64, i32), String> {
     let wrong = || format!("{} is not a duration such as \"5s\"", show(value));
-    let text = value.as_str().and_then(|text| text.strip_suffix('s')).ok_or_else(wrong)?;
+    let text = value
+        .as_str()
+        .and_then(|text| text.strip_suffix('s'))
+        .ok_or_else(wrong)?;
     let (sign, digits) = text.strip_prefix('-').map_or((1, text), |rest| (-1, rest));
     let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
     let all_digits = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
     if digits.is_empty() || fraction.len() > 9 || !all_digits(whole) || !all_digits(fraction) {
         return Err(wrong());
     }
-    let seconds: i64 = if whole.is_empty() { 0 } else { whole.parse().map_err(|_| wrong())? };
+    let seconds: i64 = if whole.is_empty() {
+        0
+    } else {
+        whole.parse().map_err(|_| wrong())?
+    };
     let nanos: i32 = format!("{fraction:0<9}").parse().map_err(|_| wrong())?;
     if seconds > LONGEST {
         return Err(wrong());
@@ -93,16 +107,22 @@ pub(crate) fn structure(value: &Value) -> Result<Struct, String> {
 }
 
 fn object(value: &Value, depth: usize) -> Result<Struct, String> {
-    let object = value.as_object().ok_or_else(|| format!("{} is not an object", show(value)))?;
+    let object = value
+        .as_object()
+        .ok_or_else(|| format!("{} is not an object", show(value)))?;
     let mut fields = BTreeMap::new();
     for (key, value) in object {
         fields.insert(key.clone(), variant(value, depth)?);
     }
-    Ok(Struct { fields: fields.into_iter().collect() })
+    Ok(Struct {
+        fields: fields.into_iter().collect(),
+    })
 }
 
 fn list(value: &Value, depth: usize) -> Result<ListValue, String> {
-    let list = value.as_array().ok_or_else(|| format!("{} is not a list", show(value)))?;
+    let list = value
+        .as_array()
+        .ok_or_else(|| format!("{} is not a list", show(value)))?;
     let values: Result<_, _> = list.iter().map(|value| variant(value, depth)).collect();
     Ok(ListValue { values: values? })
 }
@@ -125,7 +145,12 @@ fn variant(value: &Value, depth: usize) -> Result<ProtoValue, String> {
 /// A Struct as JSON; whole numbers become integers.
 pub(crate) fn from_structure(value: &Struct) -> Value {
     let sorted: BTreeMap<_, _> = value.fields.iter().collect();
-    Value::Object(sorted.into_iter().map(|(key, value)| (key.clone(), from_variant(value))).collect())
+    Value::Object(
+        sorted
+            .into_iter()
+            .map(|(key, value)| (key.clone(), from_variant(value)))
+            .collect(),
+    )
 }
 
 fn from_variant(value: &ProtoValue) -> Value {
@@ -157,8 +182,14 @@ pub(super) fn write(message: &DynamicMessage, full_name: &str) -> Option<Value> 
     match full_name {
         "google.protobuf.Duration" => Some(Value::String(print_duration(message))),
         "google.protobuf.Timestamp" => Some(Value::String(print_timestamp(message))),
-        "google.protobuf.Struct" => message.transcode_to().ok().map(|typed: Struct| from_structure(&typed)),
-        "google.protobuf.Value" => message.transcode_to().ok().map(|typed: ProtoValue| from_variant(&typed)),
+        "google.protobuf.Struct" => message
+            .transcode_to()
+            .ok()
+            .map(|typed: Struct| from_structure(&typed)),
+        "google.protobuf.Value" => message
+            .transcode_to()
+            .ok()
+            .map(|typed: ProtoValue| from_variant(&typed)),
         "google.protobuf.ListValue" => {
             let typed: ListValue = message.transcode_to().ok()?;
             Some(Value::Array(typed.values.iter().map(from_variant).collect()))
@@ -168,15 +199,25 @@ pub(super) fn write(message: &DynamicMessage, full_name: &str) -> Option<Value> 
 }
 
 fn time(message: &DynamicMessage) -> (i64, i32) {
-    let seconds = message.get_field_by_name("seconds").and_then(|value| value.as_i64()).unwrap_or_default();
-    let nanos = message.get_field_by_name("nanos").and_then(|value| value.as_i32()).unwrap_or_default();
+    let seconds = message
+        .get_field_by_name("seconds")
+        .and_then(|value| value.as_i64())
+        .unwrap_or_default();
+    let nanos = message
+        .get_field_by_name("nanos")
+        .and_then(|value| value.as_i32())
+        .unwrap_or_default();
     (seconds, nanos)
 }
 
 fn print_duration(message: &DynamicMessage) -> String {
     let (seconds, nanos) = time(message);
     let sign = if seconds < 0 || nanos < 0 { "-" } else { "" };
-    format!("{sign}{}{}s", seconds.unsigned_abs(), fraction(nanos.unsigned_abs().min(999_999_999)))
+    format!(
+        "{sign}{}{}s",
+        seconds.unsigned_abs(),
+        fraction(nanos.unsigned_abs().min(999_999_999))
+    )
 }
 
 /// Three, six or nine digits, as the JSON mapping asks.
@@ -191,5 +232,9 @@ fn fraction(nanos: u32) -> String {
 
 fn print_timestamp(message: &DynamicMessage) -> String {
     let (seconds, nanos) = time(message);
-    Timestamp { seconds, nanos: nanos.clamp(0, 999_999_999) }.to_string()
+    Timestamp {
+        seconds,
+        nanos: nanos.clamp(0, 999_999_999),
+    }
+    .to_string()
 }

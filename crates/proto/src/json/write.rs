@@ -10,10 +10,12 @@ use serde_json::{Map, Value, json};
 
 use super::{redact, well_known};
 use crate::descriptors::{Descriptors, is_sensitive, type_name};
+use crate::legacy::HIDDEN;
 use crate::type_url;
 
-/// How many `Any` may sit inside one another; the next one prints as bytes.
-const DEEPEST: usize = 24;
+/// How many messages may sit inside one another, `Any` counted in; an `Any` further down prints as bytes. The decoder
+/// allows 100 within each `Any`, and the stack must hold the sum.
+const DEEPEST: usize = 150;
 
 /// Resources, which istioctl reads only under their v3 name.
 const RESOURCES: &[&str] = &[
@@ -27,7 +29,10 @@ const RESOURCES: &[&str] = &[
 ];
 
 /// Types of Istio that istioctl does not link: printed as TypedStruct, which it accepts.
-const UNLINKED: &[&str] = &["envoy.tcp.metadataexchange.config.MetadataExchange", "io.istio.http.peer_metadata.Config"];
+const UNLINKED: &[&str] = &[
+    "envoy.tcp.metadataexchange.config.MetadataExchange",
+    "io.istio.http.peer_metadata.Config",
+];
 
 #[derive(Clone, Copy)]
 pub(crate) struct Writer<'a> {
@@ -39,10 +44,22 @@ pub(crate) struct Writer<'a> {
 
 impl<'a> Writer<'a> {
     pub(crate) fn new(descriptors: &'a Descriptors) -> Self {
-        Self { descriptors, secret: false, depth: 0 }
+        Self {
+            descriptors,
+            secret: false,
+            depth: 0,
+        }
     }
 
     pub(crate) fn message(self, message: &DynamicMessage) -> Value {
+        let writer = Self {
+            depth: self.depth + 1,
+            ..self
+        };
+        writer.inner(message)
+    }
+
+    fn inner(self, message: &DynamicMessage) -> Value {
         let name = message.descriptor().full_name().to_owned();
         if name == "google.protobuf.Any" {
             return self.nested(message);
@@ -55,7 +72,9 @@ impl<'a> Writer<'a> {
         }
         if well_known::is_wrapper(&name) {
             let field = message.descriptor().get_field(1);
-            return field.and_then(|field| self.single(&message.get_field(&field), &field.kind())).unwrap_or_default();
+            return field
+                .and_then(|field| self.single(&message.get_field(&field), &field.kind()))
+                .unwrap_or_default();
         }
         let mut object = self.fields(message);
         if type_name(type_url::TYPED_STRUCT_UDPA) == name || type_name(type_url::TYPED_STRUCT_XDS) == name {
@@ -67,8 +86,15 @@ impl<'a> Writer<'a> {
     fn fields(self, message: &DynamicMessage) -> Map<String, Value> {
         let mut object = Map::new();
         for (field, value) in message.fields().filter(|(field, _)| message.has_field(field)) {
-            let writer = Self { secret: self.secret || is_sensitive(&field), ..self };
-            if let Some(value) = writer.field(value, &field) {
+            let writer = Self {
+                secret: self.secret || is_sensitive(&field),
+                ..self
+            };
+            if let Some(mut value) = writer.field(value, &field) {
+                if field.name().starts_with(HIDDEN) {
+                    // v2 had untyped configuration in several places.
+                    redact::by_name(&mut value);
+                }
                 object.insert(field.name().to_owned(), value);
             }
         }
@@ -87,9 +113,11 @@ impl<'a> Writer<'a> {
                 pairs.sort_by(|one, other| one.0.cmp(&other.0));
                 Some(Value::Object(pairs.into_iter().collect()))
             }
-            (Field::List(list), kind) => {
-                Some(Value::Array(list.iter().filter_map(|value| self.single(value, &kind)).collect()))
-            }
+            (Field::List(list), kind) => Some(Value::Array(
+                list.iter()
+                    .filter_map(|value| self.single(value, &kind))
+                    .collect(),
+            )),
             (value, kind) => self.single(value, &kind),
         }
     }
@@ -120,7 +148,13 @@ impl<'a> Writer<'a> {
         let url = message.get_field_by_name("type_url");
         let bytes = message.get_field_by_name("value");
         let url = url.as_ref().and_then(|url| url.as_str()).unwrap_or_default();
-        self.any(url, bytes.as_ref().and_then(|bytes| bytes.as_bytes()).map_or(&[], |bytes| bytes))
+        self.any(
+            url,
+            bytes
+                .as_ref()
+                .and_then(|bytes| bytes.as_bytes())
+                .map_or(&[], |bytes| bytes),
+        )
     }
 
     pub(crate) fn any(self, url: &str, bytes: &[u8]) -> Value {
@@ -128,7 +162,11 @@ impl<'a> Writer<'a> {
             return Value::Object(Map::new());
         }
         let Some(known) = self.descriptors.by_url(url) else {
-            let shown = if self.secret { redact::BYTES.to_owned() } else { STANDARD.encode(bytes) };
+            let shown = if self.secret {
+                redact::BYTES.to_owned()
+            } else {
+                STANDARD.encode(bytes)
+            };
             return json!({"@type": url, "value": shown});
         };
         let decoded = DynamicMessage::decode(known.message.clone(), bytes);
@@ -137,7 +175,10 @@ impl<'a> Writer<'a> {
             return json!({"@type": url, "value": redact::BYTES});
         };
         let name = known.message.full_name();
-        let body = Self { depth: self.depth + 1, ..self }.message(&message);
+        let mut body = self.message(&message);
+        if name == "google.protobuf.Struct" {
+            redact::by_name(&mut body);
+        }
         if known.is_v2 && RESOURCES.contains(&name) {
             return with_type(&format!("type.googleapis.com/{name}"), name, body);
         }
@@ -153,7 +194,9 @@ fn with_type(url: &str, name: &str, body: Value) -> Value {
     let mut object = Map::new();
     object.insert("@type".to_owned(), url.into());
     match body {
-        Value::Object(fields) if !well_known::is_special(name) && name != "google.protobuf.Any" => object.extend(fields),
+        Value::Object(fields) if !well_known::is_special(name) && name != "google.protobuf.Any" => {
+            object.extend(fields);
+        }
         body => drop(object.insert("value".to_owned(), body)),
     }
     Value::Object(object)
@@ -172,7 +215,9 @@ fn print_key(key: &MapKey) -> String {
 
 fn print_enum(kind: &Kind, number: i32) -> Value {
     let name = match kind {
-        Kind::Enum(descriptor) if descriptor.full_name() == "google.protobuf.NullValue" => return Value::Null,
+        Kind::Enum(descriptor) if descriptor.full_name() == "google.protobuf.NullValue" => {
+            return Value::Null;
+        }
         Kind::Enum(descriptor) => descriptor.get_value(number).map(|value| value.name().to_owned()),
         _ => None,
     };
