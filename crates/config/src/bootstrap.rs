@@ -1,0 +1,386 @@
+//! The bootstrap: `envoy.config.bootstrap.v3.Bootstrap`, merged with `--config-yaml`.
+
+mod load;
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use redplane_proto::pb::envoy::config::bootstrap::v3 as proto;
+use redplane_proto::pb::envoy::config::core::v3 as core;
+use redplane_proto::pb::envoy::config::core::v3::api_config_source::ApiType;
+use redplane_proto::pb::envoy::config::core::v3::grpc_service::TargetSpecifier;
+
+pub use load::LoadError;
+
+use crate::cluster::{Cluster, ConfigSource, Discovery};
+use crate::field::{duration_or, enumeration, non_empty};
+use crate::invalid::ignore_fields;
+use crate::listener::Listener;
+use crate::{Address, Ignored, Invalid};
+
+/// What the process starts with.
+#[derive(Clone, Debug)]
+pub struct Bootstrap {
+    /// The node of this process.
+    pub node: Node,
+    /// `admin.address`; `None` serves no admin pages.
+    pub admin: Option<Address>,
+    /// `static_resources.listeners`.
+    pub listeners: Vec<Arc<Listener>>,
+    /// `static_resources.clusters`.
+    pub clusters: Vec<Arc<Cluster>>,
+    /// `dynamic_resources.ads_config`.
+    pub ads: Option<Ads>,
+    /// `dynamic_resources.cds_config`.
+    pub cds: Option<ConfigSource>,
+    /// `dynamic_resources.lds_config`.
+    pub lds: Option<ConfigSource>,
+    /// `stats_flush_interval`. Default 5 s.
+    pub stats_flush_interval: Duration,
+    /// Accepted but without effect.
+    pub ignored: Ignored,
+}
+
+/// The parts of `node` that redplane itself uses; the whole message goes to the control plane verbatim.
+#[derive(Clone, Debug, Default)]
+pub struct Node {
+    /// `node.id`.
+    pub id: String,
+    /// `node.cluster`.
+    pub cluster: String,
+    /// `node.locality.region`.
+    pub region: String,
+    /// `node.locality.zone`: this proxy's own zone, for read policies.
+    pub zone: String,
+    /// `node.locality.sub_zone`.
+    pub sub_zone: String,
+}
+
+/// `ads_config`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ads {
+    /// Delta (`DELTA_GRPC`) or state of the world (`GRPC`).
+    pub delta: bool,
+    /// The static cluster that leads to the control plane.
+    pub cluster: String,
+    /// `set_node_on_first_message_only`.
+    pub node_on_first_message_only: bool,
+    /// `initial_metadata` of the gRPC service.
+    pub initial_metadata: Vec<(String, String)>,
+}
+
+impl Bootstrap {
+    /// Reads the message.
+    pub fn from_proto(message: &proto::Bootstrap) -> Result<Self, Invalid> {
+        let mut ignored = Ignored::default();
+        note_ignored(message, &mut ignored);
+        let resources = message.static_resources.clone().unwrap_or_default();
+        let (clusters, listeners) = ignored.scope("static_resources", |ignored| {
+            ignore_fields!(ignored, resources, secrets);
+            Ok((clusters(&resources, ignored)?, listeners(&resources, ignored)?))
+        })?;
+        let dynamic = message.dynamic_resources.clone().unwrap_or_default();
+        let dynamic = ignored.scope("dynamic_resources", |ignored| {
+            Dynamic::from_proto(&dynamic, &clusters, ignored)
+        })?;
+        Ok(Self {
+            node: message.node.as_ref().map(Node::from_proto).unwrap_or_default(),
+            admin: admin(message.admin.as_ref(), &mut ignored)?,
+            listeners,
+            clusters,
+            ads: dynamic.ads,
+            cds: dynamic.cds,
+            lds: dynamic.lds,
+            stats_flush_interval: stats_flush_interval(message)?,
+            ignored,
+        })
+    }
+}
+
+fn note_ignored(message: &proto::Bootstrap, ignored: &mut Ignored) {
+    ignore_fields!(
+        ignored,
+        message,
+        node_context_params,
+        cluster_manager,
+        hds_config,
+        flags_path,
+        stats_sinks
+    );
+    ignore_fields!(
+        ignored,
+        message,
+        deferred_stat_options,
+        watchdog,
+        watchdogs,
+        tracing,
+        overload_manager
+    );
+    ignore_fields!(
+        ignored,
+        message,
+        enable_dispatcher_stats,
+        header_prefix,
+        stats_server_version_override
+    );
+    ignore_fields!(
+        ignored,
+        message,
+        use_tcp_for_dns_lookups,
+        dns_resolution_config,
+        typed_dns_resolver_config
+    );
+    ignore_fields!(
+        ignored,
+        message,
+        bootstrap_extensions,
+        fatal_actions,
+        config_sources,
+        default_config_source
+    );
+    ignore_fields!(
+        ignored,
+        message,
+        default_socket_interface,
+        inline_headers,
+        perf_tracing_file_path
+    );
+    ignore_fields!(
+        ignored,
+        message,
+        default_regex_engine,
+        xds_delegate_extension,
+        xds_config_tracker_extension
+    );
+    ignore_fields!(
+        ignored,
+        message,
+        listener_manager,
+        grpc_async_client_manager_config,
+        memory_allocator_manager
+    );
+    ignore_fields!(
+        ignored,
+        message,
+        enable_worker_cpu_affinity,
+        stats_flush,
+        stats_eviction
+    );
+    if !message.certificate_provider_instances.is_empty() {
+        ignored.note("certificate_provider_instances");
+    }
+}
+
+fn clusters(
+    message: &proto::bootstrap::StaticResources,
+    ignored: &mut Ignored,
+) -> Result<Vec<Arc<Cluster>>, Invalid> {
+    let mut names = HashSet::new();
+    ignored.each("clusters", &message.clusters, |message, ignored| {
+        let cluster = Cluster::from_proto(message)?;
+        if !names.insert(cluster.name.clone()) {
+            return Err(Invalid::new(
+                "name",
+                format!("cluster manager: duplicate cluster '{}'", cluster.name),
+            ));
+        }
+        cluster.ignored.0.iter().for_each(|note| ignored.note(note));
+        Ok(Arc::new(cluster))
+    })
+}
+
+fn listeners(
+    message: &proto::bootstrap::StaticResources,
+    ignored: &mut Ignored,
+) -> Result<Vec<Arc<Listener>>, Invalid> {
+    let mut names = HashSet::new();
+    ignored.each("listeners", &message.listeners, |message, ignored| {
+        let listener = Listener::from_proto(message)?;
+        if !names.insert(listener.name.clone()) {
+            return Err(Invalid::new(
+                "name",
+                format!("duplicate listener '{}'", listener.name),
+            ));
+        }
+        listener.ignored.0.iter().for_each(|note| ignored.note(note));
+        Ok(Arc::new(listener))
+    })
+}
+
+impl Node {
+    fn from_proto(message: &core::Node) -> Self {
+        let locality = message.locality.clone().unwrap_or_default();
+        Self {
+            id: message.id.clone(),
+            cluster: message.cluster.clone(),
+            region: locality.region,
+            zone: locality.zone,
+            sub_zone: locality.sub_zone,
+        }
+    }
+}
+
+fn admin(message: Option<&proto::Admin>, ignored: &mut Ignored) -> Result<Option<Address>, Invalid> {
+    let Some(message) = message else { return Ok(None) };
+    ignored.scope("admin", |ignored| {
+        ignore_fields!(
+            ignored,
+            message,
+            access_log,
+            access_log_path,
+            profile_path,
+            socket_options,
+            allow_paths
+        );
+        ignore_fields!(ignored, message, ignore_global_conn_limit);
+        let Some(address) = message.address.as_ref() else {
+            return Ok(None);
+        };
+        let address = ignored.scope("address", |ignored| {
+            Address::from_proto(address, ignored)?
+                .map(Address::literal)
+                .transpose()
+        })?;
+        address
+            .map(Some)
+            .ok_or_else(|| Invalid::new("address", "cannot be bound"))
+    })
+}
+
+fn stats_flush_interval(message: &proto::Bootstrap) -> Result<Duration, Invalid> {
+    let path = "stats_flush_interval";
+    let interval = duration_or(
+        message.stats_flush_interval.as_ref(),
+        path,
+        Duration::from_secs(5),
+    )?;
+    if interval < Duration::from_millis(1) || interval >= Duration::from_secs(300) {
+        return Err(Invalid::new(path, "value must be inside range [1ms, 300s)"));
+    }
+    Ok(interval)
+}
+
+/// `dynamic_resources`.
+struct Dynamic {
+    ads: Option<Ads>,
+    cds: Option<ConfigSource>,
+    lds: Option<ConfigSource>,
+}
+
+impl Dynamic {
+    fn from_proto(
+        message: &proto::bootstrap::DynamicResources,
+        clusters: &[Arc<Cluster>],
+        ignored: &mut Ignored,
+    ) -> Result<Self, Invalid> {
+        ignore_fields!(ignored, message, lds_resources_locator, cds_resources_locator);
+        let ads = match message.ads_config.as_ref() {
+            Some(ads) => {
+                Some(ignored.scope("ads_config", |ignored| Ads::from_proto(ads, clusters, ignored))?)
+            }
+            None => None,
+        };
+        let source = |field: &str, source: Option<&core::ConfigSource>| {
+            let source = source
+                .map(ConfigSource::from_proto)
+                .transpose()
+                .map_err(|refusal| refusal.within(field))?;
+            if source == Some(ConfigSource::Ads) && ads.is_none() {
+                return Err(Invalid::new(format!("{field}.ads"), "ads_config is not set"));
+            }
+            Ok(source)
+        };
+        let cds = source("cds_config", message.cds_config.as_ref())?;
+        let lds = source("lds_config", message.lds_config.as_ref())?;
+        Ok(Self { ads, cds, lds })
+    }
+}
+
+impl Ads {
+    fn from_proto(
+        message: &core::ApiConfigSource,
+        clusters: &[Arc<Cluster>],
+        ignored: &mut Ignored,
+    ) -> Result<Self, Invalid> {
+        ignore_fields!(
+            ignored,
+            message,
+            cluster_names,
+            refresh_delay,
+            request_timeout,
+            rate_limit_settings
+        );
+        ignore_fields!(ignored, message, config_validators);
+        let delta = match enumeration(message.api_type, "api_type")? {
+            ApiType::Grpc | ApiType::AggregatedGrpc => false,
+            ApiType::DeltaGrpc | ApiType::AggregatedDeltaGrpc => true,
+            ApiType::Rest | ApiType::DeprecatedAndUnavailableDoNotUse => {
+                return Err(Invalid::new("api_type", "must be GRPC or DELTA_GRPC"));
+            }
+        };
+        let [service, others @ ..] = message.grpc_services.as_slice() else {
+            return Err(Invalid::new(
+                "grpc_services",
+                "value must contain at least 1 item(s)",
+            ));
+        };
+        if !others.is_empty() {
+            ignored.note("grpc_services: only the first one is used");
+        }
+        let (cluster, initial_metadata) =
+            ignored.scope("grpc_services[0]", |ignored| grpc_service(service, ignored))?;
+        let usable = |found: &&Arc<Cluster>| {
+            found.name == cluster && !matches!(found.discovery, Discovery::Eds { .. })
+        };
+        if clusters.iter().find(usable).is_none() {
+            let reason =
+                format!("'{cluster}' does not exist among the static clusters, or is an EDS cluster");
+            return Err(Invalid::new("grpc_services[0].envoy_grpc.cluster_name", reason));
+        }
+        Ok(Self {
+            delta,
+            cluster,
+            node_on_first_message_only: message.set_node_on_first_message_only,
+            initial_metadata,
+        })
+    }
+}
+
+type Service = (String, Vec<(String, String)>);
+
+fn grpc_service(message: &core::GrpcService, ignored: &mut Ignored) -> Result<Service, Invalid> {
+    ignore_fields!(ignored, message, timeout, retry_policy);
+    let grpc = match message.target_specifier.as_ref() {
+        Some(TargetSpecifier::EnvoyGrpc(grpc)) => grpc,
+        Some(TargetSpecifier::GoogleGrpc(_)) => {
+            return Err(Invalid::new("google_grpc", "is not supported, use envoy_grpc"));
+        }
+        None => return Err(Invalid::new("target_specifier", "value is required")),
+    };
+    ignored.scope("envoy_grpc", |ignored| {
+        ignore_fields!(
+            ignored,
+            grpc,
+            authority,
+            retry_policy,
+            max_receive_message_length,
+            skip_envoy_headers
+        );
+        Ok(())
+    })?;
+    let metadata = ignored.each(
+        "initial_metadata",
+        &message.initial_metadata,
+        |header, ignored| {
+            ignore_fields!(ignored, header, raw_value);
+            Ok((non_empty(&header.key, "key")?, header.value.clone()))
+        },
+    )?;
+    Ok((
+        non_empty(&grpc.cluster_name, "envoy_grpc.cluster_name")?,
+        metadata,
+    ))
+}

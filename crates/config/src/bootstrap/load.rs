@@ -1,0 +1,102 @@
+//! The bootstrap file and what is laid over it.
+//!
+//! JSON, YAML or binary protobuf, by Envoy's file name endings. The override is merged as protobuf merges: scalars
+//! replace, messages merge, lists grow. Versions before v3 of the types inside are read as v3.
+
+use std::path::Path;
+
+use prost::Message;
+use redplane_proto::pb::envoy::config::bootstrap::v3 as proto;
+use redplane_proto::{Json, yaml_value};
+
+use super::Bootstrap;
+use crate::{Ignored, Invalid, data_source};
+
+/// A bootstrap that cannot be used: the file (or the flag), the field, the reason.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{source_name}: {invalid}")]
+pub struct LoadError {
+    /// The path of the file, or `--config-yaml`.
+    pub source_name: String,
+    /// What is wrong with it; the path is empty when the text as a whole cannot be read.
+    pub invalid: Invalid,
+}
+
+/// What the override is called in messages.
+const OVERRIDE: &str = "--config-yaml";
+
+impl Bootstrap {
+    /// Reads the file, the override or both. `allow_unknown` notes fields that the messages do not have, otherwise
+    /// they are refused. The accepted message comes along for `/config_dump`.
+    ///
+    /// # Errors
+    /// Names the source and the field at fault.
+    pub fn load(
+        file: Option<&Path>,
+        config_yaml: Option<&str>,
+        allow_unknown: bool,
+    ) -> Result<(Self, proto::Bootstrap), LoadError> {
+        let mut message = proto::Bootstrap::default();
+        let mut ignored = Ignored::default();
+        let mut source_name = OVERRIDE.to_owned();
+        if let Some(path) = file {
+            source_name = path.display().to_string();
+            let error = |invalid| LoadError {
+                source_name: source_name.clone(),
+                invalid,
+            };
+            message = from_file(path, allow_unknown, &mut ignored).map_err(error)?;
+        }
+        if let Some(text) = config_yaml.filter(|text| !text.trim().is_empty()) {
+            let error = |invalid| LoadError {
+                source_name: OVERRIDE.to_owned(),
+                invalid,
+            };
+            let over = from_text(text, allow_unknown, &mut ignored).map_err(error)?;
+            merge(&mut message, &over).map_err(error)?;
+        } else if file.is_none() {
+            let reason = "At least one of --config-path or --config-yaml should be non-empty";
+            return Err(LoadError {
+                source_name,
+                invalid: Invalid::new("", reason),
+            });
+        }
+        let mut bootstrap =
+            Self::from_proto(&message).map_err(|invalid| LoadError { source_name, invalid })?;
+        bootstrap.ignored.0.splice(0..0, ignored.0);
+        Ok((bootstrap, message))
+    }
+}
+
+fn from_file(path: &Path, allow_unknown: bool, ignored: &mut Ignored) -> Result<proto::Bootstrap, Invalid> {
+    let bytes = data_source::file(&path.to_string_lossy()).map_err(|reason| Invalid::new("", reason))?;
+    if path.extension().is_some_and(|extension| extension == "pb") {
+        let malformed = |error| Invalid::new("", format!("malformed Bootstrap: {error}"));
+        return proto::Bootstrap::decode(bytes.as_slice()).map_err(malformed);
+    }
+    let text = String::from_utf8(bytes).map_err(|_| Invalid::new("", "is not valid UTF-8"))?;
+    from_text(&text, allow_unknown, ignored)
+}
+
+fn from_text(text: &str, allow_unknown: bool, ignored: &mut Ignored) -> Result<proto::Bootstrap, Invalid> {
+    let value = yaml_value(text).map_err(|error| Invalid::new("", error.to_string()))?;
+    let json = Json::load();
+    let refuse = |error: redplane_proto::JsonError| Invalid::new(error.path(), error.reason());
+    if !allow_unknown {
+        return json.message(&value).map_err(refuse);
+    }
+    let read = json.message_lenient(&value).map_err(refuse)?;
+    read.ignored
+        .paths
+        .into_iter()
+        .for_each(|path| ignored.note(format!("{path}: unknown field")));
+    Ok(read.message)
+}
+
+/// Merging is what protobuf does when the bytes of one message follow those of another.
+fn merge(message: &mut proto::Bootstrap, over: &proto::Bootstrap) -> Result<(), Invalid> {
+    let bytes = over.encode_to_vec();
+    message
+        .merge(bytes.as_slice())
+        .map_err(|error| Invalid::new("", error.to_string()))
+}

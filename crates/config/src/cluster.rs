@@ -1,0 +1,318 @@
+//! Clusters: `envoy.config.cluster.v3.Cluster`.
+
+mod discovery;
+mod load_balancing;
+mod redis;
+#[cfg(test)]
+mod tests;
+mod transport;
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use redplane_proto::pb::envoy::config::cluster::v3 as proto;
+use redplane_proto::pb::envoy::config::core::v3::{BindConfig, RoutingPriority, TcpKeepalive};
+use redplane_proto::pb::envoy::extensions::upstreams::http::v3::HttpProtocolOptions;
+use redplane_proto::pb::envoy::extensions::upstreams::http::v3::http_protocol_options::UpstreamProtocolOptions;
+use redplane_proto::pb::envoy::extensions::upstreams::http::v3::http_protocol_options::explicit_http_config::ProtocolConfig;
+use redplane_proto::type_url;
+
+pub use crate::config_source::ConfigSource;
+pub use discovery::{Discovery, Dns, DnsFamily};
+pub use load_balancing::{CommonLb, LbPolicy, RingHashFunction};
+pub use redis::{RedisAuth, RedisCluster};
+pub use transport::{Transport, TransportMatch};
+
+use load_balancing::LoadBalancing;
+
+use crate::extension::Extension;
+use crate::field::{non_empty, positive_or};
+use crate::invalid::ignore_fields;
+use crate::{Address, Ignored, Invalid};
+
+/// One validated cluster.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Cluster {
+    /// Unique name.
+    pub name: String,
+    /// `alt_stat_name`, else the name: stats go under `cluster.<stat_name>.`.
+    pub stat_name: String,
+    /// How hosts are found.
+    pub discovery: Discovery,
+    /// How one of them is chosen.
+    pub lb_policy: LbPolicy,
+    /// Default 5 s.
+    pub connect_timeout: Duration,
+    /// Plain text, or TLS.
+    pub transport: Transport,
+    /// `transport_socket_matches`, in order; the first whose pairs all stand in the endpoint's metadata wins over
+    /// `transport`.
+    pub transport_matches: Vec<TransportMatch>,
+    /// Upstream credentials, from `RedisProtocolOptions`.
+    pub redis_auth: RedisAuth,
+    /// Locality and panic settings.
+    pub common_lb: CommonLb,
+    /// `upstream_connection_options.tcp_keepalive`; `None` leaves the socket as it is.
+    pub keepalive: Option<Keepalive>,
+    /// `upstream_bind_config.source_address`.
+    pub source_address: Option<SocketAddr>,
+    /// HTTP/2 is spoken to this cluster (gRPC: xds-grpc, sds-grpc).
+    pub http2: bool,
+    /// `circuit_breakers` of the default priority: shown in `/clusters`, as Envoy shows them.
+    pub max_connections: u32,
+    /// Accepted but without effect.
+    pub ignored: Ignored,
+}
+
+/// TCP keepalive of upstream connections.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Keepalive {
+    /// Idle time before the first probe.
+    pub time: Option<Duration>,
+    /// Time between probes.
+    pub interval: Option<Duration>,
+    /// Probes before the connection is given up.
+    pub probes: Option<u32>,
+}
+
+impl Cluster {
+    /// Reads the resource.
+    pub fn from_proto(message: &proto::Cluster) -> Result<Self, Invalid> {
+        let mut ignored = Ignored::default();
+        let name = non_empty(&message.name, "name")?;
+        let stat_name = if message.alt_stat_name.is_empty() {
+            &name
+        } else {
+            &message.alt_stat_name
+        };
+        let connect_timeout = message.connect_timeout.as_ref();
+        let LoadBalancing {
+            policy: lb_policy,
+            common: common_lb,
+        } = LoadBalancing::from_proto(message, &mut ignored)?;
+        let discovery = Discovery::from_proto(message, &mut ignored)?;
+        refuse_mismatch(&discovery, lb_policy)?;
+        let options = Options::from_proto(message, &mut ignored)?;
+        let socket = message.transport_socket.as_ref();
+        let matches = &message.transport_socket_matches;
+        note_ignored(message, &mut ignored);
+        Ok(Self {
+            stat_name: stat_name.clone(),
+            discovery,
+            lb_policy,
+            connect_timeout: positive_or(connect_timeout, "connect_timeout", Duration::from_secs(5))?,
+            transport: ignored.scope("transport_socket", |ignored| {
+                Transport::from_proto(socket, ignored)
+            })?,
+            transport_matches: ignored.each(
+                "transport_socket_matches",
+                matches,
+                TransportMatch::from_proto,
+            )?,
+            redis_auth: options.redis_auth,
+            common_lb,
+            keepalive: keepalive(message, &mut ignored),
+            source_address: source_address(message.upstream_bind_config.as_ref(), &mut ignored)?,
+            http2: options.http2,
+            max_connections: max_connections(message),
+            name,
+            ignored,
+        })
+    }
+}
+
+/// Some discoveries bring their own way to choose a host, others have none.
+fn refuse_mismatch(discovery: &Discovery, policy: LbPolicy) -> Result<(), Invalid> {
+    let reason = match (discovery, policy) {
+        (Discovery::Redis(_) | Discovery::OriginalDst, LbPolicy::ClusterProvided) => return Ok(()),
+        (Discovery::Redis(_), _) => {
+            "must be CLUSTER_PROVIDED for envoy.clusters.redis: any other policy would spread a key over all nodes"
+        }
+        (Discovery::OriginalDst, _) => "Only 'CLUSTER_PROVIDED' is allowed with cluster type 'ORIGINAL_DST'",
+        (_, LbPolicy::ClusterProvided) => {
+            "cluster type does not provide a load balancer for CLUSTER_PROVIDED"
+        }
+        _ => return Ok(()),
+    };
+    Err(Invalid::new("lb_policy", reason))
+}
+
+fn note_ignored(message: &proto::Cluster, ignored: &mut Ignored) {
+    for (i, filter) in message.filters.iter().enumerate() {
+        ignored.note(format!("filters[{i}]: {}", filter.name));
+    }
+    ignore_fields!(
+        ignored,
+        message,
+        transport_socket_matcher,
+        stats_matcher,
+        per_connection_buffer_limit_bytes
+    );
+    ignore_fields!(
+        ignored,
+        message,
+        per_connection_buffer_high_watermark_timeout,
+        health_checks,
+        outlier_detection
+    );
+    ignore_fields!(
+        ignored,
+        message,
+        max_requests_per_connection,
+        upstream_http_protocol_options,
+        protocol_selection
+    );
+    ignore_fields!(
+        ignored,
+        message,
+        common_http_protocol_options,
+        http_protocol_options,
+        wait_for_warm_on_init
+    );
+    ignore_fields!(
+        ignored,
+        message,
+        cleanup_interval,
+        close_connections_on_host_health_failure,
+        lrs_server
+    );
+    ignore_fields!(
+        ignored,
+        message,
+        ignore_health_on_host_removal,
+        lrs_report_endpoint_metrics,
+        track_timeout_budgets
+    );
+    ignore_fields!(
+        ignored,
+        message,
+        upstream_config,
+        track_cluster_stats,
+        preconnect_policy,
+        queuing_policies
+    );
+    ignore_fields!(ignored, message, connection_pool_per_downstream_connection);
+    if let Some(breakers) = message.circuit_breakers.as_ref() {
+        // Istio sends the largest number for "no limit", which is what is done anyway.
+        let limits = breakers.thresholds.iter().flat_map(|limits| {
+            [
+                limits.max_connections,
+                limits.max_pending_requests,
+                limits.max_requests,
+                limits.max_retries,
+            ]
+        });
+        if limits.flatten().any(|limit| limit.value != u32::MAX) || !breakers.per_host_thresholds.is_empty() {
+            ignored.note("circuit_breakers");
+        }
+    }
+}
+
+fn max_connections(message: &proto::Cluster) -> u32 {
+    let mut thresholds = message
+        .circuit_breakers
+        .iter()
+        .flat_map(|breakers| &breakers.thresholds);
+    let default = thresholds.find(|limits| limits.priority == RoutingPriority::Default as i32);
+    default
+        .and_then(|limits| limits.max_connections)
+        .map_or(1024, |limit| limit.value)
+}
+
+fn keepalive(message: &proto::Cluster, ignored: &mut Ignored) -> Option<Keepalive> {
+    let options = message.upstream_connection_options.as_ref()?;
+    if options.set_local_interface_name_on_upstream_connections || options.happy_eyeballs_config.is_some() {
+        ignored.note("upstream_connection_options: only tcp_keepalive is known");
+    }
+    let TcpKeepalive {
+        keepalive_probes,
+        keepalive_time,
+        keepalive_interval,
+    } = options.tcp_keepalive?;
+    let seconds = |value: u32| Duration::from_secs(u64::from(value));
+    Some(Keepalive {
+        time: keepalive_time.map(|time| seconds(time.value)),
+        interval: keepalive_interval.map(|interval| seconds(interval.value)),
+        probes: keepalive_probes.map(|probes| probes.value),
+    })
+}
+
+fn source_address(
+    message: Option<&BindConfig>,
+    ignored: &mut Ignored,
+) -> Result<Option<SocketAddr>, Invalid> {
+    let Some(message) = message else { return Ok(None) };
+    ignored.scope("upstream_bind_config", |ignored| {
+        ignore_fields!(
+            ignored,
+            message,
+            freebind,
+            socket_options,
+            extra_source_addresses,
+            additional_source_addresses
+        );
+        ignore_fields!(
+            ignored,
+            message,
+            local_address_selector,
+            validate_network_namespaces
+        );
+        let Some(source) = message.source_address.as_ref() else {
+            return Ok(None);
+        };
+        match ignored.scope("source_address", |ignored| Address::socket(source, ignored))? {
+            Address::Ip(address) => Ok(Some(address)),
+            other => Err(Invalid::new(
+                "source_address.address",
+                format!("malformed IP address: {other}"),
+            )),
+        }
+    })
+}
+
+/// `typed_extension_protocol_options`, as far as they are known.
+struct Options {
+    redis_auth: RedisAuth,
+    http2: bool,
+}
+
+impl Options {
+    fn from_proto(message: &proto::Cluster, ignored: &mut Ignored) -> Result<Self, Invalid> {
+        let mut options = Self {
+            redis_auth: RedisAuth::default(),
+            http2: message.http2_protocol_options.is_some(),
+        };
+        // In the order of the keys, as a protobuf map has none of its own.
+        let mut entries: Vec<_> = message.typed_extension_protocol_options.iter().collect();
+        entries.sort_unstable_by_key(|(key, _)| key.as_str());
+        for (key, any) in entries {
+            let extension = Extension::new(key, Some(any));
+            ignored.scope(&format!("typed_extension_protocol_options[{key}]"), |ignored| {
+                options.read(&extension, ignored)
+            })?;
+        }
+        Ok(options)
+    }
+
+    fn read(&mut self, extension: &Extension<'_>, ignored: &mut Ignored) -> Result<(), Invalid> {
+        match extension.type_url.as_str() {
+            type_url::REDIS_PROTOCOL_OPTIONS => {
+                self.redis_auth = RedisAuth::from_proto(&extension.decode(ignored)?, ignored)?;
+            }
+            type_url::HTTP_PROTOCOL_OPTIONS => {
+                let http: HttpProtocolOptions = extension.decode(ignored)?;
+                let Some(UpstreamProtocolOptions::ExplicitHttpConfig(explicit)) =
+                    http.upstream_protocol_options
+                else {
+                    return Ok(());
+                };
+                self.http2 |= matches!(
+                    explicit.protocol_config,
+                    Some(ProtocolConfig::Http2ProtocolOptions(_))
+                );
+            }
+            _ => ignored.note("not known"),
+        }
+        Ok(())
+    }
+}

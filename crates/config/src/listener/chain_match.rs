@@ -1,0 +1,157 @@
+//! `FilterChainMatch`: when a chain is chosen.
+
+use std::net::IpAddr;
+
+use redplane_proto::pb::envoy::config::core::v3::CidrRange;
+use redplane_proto::pb::envoy::config::listener::v3 as proto;
+use redplane_proto::pb::envoy::config::listener::v3::filter_chain_match::ConnectionSourceType;
+
+use crate::field::enumeration;
+use crate::{Ignored, Invalid};
+
+/// `FilterChainMatch`. Empty lists match everything; a connection takes the most specific chain, in Envoy's order:
+/// destination port, destination IP, server name, transport protocol, application protocol, source type, source
+/// IP, source port.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct ChainMatch {
+    /// `destination_port`.
+    pub destination_port: Option<u16>,
+    /// `prefix_ranges`.
+    pub prefix_ranges: Vec<Cidr>,
+    /// `server_names`, lower case; `*.example.com` matches by suffix.
+    pub server_names: Vec<String>,
+    /// `transport_protocol`: `tls`, `raw_buffer` or empty.
+    pub transport_protocol: String,
+    /// `application_protocols` as offered by the client.
+    pub application_protocols: Vec<String>,
+    /// `source_type`.
+    pub source_type: SourceType,
+    /// `source_prefix_ranges`.
+    pub source_prefix_ranges: Vec<Cidr>,
+    /// `source_ports`.
+    pub source_ports: Vec<u16>,
+}
+
+/// `ConnectionSourceType`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum SourceType {
+    /// Any source.
+    #[default]
+    Any,
+    /// The same host.
+    SameIpOrLoopback,
+    /// Another host.
+    External,
+}
+
+/// `CidrRange`, the address masked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Cidr {
+    /// First address of the range.
+    pub address: IpAddr,
+    /// Prefix length in bits.
+    pub prefix_len: u8,
+}
+
+impl ChainMatch {
+    /// Reads the message. A condition that is not served is refused: without it the chain would take connections
+    /// that are meant for another.
+    pub(super) fn from_proto(
+        message: &proto::FilterChainMatch,
+        ignored: &mut Ignored,
+    ) -> Result<Self, Invalid> {
+        let unimplemented = |field| Invalid::new(field, "contains unimplemented fields");
+        if !message.address_suffix.is_empty() {
+            return Err(unimplemented("address_suffix"));
+        }
+        if message.suffix_len.is_some() {
+            return Err(unimplemented("suffix_len"));
+        }
+        if !message.direct_source_prefix_ranges.is_empty() {
+            return Err(Invalid::new("direct_source_prefix_ranges", "is not supported"));
+        }
+        let destination_port = message.destination_port.as_ref().map(|port| port.value);
+        let port_at = |(i, value): (usize, &u32)| port(*value, &format!("source_ports[{i}]"));
+        Ok(Self {
+            destination_port: destination_port
+                .map(|value| port(value, "destination_port"))
+                .transpose()?,
+            prefix_ranges: ignored.each("prefix_ranges", &message.prefix_ranges, |range, _| {
+                Cidr::from_proto(range)
+            })?,
+            server_names: ignored.each("server_names", &message.server_names, |name, _| server_name(name))?,
+            transport_protocol: message.transport_protocol.clone(),
+            application_protocols: message.application_protocols.clone(),
+            source_type: match enumeration(message.source_type, "source_type")? {
+                ConnectionSourceType::Any => SourceType::Any,
+                ConnectionSourceType::SameIpOrLoopback => SourceType::SameIpOrLoopback,
+                ConnectionSourceType::External => SourceType::External,
+            },
+            source_prefix_ranges: ignored.each(
+                "source_prefix_ranges",
+                &message.source_prefix_ranges,
+                |range, _| Cidr::from_proto(range),
+            )?,
+            source_ports: message
+                .source_ports
+                .iter()
+                .enumerate()
+                .map(port_at)
+                .collect::<Result<_, _>>()?,
+        })
+    }
+}
+
+fn port(value: u32, path: &str) -> Result<u16, Invalid> {
+    match u16::try_from(value) {
+        Ok(port) if port > 0 => Ok(port),
+        _ => Err(Invalid::new(path, "value must be inside range [1, 65535]")),
+    }
+}
+
+fn server_name(name: &str) -> Result<String, Invalid> {
+    if name.strip_prefix("*.").unwrap_or(name).contains('*') {
+        let reason = format!("partial wildcards are not supported in \"server_names\": {name}");
+        return Err(Invalid::new("", reason));
+    }
+    Ok(name.to_lowercase())
+}
+
+impl Cidr {
+    /// Reads the message; an absent length is 0, one that is too long is the whole address, as in Envoy.
+    pub fn from_proto(message: &CidrRange) -> Result<Self, Invalid> {
+        let text = &message.address_prefix;
+        let address: IpAddr = text
+            .parse()
+            .map_err(|_| Invalid::new("address_prefix", format!("malformed IP address: {text}")))?;
+        let length = message.prefix_len.as_ref().map_or(0, |length| length.value);
+        if length > 128 {
+            return Err(Invalid::new(
+                "prefix_len",
+                "value must be less than or equal to 128",
+            ));
+        }
+        Ok(Self::masked(address, u8::try_from(length).unwrap_or(128)))
+    }
+
+    fn masked(address: IpAddr, length: u8) -> Self {
+        match address {
+            IpAddr::V4(v4) => {
+                let prefix_len = length.min(32);
+                let mask = u32::MAX.checked_shl(u32::from(32 - prefix_len)).unwrap_or(0);
+                Self {
+                    address: IpAddr::V4((u32::from(v4) & mask).into()),
+                    prefix_len,
+                }
+            }
+            IpAddr::V6(v6) => {
+                let prefix_len = length.min(128);
+                let mask = u128::MAX.checked_shl(u32::from(128 - prefix_len)).unwrap_or(0);
+                Self {
+                    address: IpAddr::V6((u128::from(v6) & mask).into()),
+                    prefix_len,
+                }
+            }
+        }
+    }
+}

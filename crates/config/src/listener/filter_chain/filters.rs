@@ -1,0 +1,183 @@
+//! The filters of a chain, and what becomes of each kind.
+
+use std::sync::Arc;
+
+use redplane_proto::pb::envoy::config::core::v3::ExtensionConfigSource;
+use redplane_proto::pb::envoy::config::listener::v3 as proto;
+use redplane_proto::pb::envoy::config::listener::v3::filter::ConfigType;
+use redplane_proto::pb::envoy::config::rbac::v3::rbac::Action;
+use redplane_proto::pb::envoy::extensions::filters::network::rbac::v3::Rbac;
+use redplane_proto::type_url;
+
+use super::Terminal;
+use crate::extension::{Extension, type_name};
+use crate::field::non_empty;
+use crate::redis_proxy::RedisProxy;
+use crate::tcp_proxy::TcpProxy;
+use crate::{Ignored, Invalid};
+
+/// What a network filter is to us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Redis,
+    Tcp,
+    /// Terminal in Envoy, not served here.
+    OtherTerminal,
+    /// Keeps clients out, by rules that must be looked at.
+    Rbac,
+    /// Keeps clients out, and is not enforced here.
+    Guard,
+    /// Anything else: watches, or is not known.
+    Other,
+}
+
+impl Kind {
+    fn of(type_url: &str, name: &str) -> Self {
+        match type_url {
+            type_url::REDIS_PROXY => Self::Redis,
+            type_url::TCP_PROXY => Self::Tcp,
+            type_url::NETWORK_RBAC => Self::Rbac,
+            type_url::NETWORK_EXT_AUTHZ => Self::Guard,
+            type_url::HCM => Self::OtherTerminal,
+            // Without configuration the name is all there is.
+            "" => Self::of_name(name),
+            other => Self::of_other(type_name(other)),
+        }
+    }
+
+    fn of_name(name: &str) -> Self {
+        match name
+            .trim_start_matches("envoy.")
+            .trim_start_matches("filters.network.")
+        {
+            "redis_proxy" => Self::Redis,
+            "tcp_proxy" => Self::Tcp,
+            "rbac" | "ext_authz" => Self::Guard,
+            "http_connection_manager" | "echo" => Self::OtherTerminal,
+            _ => Self::Other,
+        }
+    }
+
+    fn of_other(type_name: &str) -> Self {
+        let network = type_name
+            .strip_prefix("envoy.extensions.filters.network.")
+            .unwrap_or_default();
+        match network.split('.').next().unwrap_or_default() {
+            "direct_response" | "dubbo_proxy" | "echo" | "generic_proxy" | "thrift_proxy" => {
+                Self::OtherTerminal
+            }
+            _ => Self::Other,
+        }
+    }
+
+    fn is_terminal(self) -> bool {
+        matches!(self, Self::Redis | Self::Tcp | Self::OtherTerminal)
+    }
+}
+
+/// Reads the filters: the last one serves, those before it are let through, enforced or noted.
+pub(super) fn read(messages: &[proto::Filter], ignored: &mut Ignored) -> Result<Terminal, Invalid> {
+    let Some((last, before)) = messages.split_last() else {
+        return Ok(Terminal::Inert {
+            reason: "the chain has no filters".to_owned(),
+        });
+    };
+    let guards = ignored.each("filters", before, before_last)?;
+    let terminal = ignored.scope(&format!("filters[{}]", before.len()), |ignored| {
+        terminal(last, ignored)
+    })?;
+    Ok(match guards.into_iter().flatten().next() {
+        Some(reason) => Terminal::Inert { reason },
+        None => terminal,
+    })
+}
+
+/// The reason why the chain must not be served because of this filter, if there is one.
+fn before_last(message: &proto::Filter, ignored: &mut Ignored) -> Result<Option<String>, Invalid> {
+    let name = non_empty(&message.name, "name")?;
+    let any = match message.config_type.as_ref() {
+        Some(ConfigType::ConfigDiscovery(discovery)) => return Ok(discovered(&name, discovery, ignored)),
+        Some(ConfigType::TypedConfig(any)) => Some(any),
+        None => None,
+    };
+    let extension = Extension::new(&name, any);
+    let kind = Kind::of(&extension.type_url, &name);
+    if kind.is_terminal() {
+        let reason =
+            format!("terminal filter named {name} must be the last filter in a network filter chain");
+        return Err(Invalid::new("", reason));
+    }
+    match kind {
+        Kind::Guard => Ok(Some(not_enforced(&name))),
+        Kind::Rbac => ignored.scope("typed_config", |ignored| rbac(&extension, ignored)),
+        _ => {
+            ignored.note(format!("typed_config: {name} is left out"));
+            Ok(None)
+        }
+    }
+}
+
+fn not_enforced(name: &str) -> String {
+    format!("filter `{name}` is not enforced here, so that nobody is let in")
+}
+
+/// A filter whose configuration would come by ECDS.
+fn discovered(name: &str, discovery: &ExtensionConfigSource, ignored: &mut Ignored) -> Option<String> {
+    let guards = |url: &String| matches!(Kind::of(url, ""), Kind::Rbac | Kind::Guard);
+    if discovery.type_urls.iter().any(guards) {
+        return Some(not_enforced(name));
+    }
+    ignored.note(format!("config_discovery: {name} is left out"));
+    None
+}
+
+/// RBAC that only watches (shadow rules, the action LOG) is left out; rules that decide are not enforced yet.
+fn rbac(extension: &Extension<'_>, ignored: &mut Ignored) -> Result<Option<String>, Invalid> {
+    let message: Rbac = extension.decode(ignored)?;
+    non_empty(&message.stat_prefix, "stat_prefix")?;
+    let decides = message
+        .rules
+        .as_ref()
+        .is_some_and(|rules| rules.action != Action::Log as i32);
+    if decides || message.matcher.is_some() {
+        return Ok(Some(not_enforced(extension.label())));
+    }
+    ignored.note(format!("{}: no rule of it decides", extension.label()));
+    Ok(None)
+}
+
+fn terminal(message: &proto::Filter, ignored: &mut Ignored) -> Result<Terminal, Invalid> {
+    let name = non_empty(&message.name, "name")?;
+    let inert = |reason| Ok(Terminal::Inert { reason });
+    let any = match message.config_type.as_ref() {
+        Some(ConfigType::ConfigDiscovery(_)) => return inert(format!("filter `{name}` comes by ECDS")),
+        Some(ConfigType::TypedConfig(any)) => Some(any),
+        None => None,
+    };
+    let extension = Extension::new(&name, any);
+    match Kind::of(&extension.type_url, &name) {
+        Kind::Redis => ignored.scope("typed_config", |ignored| {
+            RedisProxy::from_proto(&extension.decode(ignored)?, ignored)
+                .map(Arc::new)
+                .map(Terminal::Redis)
+        }),
+        Kind::Tcp => ignored.scope("typed_config", |ignored| tcp(&extension, ignored)),
+        Kind::Rbac | Kind::Guard => {
+            let reason =
+                format!("non-terminal filter named {name} is the last filter in a network filter chain");
+            Err(Invalid::new("", reason))
+        }
+        Kind::OtherTerminal | Kind::Other => inert(format!("filter `{name}` is not served")),
+    }
+}
+
+/// A tcp_proxy that would tunnel (Istio's ambient mode) is inert: the listener beside it must live.
+fn tcp(extension: &Extension<'_>, ignored: &mut Ignored) -> Result<Terminal, Invalid> {
+    match TcpProxy::from_proto(&extension.decode(ignored)?, ignored) {
+        Ok(proxy) => Ok(Terminal::Tcp(Arc::new(proxy))),
+        Err(refusal) if refusal.path == "tunneling_config" => Ok(Terminal::Inert {
+            reason: format!("filter `{}`: {}", extension.label(), refusal.reason),
+        }),
+        Err(refusal) => Err(refusal),
+    }
+}
