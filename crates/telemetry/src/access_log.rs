@@ -13,6 +13,7 @@ mod time;
 pub use format::{BadFormat, Format};
 pub use record::{Http, Peer, Record, ResponseFlags};
 pub use sink::{Files, Options, Sink};
+pub use time::timestamp;
 
 use std::sync::Arc;
 use std::time::Duration;

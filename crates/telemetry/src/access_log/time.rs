@@ -10,6 +10,11 @@ const DEFAULT: &str = "%Y-%m-%dT%H:%M:%S.%3fZ";
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct TimeFormat(String);
 
+/// A moment as Envoy writes it: `2026-01-02T03:04:05.678Z`.
+pub fn timestamp(time: SystemTime) -> String {
+    TimeFormat::parse(None).render(time)
+}
+
 /// A moment in civil terms.
 struct Civil {
     seconds: i64,
