@@ -226,8 +226,30 @@ fn bare_field(field: &FieldDescriptorProto) -> FieldDescriptorProto {
             packed,
             ..FieldOptions::default()
         }),
+        // The usual JSON name is computed when the set is loaded.
+        json_name: field
+            .json_name
+            .clone()
+            .filter(|name| *name != lower_camel(field.name())),
         ..field.clone()
     }
+}
+
+/// The JSON name that protobuf gives to a field by itself.
+fn lower_camel(name: &str) -> String {
+    let mut json = String::new();
+    let mut after_underscore = false;
+    for letter in name.chars() {
+        if letter != '_' {
+            json.push(if after_underscore {
+                letter.to_ascii_uppercase()
+            } else {
+                letter
+            });
+        }
+        after_underscore = letter == '_';
+    }
+    json
 }
 
 fn bare_enum(descriptor: &EnumDescriptorProto) -> EnumDescriptorProto {

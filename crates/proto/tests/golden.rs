@@ -1,6 +1,9 @@
 //! Recorded pushes of a current Istiod and dumps of Istio 1.7.3: they decode, print as recorded, and come back.
 
-#![allow(clippy::unwrap_used, reason = "a test ends where its input is not what it says")]
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test ends where its input is not what it says"
+)]
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,6 +1,9 @@
 //! The rules of proto-JSON, the other ways to name a message, and redaction.
 
-#![allow(clippy::unwrap_used, reason = "a test ends where its input is not what it says")]
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test ends where its input is not what it says"
+)]
 
 use prost::Message;
 use redplane_proto::legacy::{udpa, xds};

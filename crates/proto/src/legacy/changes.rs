@@ -45,169 +45,43 @@ enum Change {
     BindToPort,
 }
 
-/// Message, old field, its successor, and how to get from one to the other.
+/// Message (without `envoy.`), old field, its successor, and how to get from one to the other.
+#[rustfmt::skip]
 const CHANGES: &[(&str, &str, &str, Change)] = &[
-    (
-        "envoy.config.accesslog.v3.AccessLog",
-        "config",
-        "typed_config",
-        Change::Config,
-    ),
-    (
-        "envoy.config.accesslog.v3.ExtensionFilter",
-        "config",
-        "typed_config",
-        Change::Config,
-    ),
-    (
-        "envoy.config.cluster.v3.Cluster",
-        "hosts",
-        "load_assignment",
-        Change::Hosts,
-    ),
-    (
-        "envoy.config.cluster.v3.Cluster",
-        "tls_context",
-        "transport_socket",
-        Change::Tls(type_url::UPSTREAM_TLS),
-    ),
-    (
-        "envoy.config.cluster.v3.Cluster",
-        "extension_protocol_options",
-        "typed_extension_protocol_options",
-        Change::ConfigMap,
-    ),
-    (
-        "envoy.config.core.v3.HealthCheck.CustomHealthCheck",
-        "config",
-        "typed_config",
-        Change::Config,
-    ),
-    (
-        "envoy.config.core.v3.TransportSocket",
-        "config",
-        "typed_config",
-        Change::Config,
-    ),
-    (
-        "envoy.config.listener.v3.Filter",
-        "config",
-        "typed_config",
-        Change::Config,
-    ),
-    (
-        "envoy.config.listener.v3.FilterChain",
-        "tls_context",
-        "transport_socket",
-        Change::Tls(type_url::DOWNSTREAM_TLS),
-    ),
-    ("envoy.config.listener.v3.Listener", "", "", Change::BindToPort),
-    (
-        "envoy.config.listener.v3.ListenerFilter",
-        "config",
-        "typed_config",
-        Change::Config,
-    ),
-    (
-        "envoy.config.metrics.v3.StatsSink",
-        "config",
-        "typed_config",
-        Change::Config,
-    ),
-    (
-        "envoy.config.overload.v3.ResourceMonitor",
-        "config",
-        "typed_config",
-        Change::Config,
-    ),
-    (
-        "envoy.config.route.v3.CorsPolicy",
-        "allow_origin",
-        "allow_origin_string_match",
-        Change::Exact,
-    ),
-    (
-        "envoy.config.route.v3.CorsPolicy",
-        "allow_origin_regex",
-        "allow_origin_string_match",
-        Change::RegexList,
-    ),
-    (
-        "envoy.config.route.v3.HeaderMatcher",
-        "regex_match",
-        "safe_regex_match",
-        Change::Regex,
-    ),
-    (
-        "envoy.config.route.v3.QueryParameterMatcher",
-        "value",
-        "string_match",
-        Change::ExactOne,
-    ),
-    (
-        "envoy.config.route.v3.Route",
-        "per_filter_config",
-        "typed_per_filter_config",
-        Change::ConfigMap,
-    ),
-    (
-        "envoy.config.route.v3.RouteMatch",
-        "regex",
-        "safe_regex",
-        Change::Regex,
-    ),
-    (
-        "envoy.config.route.v3.VirtualHost",
-        "per_filter_config",
-        "typed_per_filter_config",
-        Change::ConfigMap,
-    ),
-    (
-        "envoy.config.route.v3.WeightedCluster.ClusterWeight",
-        "per_filter_config",
-        "typed_per_filter_config",
-        Change::ConfigMap,
-    ),
-    (
-        "envoy.config.trace.v3.Tracing.Http",
-        "config",
-        "typed_config",
-        Change::Config,
-    ),
-    (
-        "envoy.extensions.filters.network.http_connection_manager.v3.HttpFilter",
-        "config",
-        "typed_config",
-        Change::Config,
-    ),
-    (
-        "envoy.extensions.filters.network.redis_proxy.v3.RedisProxy",
-        "cluster",
-        "prefix_routes",
-        Change::PrefixRoutes,
-    ),
-    (
-        "envoy.extensions.filters.network.redis_proxy.v3.RedisProxy.PrefixRoutes",
-        "catch_all_cluster",
-        "catch_all_route",
-        Change::CatchAll,
-    ),
-    (
-        "envoy.extensions.transport_sockets.tls.v3.CertificateValidationContext",
-        "verify_subject_alt_name",
-        "match_subject_alt_names",
-        Change::Exact,
-    ),
-    (
-        "envoy.type.matcher.v3.StringMatcher",
-        "regex",
-        "safe_regex",
-        Change::Regex,
-    ),
+    ("config.accesslog.v3.AccessLog", "config", "typed_config", Change::Config),
+    ("config.accesslog.v3.ExtensionFilter", "config", "typed_config", Change::Config),
+    ("config.cluster.v3.Cluster", "hosts", "load_assignment", Change::Hosts),
+    ("config.cluster.v3.Cluster", "tls_context", "transport_socket", Change::Tls(type_url::UPSTREAM_TLS)),
+    ("config.cluster.v3.Cluster", "extension_protocol_options", "typed_extension_protocol_options", Change::ConfigMap),
+    ("config.core.v3.HealthCheck.CustomHealthCheck", "config", "typed_config", Change::Config),
+    ("config.core.v3.TransportSocket", "config", "typed_config", Change::Config),
+    ("config.listener.v3.Filter", "config", "typed_config", Change::Config),
+    ("config.listener.v3.FilterChain", "tls_context", "transport_socket", Change::Tls(type_url::DOWNSTREAM_TLS)),
+    ("config.listener.v3.Listener", "", "", Change::BindToPort),
+    ("config.listener.v3.ListenerFilter", "config", "typed_config", Change::Config),
+    ("config.metrics.v3.StatsSink", "config", "typed_config", Change::Config),
+    ("config.overload.v3.ResourceMonitor", "config", "typed_config", Change::Config),
+    ("config.route.v3.CorsPolicy", "allow_origin", "allow_origin_string_match", Change::Exact),
+    ("config.route.v3.CorsPolicy", "allow_origin_regex", "allow_origin_string_match", Change::RegexList),
+    ("config.route.v3.HeaderMatcher", "regex_match", "safe_regex_match", Change::Regex),
+    ("config.route.v3.QueryParameterMatcher", "value", "string_match", Change::ExactOne),
+    ("config.route.v3.Route", "per_filter_config", "typed_per_filter_config", Change::ConfigMap),
+    ("config.route.v3.RouteMatch", "regex", "safe_regex", Change::Regex),
+    ("config.route.v3.VirtualHost", "per_filter_config", "typed_per_filter_config", Change::ConfigMap),
+    ("config.route.v3.WeightedCluster.ClusterWeight", "per_filter_config", "typed_per_filter_config", Change::ConfigMap),
+    ("config.trace.v3.Tracing.Http", "config", "typed_config", Change::Config),
+    ("extensions.filters.network.http_connection_manager.v3.HttpFilter", "config", "typed_config", Change::Config),
+    ("extensions.filters.network.redis_proxy.v3.RedisProxy", "cluster", "prefix_routes", Change::PrefixRoutes),
+    ("extensions.filters.network.redis_proxy.v3.RedisProxy.PrefixRoutes", "catch_all_cluster", "catch_all_route", Change::CatchAll),
+    ("extensions.transport_sockets.tls.v3.CertificateValidationContext", "verify_subject_alt_name", "match_subject_alt_names", Change::Exact),
+    ("type.matcher.v3.StringMatcher", "regex", "safe_regex", Change::Regex),
 ];
 
 pub(super) fn apply(full_name: &str, message: &mut DynamicMessage) {
-    for (_, from, to, change) in CHANGES.iter().filter(|row| row.0 == full_name) {
+    let Some(name) = full_name.strip_prefix("envoy.") else {
+        return;
+    };
+    for (_, from, to, change) in CHANGES.iter().filter(|row| row.0 == name) {
         match change {
             Change::BindToPort => bind_to_port(message),
             Change::Exact | Change::RegexList => string_matchers(message, from, to, change),
