@@ -6,6 +6,8 @@
 pub(crate) mod envoy_filter;
 mod kubernetes;
 mod service_entry;
+#[cfg(test)]
+mod tests;
 
 use serde_json::{Map, Value};
 

@@ -10,6 +10,7 @@
 mod build;
 mod documents;
 mod finding;
+mod follow;
 mod istio;
 mod patch;
 mod serve;
@@ -17,6 +18,7 @@ mod watch;
 mod world;
 
 pub use finding::{Faults, Finding, Place};
+pub use follow::follow;
 pub use serve::{Address, Event, Events, Form, Server, type_url};
 pub use watch::{Changes, watch};
 pub use world::{Mode, Options, World};

@@ -6,6 +6,8 @@
 //!   (`typed_extension_protocol_options`), the c-ares tuning (`typed_dns_resolver_config`);
 //! - the DestinationRule of mesh `mtls`, the Gateway and VirtualService of mesh `gateway`.
 
+#![allow(clippy::unwrap_used, reason = "a test ends at the first surprise")]
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 

@@ -38,7 +38,7 @@ pub(crate) struct Patch {
 #[derive(Debug, Clone)]
 pub(crate) enum Target {
     Cluster(ClusterMatch),
-    NetworkFilter(ListenerMatch),
+    NetworkFilter(Box<ListenerMatch>),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -266,7 +266,7 @@ impl Draft {
         }
         let target = match entry.apply_to.as_str() {
             "CLUSTER" => Target::Cluster(conditions.cluster.unwrap_or_default()),
-            "NETWORK_FILTER" => Target::NetworkFilter(conditions.listener.unwrap_or_default()),
+            "NETWORK_FILTER" => Target::NetworkFilter(Box::new(conditions.listener.unwrap_or_default())),
             other => {
                 notes.push(self.finding(format!("ignored: applyTo {other} is not served here")));
                 return Ok(None);

@@ -13,7 +13,7 @@ use super::published::Published;
 use super::type_url;
 
 /// One of the two wire forms of ADS, as a state without I/O.
-pub(super) trait Protocol: Default + Send + 'static {
+pub(super) trait Protocol: Default + Send + Sync + 'static {
     const FORM: Form;
     type Request: Send + 'static;
     type Response: Labelled + Send + 'static;
@@ -191,7 +191,7 @@ impl<P: Protocol> Stream<P> {
         Ok(())
     }
 
-    async fn send(&mut self, response: P::Response) -> Result<(), Gone> {
+    async fn send(&self, response: P::Response) -> Result<(), Gone> {
         let (resources, removed) = self.protocol.names(&response);
         let (type_url, version) = response.label();
         let (type_url, version) = (type_url.to_owned(), version.to_owned());
