@@ -5,7 +5,7 @@ use serde_json::Value;
 
 /// Text that is neither YAML nor JSON.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{}{reason}", self.line.map(|line| format!("line {line}: ")).unwrap_or_default())]
+#[error("{reason}")]
 pub struct YamlError {
     line: Option<usize>,
     reason: String,
@@ -99,6 +99,12 @@ mod tests {
 
     #[test]
     fn names_the_line_of_an_error() {
+        assert!(
+            yaml_value("a: 1\nb: c: d\n")
+                .unwrap_err()
+                .to_string()
+                .contains("at line 2 column")
+        );
         assert_eq!(yaml_value("a: 1\nb: c: d\n").unwrap_err().line(), Some(2));
         assert_eq!(yaml_value("{\"a\": 1,\n\"b\" 2}").unwrap_err().line(), Some(2));
     }

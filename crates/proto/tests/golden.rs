@@ -167,6 +167,10 @@ fn the_v2_resources_of_istio_1_7_3_become_v3() {
         let dump = read(&path);
         let mut found = Vec::new();
         anys(&dump, &mut found);
+        for value in &found {
+            let resolved = json.resolve(&json.any(*value).unwrap()).unwrap();
+            assert_eq!(resolved.ignored.paths, Vec::<String>::new());
+        }
         for (any, value) in resources(&json, &found, ".Cluster") {
             assert_eq!(any.type_url, type_url::CLUSTER);
             let cluster = Cluster::decode(any.value.as_slice()).unwrap();

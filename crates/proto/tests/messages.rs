@@ -11,6 +11,9 @@ use redplane_proto::pb::envoy::config::bootstrap::v3::Bootstrap;
 use redplane_proto::pb::envoy::config::cluster::v3::cluster::{ClusterDiscoveryType, DiscoveryType, LbPolicy};
 use redplane_proto::pb::envoy::config::cluster::v3::Cluster;
 use redplane_proto::pb::envoy::config::core::v3::transport_socket::ConfigType;
+use redplane_proto::istio::metadata_exchange::MetadataExchange;
+use redplane_proto::pb::envoy::config::rbac::v3::permission::Rule;
+use redplane_proto::pb::envoy::config::rbac::v3::{Permission, Policy};
 use redplane_proto::pb::envoy::config::route::v3::Route;
 use redplane_proto::pb::envoy::extensions::clusters::redis::v3::RedisClusterConfig;
 use redplane_proto::pb::envoy::extensions::filters::network::redis_proxy::v3::redis_proxy::conn_pool_settings::ReadPolicy;
@@ -20,6 +23,7 @@ use redplane_proto::pb::google::protobuf::{Duration, Struct};
 use redplane_proto::{Any, Json, ResolveError, from_struct, from_struct_lenient, resolve, resolve_lenient, type_url};
 use serde_json::{Value, json};
 
+const POLICY: &str = "type.googleapis.com/envoy.config.rbac.v3.Policy";
 const V2_REDIS_PROXY: &str = "type.googleapis.com/envoy.config.filter.network.redis_proxy.v2.RedisProxy";
 
 fn structure(value: &Value) -> Struct {
@@ -162,6 +166,52 @@ fn nesting_has_an_end() {
         };
     }
     assert!(Json::load().value(&any).is_object());
+}
+
+#[test]
+fn the_deepest_message_that_decodes_prints() {
+    let mut permission = Permission::default();
+    for _ in 0..90 {
+        permission = Permission {
+            rule: Some(Rule::NotRule(Box::new(permission))),
+        };
+    }
+    let policy = Policy {
+        permissions: vec![permission],
+        ..Policy::default()
+    };
+    let mut any = Any {
+        type_url: POLICY.to_owned(),
+        value: policy.encode_to_vec(),
+    };
+    for _ in 0..148 {
+        any = Any {
+            type_url: "type.googleapis.com/google.protobuf.Any".to_owned(),
+            value: any.encode_to_vec(),
+        };
+    }
+    let printed = Json::load().value(&any).to_string();
+    assert_eq!(printed.matches("not_rule").count(), 90);
+}
+
+#[test]
+fn istio_types_that_istioctl_lacks_print_as_typed_struct() {
+    let json = Json::load();
+    let config = MetadataExchange {
+        protocol: "istio-peer-exchange".to_owned(),
+        ..MetadataExchange::default()
+    };
+    let any = Any {
+        type_url: type_url::METADATA_EXCHANGE.to_owned(),
+        value: config.encode_to_vec(),
+    };
+    let printed = json.value(&any);
+    assert_eq!(
+        printed,
+        json!({"@type": type_url::TYPED_STRUCT_UDPA, "type_url": type_url::METADATA_EXCHANGE,
+            "value": {"protocol": "istio-peer-exchange"}})
+    );
+    assert_eq!(resolve(&json.any(&printed).unwrap()).unwrap(), any);
 }
 
 #[test]
