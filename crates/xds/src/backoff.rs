@@ -1,7 +1,7 @@
 //! Pauses between attempts to reach the control plane.
 //!
-//! Envoy's `JitteredExponentialBackOffStrategy`: a random part of an interval that doubles from base to cap. Pure: the
-//! randomness is seeded by the caller, and nothing here waits.
+//! Envoy's `JitteredExponentialBackOffStrategy`: a random part of an interval that doubles from base to cap.
+//! Pure: the randomness is seeded by the caller, and nothing here waits.
 
 use std::time::Duration;
 

@@ -1,12 +1,13 @@
 //! The client: one task that keeps one xDS stream alive and joins the machine with the transport.
 //!
-//! Updates and connection events go out on a bounded channel; subscriptions and verdicts come in on one queue, in the order
-//! they were given, so that an EDS subscription made before the verdict on CDS also reaches the server before the ACK. While
-//! a verdict is out nothing more is read, which is the only back-pressure there is. A lost stream is opened again after a
-//! jittered pause at the next endpoint; what was accepted stays with the receiver for as long as that takes.
+//! Updates and connection events go out on a bounded channel; subscriptions and verdicts come in on one
+//! queue, in the order they were given, so that an EDS subscription made before the verdict on CDS also
+//! reaches the server before the ACK. While a verdict is out nothing more is read, which is the only
+//! back-pressure there is. A lost stream is opened again after a jittered pause at the next endpoint; what
+//! was accepted stays with the receiver for as long as that takes.
 //!
-//! [`Client::start`] uses `tokio::spawn`: call it inside a runtime (a `current_thread` one will do) with net and time. The
-//! task ends when the client or all of its handles are dropped.
+//! [`Client::start`] uses `tokio::spawn`: call it inside a runtime (a `current_thread` one will do) with net
+//! and time. The task ends when the client or all of its handles are dropped.
 
 mod run;
 
@@ -169,7 +170,8 @@ impl Handle {
         self.order(Command::Unsubscribe(type_url.to_owned(), names));
     }
 
-    /// Withholds requests about a type, such as LDS until the clusters are warm. Give this order before subscribing.
+    /// Withholds requests about a type, such as LDS until the clusters are warm. Give this order before
+    /// subscribing.
     pub fn hold(&self, type_url: &str) {
         self.order(Command::Hold(type_url.to_owned()));
     }

@@ -1,9 +1,10 @@
 //! File subscriptions: `path_config_source`, with or without `watched_directory`.
 //!
-//! The file holds a `DiscoveryResponse` and is read as one state-of-the-world response; the same machine as on a stream finds
-//! what changed, so an update looks the same wherever it came from. Replacement is noticed through the directory: an atomic
-//! rename or a symlink swap as Envoy does, and in-place writes besides. A file that cannot be read or understood is reported
-//! and what it said before stays. Envoy: `FilesystemSubscriptionImpl`.
+//! The file holds a `DiscoveryResponse` and is read as one state-of-the-world response; the same machine as
+//! on a stream finds what changed, so an update looks the same wherever it came from. Replacement is noticed
+//! through the directory: an atomic rename or a symlink swap as Envoy does, and in-place writes besides. A
+//! file that cannot be read or understood is reported and what it said before stays. Envoy:
+//! `FilesystemSubscriptionImpl`.
 
 mod read;
 
@@ -15,7 +16,7 @@ use notify::event::{AccessKind, AccessMode, EventKind};
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::mpsc;
 
-use self::read::{Fingerprint, Found, read};
+use self::read::{Fingerprint, Found, Look, read};
 use crate::client::{Command, Counters, Event, Handle, now, obey, tick};
 use crate::subscriptions::{Form, Names, NodePolicy, Output, Purpose, Subscriptions};
 
@@ -50,7 +51,8 @@ pub struct FileSource {
 }
 
 impl FileSource {
-    /// Watches, reads the file once, and again whenever it changes. Uses `tokio::spawn`; the task ends with its handles.
+    /// Watches, reads the file once, and again whenever it changes. Uses `tokio::spawn`; the task ends with
+    /// its handles.
     pub fn start(config: FileConfig) -> Result<Self, Unwatchable> {
         let (sender, changes) = mpsc::channel(1);
         let watcher = watch(&config, sender)?;
@@ -66,6 +68,7 @@ impl FileSource {
             type_url: config.type_url,
             last: None,
             reads: 0,
+            complaint: String::new(),
             due: true,
             changes,
             commands,
@@ -91,7 +94,8 @@ impl FileSource {
     }
 }
 
-/// Watches the directory: the file itself is replaced, and a watch on it would follow the old one into oblivion.
+/// Watches the directory: the file itself is replaced, and a watch on it would follow the old one into
+/// oblivion.
 fn watch(config: &FileConfig, changes: mpsc::Sender<()>) -> Result<RecommendedWatcher, Unwatchable> {
     let directory = match (&config.watched_directory, config.path.parent()) {
         (Some(watched), _) => watched.as_path(),
@@ -115,8 +119,8 @@ fn watch(config: &FileConfig, changes: mpsc::Sender<()>) -> Result<RecommendedWa
     Ok(watcher)
 }
 
-/// A move or swap in the directory, or the end of a write. Opening and reading do not count: reading the file would then
-/// wake us for ever.
+/// A move or swap in the directory, or the end of a write. Opening and reading do not count: reading the file
+/// would then wake us for ever.
 fn may_matter(kind: EventKind) -> bool {
     match kind {
         EventKind::Access(AccessKind::Close(AccessMode::Write)) => true,
@@ -133,6 +137,8 @@ struct Task {
     /// What the file looked like when it was read last.
     last: Option<Fingerprint>,
     reads: u64,
+    /// What was wrong with the file last; empty when nothing was.
+    complaint: String,
     /// Whether the file should be read as soon as no verdict is out.
     due: bool,
     changes: mpsc::Receiver<()>,
@@ -180,9 +186,15 @@ impl Task {
         // Reading and parsing a large file must not hold up whatever else runs on this thread.
         let looked = tokio::task::spawn_blocking(move || read(&path, before.as_ref())).await;
         let reason = match looked {
-            Ok(Ok(None)) => return Some(()),
-            Ok(Ok(Some(found))) => match self.take(found) {
-                Ok(outputs) => return self.deliver(outputs).await,
+            Ok(Ok(Look::Same(fingerprint))) => {
+                self.last = Some(fingerprint);
+                return Some(());
+            }
+            Ok(Ok(Look::New(found))) => match self.take(*found) {
+                Ok(outputs) => {
+                    self.complaint.clear();
+                    return self.deliver(outputs).await;
+                }
                 Err(reason) => reason,
             },
             Ok(Err((fingerprint, reason))) => {
@@ -191,9 +203,17 @@ impl Task {
             }
             Err(ended) => ended.to_string(),
         };
-        let reason = format!("{}: {reason}", self.path.display());
+        self.complain(format!("{}: {reason}", self.path.display())).await
+    }
+
+    /// Reports a file that cannot be used, once for as long as it stays so.
+    async fn complain(&mut self, reason: String) -> Option<()> {
+        if self.complaint == reason {
+            return Some(());
+        }
         tracing::warn!(%reason, "file subscription keeps its last good content");
         self.counters.connect_failures.fetch_add(1, Relaxed);
+        self.complaint.clone_from(&reason);
         self.events.send(Event::Unreadable { reason }).await.ok()
     }
 

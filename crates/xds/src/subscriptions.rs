@@ -1,17 +1,19 @@
 //! Who wants what of the control plane: the xDS protocol as a pure state machine, one for both wire forms.
 //!
-//! Every input returns what to send and what to apply, in order. A response becomes one [`Update`](crate::Update); the next
-//! response of that type waits until the verdict is in, and then each nonce is answered exactly once: ACK, or NACK naming
-//! what is bad while the rest is applied. Subscription changes never ride on an ACK in delta; in state-of-the-world, where
-//! every request repeats the whole list, they wait for a pending ACK instead of racing it.
+//! Every input returns what to send and what to apply, in order. A response becomes one
+//! [`Update`](crate::Update); the next response of that type waits until the verdict is in, and then each
+//! nonce is answered exactly once: ACK, or NACK naming what is bad while the rest is applied. Subscription
+//! changes never ride on an ACK in delta; in state-of-the-world, where every request repeats the whole list,
+//! they wait for a pending ACK instead of racing it.
 //!
-//! A lost stream forgets nonces and queued responses, keeps everything accepted, and lets an outstanding verdict still
-//! count; the first request of a type on the next stream waits for it, so that it can name all that is held. The machine
-//! never does I/O and never reads a clock. Envoy: `source/docs/xds.md`.
+//! A lost stream forgets nonces and queued responses, keeps everything accepted, and lets an outstanding
+//! verdict still count; the first request of a type on the next stream waits for it, so that it can name all
+//! that is held. The machine never does I/O and never reads a clock. Envoy: `source/docs/xds.md`.
 
 mod kind;
 mod message;
 mod offer;
+mod settle;
 #[cfg(test)]
 mod tests;
 
@@ -101,7 +103,8 @@ impl Subscriptions {
         self.flush(index).into_iter().collect()
     }
 
-    /// Withholds the first request of a type and its subscription changes until [`release`](Self::release). Answers still go.
+    /// Withholds the first request of a type and its subscription changes until [`release`](Self::release).
+    /// Answers still go.
     pub fn hold(&mut self, type_url: &str) {
         let index = self.kind_or_new(type_url);
         self.kinds[index].set_paused(true);
@@ -195,7 +198,8 @@ impl Subscriptions {
         self.kinds.iter().filter(|kind| kind.is_waiting()).count()
     }
 
-    /// Number of responses so far about types that were not asked for; they are dropped without an answer, as Envoy does.
+    /// Number of responses so far about types that were not asked for; they are dropped without an answer, as
+    /// Envoy does.
     pub fn ignored(&self) -> u64 {
         self.ignored
     }

@@ -1,12 +1,12 @@
 //! The gRPC stream to the control plane, over TCP, TLS or a Unix socket.
 //!
-//! The only file that names tonic. It opens one connection with one stream on it and gives both up together; it never
-//! reconnects by itself and knows nothing of subscriptions. A server may keep its response headers back until it has
-//! something to say, so requests go out before the call is answered.
+//! The only file that names tonic. It opens one connection with one stream on it and gives both up together;
+//! it never reconnects by itself and knows nothing of subscriptions. A server may keep its response headers
+//! back until it has something to say, so requests go out before the call is answered.
 
-use std::fmt;
+mod dial;
+
 use std::future::Future;
-use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -15,50 +15,21 @@ use hyper_util::rt::TokioIo;
 use redplane_proto::pb::envoy::config::core::v3::Node;
 use redplane_proto::pb::envoy::service::discovery::v3 as discovery;
 use redplane_proto::pb::envoy::service::secret::v3 as secret;
-use rustls::pki_types::ServerName;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
-use tokio_rustls::TlsConnector;
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::metadata::{AsciiMetadataKey, AsciiMetadataValue, MetadataMap};
 use tonic::transport::{Channel, Uri};
 use tonic::{Status, Streaming};
 
+use self::dial::Dialer;
+pub use self::dial::{Endpoint, Tls};
 use crate::subscriptions::{Form, Request, Response};
 use crate::wire;
 
-/// Envoy's default flow-control windows, in bytes: a push of tens of megabytes must not wait for window updates.
+/// Envoy's default flow-control windows, in bytes: a push of tens of megabytes must not wait for window
+/// updates.
 const STREAM_WINDOW: u32 = 16 << 20;
 const CONNECTION_WINDOW: u32 = 24 << 20;
-
-/// Where the control plane listens.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Endpoint {
-    /// Host name or IP address, and port.
-    Tcp(String, u16),
-    /// Path of a Unix socket, relative paths included; a leading `@` means the abstract namespace, as in Envoy.
-    Unix(PathBuf),
-}
-
-impl fmt::Display for Endpoint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Tcp(host, port) if host.contains(':') => write!(f, "[{host}]:{port}"),
-            Self::Tcp(host, port) => write!(f, "{host}:{port}"),
-            Self::Unix(path) => write!(f, "{}", path.display()),
-        }
-    }
-}
-
-/// TLS towards the control plane. Without ALPN protocols in `config`, `h2` is offered.
-#[derive(Clone, Debug)]
-pub struct Tls {
-    /// Roots, client certificate and versions.
-    pub config: Arc<rustls::ClientConfig>,
-    /// SNI and the name checked against the certificate.
-    pub server_name: String,
-}
 
 /// HTTP/2 pings. Istiod's side answers pings closer than 15 s with GOAWAY.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,7 +72,7 @@ pub(crate) struct Target {
     pub(crate) keepalive: Option<Keepalive>,
     pub(crate) connect_timeout: Duration,
     authority: Uri,
-    tls: Option<(TlsConnector, ServerName<'static>)>,
+    dialer: Dialer,
     metadata: MetadataMap,
 }
 
@@ -125,7 +96,7 @@ impl Target {
             keepalive: None,
             connect_timeout: Duration::from_secs(5),
             authority,
-            tls: dial.tls.map(connector).transpose()?,
+            dialer: Dialer::new(dial.tls)?,
             metadata: metadata(dial.metadata)?,
         })
     }
@@ -139,7 +110,11 @@ impl Target {
     }
 
     async fn channel(&self, endpoint: &Endpoint) -> Result<Channel, String> {
-        let io = self.dial(endpoint).await?;
+        let io = self
+            .dialer
+            .dial(endpoint)
+            .await
+            .map_err(|error| error.to_string())?;
         let mut builder = Channel::builder(self.authority.clone())
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW);
@@ -160,45 +135,6 @@ impl Target {
             .await
             .map_err(|error| chain(&error))
     }
-
-    async fn dial(&self, endpoint: &Endpoint) -> Result<Box<dyn Io>, String> {
-        let plain: Box<dyn Io> = match endpoint {
-            Endpoint::Tcp(host, port) => {
-                let stream = TcpStream::connect((host.as_str(), *port)).await.map_err(text)?;
-                stream.set_nodelay(true).map_err(text)?;
-                Box::new(stream)
-            }
-            Endpoint::Unix(path) => Box::new(UnixStream::connect(socket_path(path)).await.map_err(text)?),
-        };
-        match &self.tls {
-            None => Ok(plain),
-            Some((connector, name)) => {
-                let stream = connector.connect(name.clone(), plain).await.map_err(text)?;
-                Ok(Box::new(stream))
-            }
-        }
-    }
-}
-
-trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
-
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
-
-fn socket_path(path: &std::path::Path) -> PathBuf {
-    match path.to_str().and_then(|path| path.strip_prefix('@')) {
-        Some(name) => PathBuf::from(format!("\0{name}")),
-        None => path.to_owned(),
-    }
-}
-
-fn connector(tls: &Tls) -> Result<(TlsConnector, ServerName<'static>), Invalid> {
-    let mut config = Arc::clone(&tls.config);
-    if config.alpn_protocols.is_empty() {
-        Arc::make_mut(&mut config).alpn_protocols = vec![b"h2".to_vec()];
-    }
-    let name = ServerName::try_from(tls.server_name.clone())
-        .map_err(|_| Invalid::ServerName(tls.server_name.clone()))?;
-    Ok((TlsConnector::from(config), name))
 }
 
 fn metadata(pairs: &[(String, String)]) -> Result<MetadataMap, Invalid> {
@@ -210,10 +146,6 @@ fn metadata(pairs: &[(String, String)]) -> Result<MetadataMap, Invalid> {
         map.append(name, value);
     }
     Ok(map)
-}
-
-fn text(error: std::io::Error) -> String {
-    error.to_string()
 }
 
 /// An error with its causes; tonic's own text is just "transport error".

@@ -1,7 +1,8 @@
 //! Type URLs of the resource types, and what the protocol says about each of them.
 //!
-//! The order is the one in which Envoy asks at a reconnect: clusters before their endpoints, listeners before their routes.
-//! A type that is not listed here works as well; it comes last and its absence from a response means nothing.
+//! The order is the one in which Envoy asks at a reconnect: clusters before their endpoints, listeners before
+//! their routes. A type that is not listed here works as well; it comes last and its absence from a response
+//! means nothing.
 
 /// Clusters (CDS).
 pub const CLUSTER: &str = "type.googleapis.com/envoy.config.cluster.v3.Cluster";
@@ -28,7 +29,8 @@ pub fn rank(type_url: &str) -> usize {
         .unwrap_or(ORDER.len())
 }
 
-/// Whether a state-of-the-world response lists everything, so that what it leaves out is removed. True of CDS and LDS only.
+/// Whether a state-of-the-world response lists everything, so that what it leaves out is removed. True of CDS
+/// and LDS only.
 pub fn is_full_state(type_url: &str) -> bool {
     matches!(type_url, CLUSTER | LISTENER)
 }

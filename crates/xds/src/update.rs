@@ -1,6 +1,7 @@
 //! What travels between the client and the one who applies configuration.
 //!
-//! An [`Update`] goes out, exactly one [`Verdict`] with its ticket comes back. Both are plain data: nothing here decides.
+//! An [`Update`] goes out, exactly one [`Verdict`] with its ticket comes back. Both are plain data: nothing
+//! here decides.
 
 use redplane_proto::pb::google::protobuf::Any;
 
@@ -9,7 +10,8 @@ use redplane_proto::pb::google::protobuf::Any;
 pub struct Resource {
     /// Name under which it is subscribed and removed.
     pub name: String,
-    /// The server's version of this resource; empty from Istiod's delta, the response's version in state-of-the-world.
+    /// The server's version of this resource; empty from Istiod's delta, the response's version in
+    /// state-of-the-world.
     pub version: String,
     /// The resource, byte for byte as received.
     pub body: Any,
@@ -34,7 +36,8 @@ impl Rejected {
     }
 }
 
-/// What one response changes. Also sent when it changes nothing, because an empty response is a successful update.
+/// What one response changes. Also sent when it changes nothing, because an empty response is a successful
+/// update.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Update {
     /// Unique per machine; the verdict names it.

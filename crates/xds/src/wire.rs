@@ -1,7 +1,8 @@
 //! The neutral form of requests and responses, to and from delta and state-of-the-world messages.
 //!
-//! Total: whatever a server sends becomes a [`Response`]; a resource that cannot be named arrives without a name and is
-//! refused later. A resource's own message is never decoded beyond its name, which all xDS types carry as field 1.
+//! Total: whatever a server sends becomes a [`Response`]; a resource that cannot be named arrives without a
+//! name and is refused later. A resource's own message is never decoded beyond its name, which all xDS types
+//! carry as field 1.
 
 use std::time::Duration;
 
@@ -75,7 +76,8 @@ pub fn delta_response(response: discovery::DeltaDiscoveryResponse) -> Response {
     }
 }
 
-/// A state-of-the-world response in the neutral form. Its version is the version of each resource that has none.
+/// A state-of-the-world response in the neutral form. Its version is the version of each resource that has
+/// none.
 pub fn sotw_response(response: discovery::DiscoveryResponse) -> Response {
     let version = response.version_info;
     let resources = response
@@ -127,7 +129,8 @@ fn unwrap(resource: discovery::Resource) -> Arrived {
     }
 }
 
-/// The name inside a resource: field 1 of clusters, load assignments, listeners, routes, secrets and extensions alike.
+/// The name inside a resource: field 1 of clusters, load assignments, listeners, routes, secrets and
+/// extensions alike.
 pub fn name_of(body: &Any) -> Option<String> {
     #[derive(Clone, PartialEq, prost::Message)]
     struct Named {

@@ -1,14 +1,14 @@
 //! One resource type: what is wanted, what is held, and what the current stream knows of both.
 //!
-//! Owns the bookkeeping of names, versions and nonces. How a response is sifted into an update is in `offer`.
+//! Owns the bookkeeping of names, versions and nonces. How a response becomes an update is in `offer`, what a
+//! verdict makes of it in `settle`.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Instant;
 
 use super::Form;
 use super::message::{Body, Purpose, Request, Response};
-use crate::type_url;
-use crate::update::Rejected;
+use super::settle::{Answer, Pending};
 
 /// The name that means all resources.
 const WILDCARD: &str = "*";
@@ -24,10 +24,10 @@ pub(super) struct Kind {
     /// Names whose last offer was refused: offered again even when their content is the one held.
     pub(super) disputed: BTreeSet<String>,
     /// Version of the last response that was accepted as a whole.
-    version: String,
+    pub(super) version: String,
     paused: bool,
     /// A lower bound of the next end of a TTL.
-    expiry: Option<Instant>,
+    pub(super) expiry: Option<Instant>,
 
     // Of the current stream.
     opened: bool,
@@ -35,7 +35,7 @@ pub(super) struct Kind {
     gone: BTreeSet<String>,
     answered: String,
     pub(super) pending: Option<Pending>,
-    queue: VecDeque<Arrival>,
+    pub(super) queue: VecDeque<Arrival>,
 }
 
 /// What is remembered of an accepted resource.
@@ -52,26 +52,6 @@ pub(super) struct Arrival {
     pub(super) response: Response,
     pub(super) now: Instant,
     pub(super) stream: Option<u64>,
-}
-
-/// An update that waits for its verdict.
-#[derive(Debug)]
-pub(super) struct Pending {
-    pub(super) ticket: u64,
-    pub(super) stream: Option<u64>,
-    pub(super) nonce: String,
-    pub(super) version: String,
-    pub(super) offered: Vec<(String, Held)>,
-    pub(super) removed: Vec<String>,
-    pub(super) refused: Vec<Rejected>,
-}
-
-/// What a verdict makes of a pending update.
-#[derive(Debug)]
-pub(super) struct Answer {
-    pub(super) stream: Option<u64>,
-    pub(super) nonce: String,
-    pub(super) purpose: Purpose,
 }
 
 impl Kind {
@@ -233,78 +213,6 @@ impl Kind {
         self.request(answer.nonce, answer.purpose, body, node)
     }
 
-    /// Records a verdict: what was offered and not rejected is held from now on.
-    pub(super) fn settle(&mut self, rejected: Vec<Rejected>) -> Option<Answer> {
-        let pending = self.pending.take()?;
-        let mut all = pending.refused;
-        all.extend(rejected);
-        let bad: HashSet<&str> = all.iter().map(|one| one.name.as_str()).collect();
-        for name in pending.removed {
-            self.held.remove(&name);
-            self.disputed.remove(&name);
-        }
-        for (name, held) in pending.offered {
-            if !bad.contains(name.as_str()) && self.wants(&name) {
-                self.expiry = earliest(self.expiry, held.expires);
-                self.disputed.remove(&name);
-                self.held.insert(name, held);
-            }
-        }
-        for name in &bad {
-            if !name.is_empty() && self.wants(name) {
-                self.disputed.insert((*name).to_owned());
-            }
-        }
-        if all.is_empty() && pending.stream.is_some() {
-            self.version = pending.version;
-        }
-        Some(Answer {
-            stream: pending.stream,
-            nonce: pending.nonce,
-            purpose: verdict_on(&self.type_url, &all),
-        })
-    }
-
-    /// When the next TTL may end; never while a verdict is out, which could renew it.
-    pub(super) fn deadline(&self) -> Option<Instant> {
-        self.expiry
-            .filter(|_| self.pending.is_none() && self.queue.is_empty())
-    }
-
-    /// Queues the removal of everything whose TTL has ended.
-    pub(super) fn expire(&mut self, now: Instant) {
-        if self.deadline().is_none_or(|deadline| deadline > now) {
-            return;
-        }
-        let ends = |held: &Held| held.expires.is_some_and(|end| end <= now);
-        let removed: Vec<String> = self
-            .held
-            .iter()
-            .filter(|(_, held)| ends(held))
-            .map(|(name, _)| name.clone())
-            .collect();
-        self.expiry = self
-            .held
-            .values()
-            .filter(|held| !ends(held))
-            .filter_map(|held| held.expires)
-            .min();
-        if removed.is_empty() {
-            return;
-        }
-        let response = Response {
-            type_url: self.type_url.clone(),
-            version: self.version.clone(),
-            removed,
-            ..Response::default()
-        };
-        self.enqueue(Arrival {
-            response,
-            now,
-            stream: None,
-        });
-    }
-
     fn request(&self, nonce: String, purpose: Purpose, body: Body, node: bool) -> Request {
         Request {
             type_url: self.type_url.clone(),
@@ -328,8 +236,8 @@ impl Kind {
         star.into_iter().chain(self.names.iter().cloned()).collect()
     }
 
-    /// Every held name with its version. Refused names that are not held go along without one, so that the server says
-    /// when they are gone.
+    /// Every held name with its version. Refused names that are not held go along without one, so that the
+    /// server says when they are gone.
     fn versions(&self) -> BTreeMap<String, String> {
         let disputed = self.disputed.iter().map(|name| (name.clone(), String::new()));
         let held = self
@@ -338,24 +246,4 @@ impl Kind {
             .map(|(name, held)| (name.clone(), held.version.clone()));
         disputed.chain(held).collect()
     }
-}
-
-fn earliest(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
-    one.into_iter().chain(other).min()
-}
-
-/// ACK, or NACK with a text in Envoy's words.
-fn verdict_on(type_url: &str, rejected: &[Rejected]) -> Purpose {
-    if rejected.is_empty() {
-        return Purpose::Ack;
-    }
-    let lines: Vec<String> = rejected
-        .iter()
-        .map(|one| match one.name.as_str() {
-            "" => one.reason.clone(),
-            name => format!("{name}: {}", one.reason),
-        })
-        .collect();
-    let noun = type_url::noun(type_url);
-    Purpose::Nack(format!("Error adding/updating {noun} {}", lines.join("\n")))
 }

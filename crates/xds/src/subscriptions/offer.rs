@@ -1,7 +1,8 @@
-//! Sifts a response into an update: what is new, what is gone, what needs no look, what is refused right here.
+//! Sifts a response into an update: what is new, what is gone, what needs no look, what is refused right
+//! here.
 //!
-//! Content is compared by hash, because Istiod resends everything after each change. Refused here are only resources that
-//! cannot be told apart or read at all; every other judgement belongs to the receiver.
+//! Content is compared by hash, because Istiod resends everything after each change. Refused here are only
+//! resources that cannot be told apart or read at all; every other judgement belongs to the receiver.
 
 use std::collections::HashSet;
 use std::time::Instant;
@@ -10,8 +11,9 @@ use redplane_proto::pb::google::protobuf::Any;
 use twox_hash::{XxHash3_128, XxHash64};
 
 use super::Form;
-use super::kind::{Arrival, Held, Kind, Pending};
+use super::kind::{Arrival, Held, Kind};
 use super::message::{Arrived, Response};
+use super::settle::Pending;
 use crate::type_url;
 use crate::update::{Rejected, Resource, Update};
 
@@ -77,8 +79,8 @@ impl Kind {
         }
     }
 
-    /// What a state-of-the-world response removes by leaving it out. A resource without a readable name could be any of
-    /// them, so then nothing is removed.
+    /// What a state-of-the-world response removes by leaving it out. A resource without a readable name could
+    /// be any of them, so then nothing is removed.
     fn missing(&self, census: &Census) -> Vec<String> {
         if !type_url::is_full_state(self.type_url()) || census.nameless {
             return Vec::new();
@@ -208,8 +210,8 @@ impl Census {
     }
 }
 
-/// Whether both URLs name the same kind of message. Old control planes send `envoy.api.v2.Cluster` where v3 was asked for;
-/// the receiver decodes by the body's own URL.
+/// Whether both URLs name the same kind of message. Old control planes send `envoy.api.v2.Cluster` where v3
+/// was asked for; the receiver decodes by the body's own URL.
 fn same_message(one: &str, other: &str) -> bool {
     let last = |url: &str| url.rsplit(['.', '/']).next().map(str::to_owned);
     one == other || last(one) == last(other)

@@ -1,6 +1,8 @@
-//! Any interleaving of pushes, verdicts, subscriptions and reconnects keeps the protocol and ends in the server's world.
+//! Any interleaving of pushes, verdicts, subscriptions and reconnects keeps the protocol and ends in the
+//! server's world.
 //!
-//! A model of an Istiod-like server and of a receiver that refuses some content stand on both sides of the machine.
+//! A model of an Istiod-like server and of a receiver that refuses some content stand on both sides of the
+//! machine.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;

@@ -1,7 +1,8 @@
 //! Plays a script of inputs against the machine and compares what it says, line by line.
 //!
-//! An input starts in the first column; what must come of it follows indented, `>` for both forms, `D>` for delta and `S>`
-//! for state of the world. Resources are `name=content`, with `~seconds` for a TTL and `-name` for a removal.
+//! An input starts in the first column; what must come of it follows indented, `>` for both forms, `D>` for
+//! delta and `S>` for state of the world. Resources are `name=content`, with `~seconds` for a TTL and `-name`
+//! for a removal.
 
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
