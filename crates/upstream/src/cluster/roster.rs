@@ -1,0 +1,65 @@
+//! Hosts by address and name, so that the next topology goes on with the hosts of the current one.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Weak};
+
+use crate::host::{Draft, Host, HostAddress};
+
+/// Most hosts that are remembered from redirections only.
+const STRANGERS: usize = 1024;
+
+/// The hosts a cluster knows.
+#[derive(Default)]
+pub(crate) struct Roster {
+    known: HashMap<(HostAddress, String), Arc<Host>>,
+    strangers: HashMap<(HostAddress, String), Weak<Host>>,
+}
+
+impl Roster {
+    /// Starts from the hosts of a topology.
+    pub(crate) fn know(&mut self, hosts: &[Arc<Host>]) {
+        let key = |host: &Arc<Host>| (host.address.clone(), host.hostname.clone());
+        self.known = hosts.iter().map(|host| (key(host), Arc::clone(host))).collect();
+    }
+
+    /// The host a draft describes: a known one, or one known from a redirection, or a new one.
+    pub(crate) fn host(&mut self, draft: Draft) -> Arc<Host> {
+        let key = (draft.address.clone(), draft.hostname.clone());
+        let old = self
+            .known
+            .get(&key)
+            .cloned()
+            .or_else(|| self.strangers.remove(&key)?.upgrade());
+        match old {
+            Some(old) => draft.after(&old),
+            None => draft.fresh(),
+        }
+    }
+
+    /// A known host under another address (LOGICAL_DNS: the name is the identity, the address only where it is now).
+    pub(crate) fn renamed(&self, draft: Draft, old: Option<&Arc<Host>>) -> Arc<Host> {
+        match old {
+            Some(old) => draft.after(old),
+            None => draft.fresh(),
+        }
+    }
+
+    /// The host of a redirection; it is remembered for as long as somebody uses it.
+    pub(crate) fn stranger(&mut self, draft: Draft) -> Arc<Host> {
+        let key = (draft.address.clone(), draft.hostname.clone());
+        if let Some(known) = self.known.get(&key) {
+            return Arc::clone(known);
+        }
+        if let Some(host) = self.strangers.get(&key).and_then(Weak::upgrade) {
+            return host;
+        }
+        if self.strangers.len() >= STRANGERS {
+            self.strangers.retain(|_, host| host.strong_count() > 0);
+        }
+        let host = draft.fresh();
+        if self.strangers.len() < STRANGERS {
+            self.strangers.insert(key, Arc::downgrade(&host));
+        }
+        host
+    }
+}

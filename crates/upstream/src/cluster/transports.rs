@@ -1,0 +1,67 @@
+//! Which transport a host gets: `transport_socket_matches` first, then `transport_socket`.
+
+use redplane_config::Invalid;
+use redplane_config::cluster::{Cluster, Transport as Config};
+
+use crate::host::{HostAddress, Transport};
+use crate::tls::client::TlsClient;
+
+/// Transports of a cluster, built once.
+pub(super) struct Transports {
+    matches: Vec<(Vec<(String, String)>, Built)>,
+    default: Built,
+}
+
+enum Built {
+    Plain,
+    Tls(TlsClient),
+    Inert(String),
+}
+
+impl Transports {
+    pub(super) fn new(config: &Cluster) -> Result<Self, Invalid> {
+        let default =
+            Built::new(&config.transport).map_err(|reason| Invalid::new("transport_socket", reason))?;
+        let build = |(at, matched): (usize, &redplane_config::cluster::TransportMatch)| {
+            let path = format!("transport_socket_matches[{at}].transport_socket");
+            let built = Built::new(&matched.transport).map_err(|reason| Invalid::new(path, reason))?;
+            Ok((matched.pairs.clone(), built))
+        };
+        let matches = config
+            .transport_matches
+            .iter()
+            .enumerate()
+            .map(build)
+            .collect::<Result<_, Invalid>>()?;
+        Ok(Self { matches, default })
+    }
+
+    pub(super) fn of(
+        &self,
+        address: &HostAddress,
+        hostname: &str,
+        metadata: &[(String, String)],
+    ) -> Transport {
+        let fits = |pairs: &[(String, String)]| pairs.iter().all(|pair| metadata.contains(pair));
+        let built = self
+            .matches
+            .iter()
+            .find(|(pairs, _)| fits(pairs))
+            .map_or(&self.default, |(_, built)| built);
+        match built {
+            Built::Plain => Transport::Plain,
+            Built::Inert(reason) => Transport::Inert(reason.clone()),
+            Built::Tls(client) => client.transport(address, hostname),
+        }
+    }
+}
+
+impl Built {
+    fn new(config: &Config) -> Result<Self, String> {
+        Ok(match config {
+            Config::RawBuffer => Self::Plain,
+            Config::Inert(reason) => Self::Inert(reason.clone()),
+            Config::Tls(tls) => Self::Tls(TlsClient::new(tls)?),
+        })
+    }
+}

@@ -1,0 +1,112 @@
+//! Connections to hosts.
+//!
+//! [`connect`] is for whoever lives on tokio (tcp_proxy, discovery, health checks); [`socket_for`] starts a connection
+//! for a driver that polls descriptors itself and does its own TLS. Both set `TCP_NODELAY` (as Envoy does for every
+//! upstream connection), keepalive and the source address.
+
+mod socket;
+mod stream;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::pki_types::ServerName;
+use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::TlsConnector;
+
+use crate::cluster::Cluster;
+use crate::host::{Host, HostAddress, Transport};
+
+pub use socket::ConnectingSocket;
+pub use stream::Stream;
+
+/// A connection to a host, TLS handshake included, within a time limit.
+///
+/// # Errors
+///
+/// `TimedOut`, the socket's own error, `InvalidData` from TLS, or `Unsupported` for an inert transport.
+pub async fn connect(
+    cluster: &Cluster,
+    host: &Host,
+    timeout: Duration,
+    sni: Option<ServerName<'static>>,
+) -> io::Result<Stream> {
+    limited(timeout, async {
+        let stream = finish(socket_for(cluster, host)?).await?;
+        secure(stream, &host.transport, sni).await
+    })
+    .await
+}
+
+/// A connection to an address that is no host of the cluster (ORIGINAL_DST), with the cluster's transport.
+///
+/// # Errors
+///
+/// As [`connect`].
+pub async fn connect_to(cluster: &Cluster, address: SocketAddr, timeout: Duration) -> io::Result<Stream> {
+    let place = HostAddress::Ip(address);
+    let transport = cluster.transport(&place, "", &[]);
+    limited(timeout, async {
+        let stream = finish(socket::start(cluster.config(), &place)?).await?;
+        secure(stream, &transport, None).await
+    })
+    .await
+}
+
+/// A connection to a host whose TCP or Unix handshake has been started but may not be done; TLS is the caller's work.
+///
+/// # Errors
+///
+/// The socket could not be made, bound or started; `Unsupported` for an inert transport.
+pub fn socket_for(cluster: &Cluster, host: &Host) -> io::Result<ConnectingSocket> {
+    if let Transport::Inert(reason) = &host.transport {
+        return Err(inert(reason));
+    }
+    socket::start(cluster.config(), &host.address)
+}
+
+async fn limited<T>(timeout: Duration, work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    tokio::time::timeout(timeout, work)
+        .await
+        .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+}
+
+/// Waits for the handshake of the socket.
+async fn finish(socket: ConnectingSocket) -> io::Result<Stream> {
+    match socket {
+        ConnectingSocket::Tcp(socket) => {
+            let stream = TcpStream::from_std(socket)?;
+            stream.writable().await?;
+            stream.take_error()?.map_or(Ok(Stream::Tcp(stream)), Err)
+        }
+        ConnectingSocket::Unix(socket) => {
+            let stream = UnixStream::from_std(socket)?;
+            stream.writable().await?;
+            stream.take_error()?.map_or(Ok(Stream::Unix(stream)), Err)
+        }
+    }
+}
+
+async fn secure(
+    stream: Stream,
+    transport: &Transport,
+    sni: Option<ServerName<'static>>,
+) -> io::Result<Stream> {
+    match transport {
+        Transport::Plain => Ok(stream),
+        Transport::Inert(reason) => Err(inert(reason)),
+        Transport::Tls(config, name) => {
+            let connector = TlsConnector::from(Arc::clone(config));
+            let name = sni.unwrap_or_else(|| name.clone());
+            Ok(Stream::Tls(Box::new(
+                connector.connect(name, Box::new(stream)).await?,
+            )))
+        }
+    }
+}
+
+fn inert(reason: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::Unsupported, reason.to_owned())
+}

@@ -1,0 +1,67 @@
+//! How the hosts of a cluster are found: one file for each of Envoy's discovery types.
+//!
+//! Discovery runs on the control thread and ends in [`Cluster::publish`](crate::Cluster). Nothing here makes anybody
+//! wait: a cluster without an answer is a cluster without hosts.
+
+pub(crate) mod eds;
+mod fixed;
+mod logical_dns;
+mod original_dst;
+mod place;
+pub mod redis;
+mod strict_dns;
+
+use std::sync::Arc;
+
+use redplane_config::cluster::{Cluster as Config, Discovery, LbPolicy};
+use redplane_config::{Address, Invalid};
+
+use crate::balancer::Balancer;
+use crate::cluster::{Cluster, Moves};
+use crate::topology::{Layout, SlotMap};
+
+/// Refuses what cannot be discovered.
+pub(crate) fn check(config: &Config) -> Result<(), Invalid> {
+    let slots = matches!(config.discovery, Discovery::Redis(_));
+    let provided = matches!(config.lb_policy, LbPolicy::ClusterProvided);
+    if slots && !provided {
+        let reason =
+            "envoy.clusters.redis needs CLUSTER_PROVIDED: any other policy sends keys to the wrong shard";
+        return Err(Invalid::new("lb_policy", reason));
+    }
+    if let Discovery::Fixed(assignment) = &config.discovery {
+        let mut endpoints = assignment
+            .localities
+            .iter()
+            .flat_map(|locality| &locality.endpoints);
+        if let Some(named) = endpoints.find(|endpoint| matches!(endpoint.address, Address::Name { .. })) {
+            let reason = format!("{} is no IP address, and STATIC resolves no names", named.address);
+            return Err(Invalid::new("load_assignment", reason));
+        }
+    }
+    Ok(())
+}
+
+/// The layout of a cluster that knows no host yet.
+pub(crate) fn layout(config: &Config) -> Layout {
+    match &config.discovery {
+        Discovery::Redis(_) => Layout::Slots(SlotMap::empty()),
+        Discovery::OriginalDst => Layout::OriginalDst,
+        Discovery::Fixed(_) | Discovery::StrictDns(_) | Discovery::LogicalDns(_) | Discovery::Eds { .. } => {
+            Layout::Balanced(Balancer::new(place::plan(config, 140, Vec::new()), &[]))
+        }
+    }
+}
+
+/// Starts looking for hosts.
+pub(crate) fn start(cluster: &Arc<Cluster>, moves: Moves) {
+    let config = Arc::clone(cluster.config());
+    match &config.discovery {
+        Discovery::Fixed(assignment) => fixed::start(cluster, assignment),
+        Discovery::StrictDns(dns) => strict_dns::start(cluster, dns),
+        Discovery::LogicalDns(dns) => logical_dns::start(cluster, dns),
+        Discovery::Eds { .. } => {}
+        Discovery::OriginalDst => original_dst::start(cluster),
+        Discovery::Redis(settings) => redis::start(cluster, settings, moves),
+    }
+}

@@ -1,0 +1,126 @@
+//! A view of the cluster to hosts and a slot map.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use super::answer::{Node, Place, ShardView};
+use super::decide::View;
+use crate::cluster::{Cluster, Roster};
+use crate::host::{Draft, Host, HostAddress};
+use crate::topology::{Claim, Layout, SlotMap, Topology};
+
+/// What stands beside a view.
+pub(super) struct Surroundings<'a> {
+    /// Names of the view that could be resolved.
+    pub(super) names: &'a HashMap<String, IpAddr>,
+    /// Availability zones by address.
+    pub(super) zones: &'a HashMap<SocketAddr, String>,
+    /// Of every host.
+    pub(super) priority: u32,
+}
+
+/// Publishes a view; says whether it was new.
+///
+/// # Errors
+///
+/// A primary's name could not be resolved: the view cannot be used. A replica's is left out.
+pub(super) fn publish(cluster: &Cluster, view: &View, around: &Surroundings<'_>) -> Result<bool, String> {
+    for shard in &view.shards {
+        if address(&shard.primary, around).is_none() {
+            return Err(format!(
+                "unable to resolve the primary {}",
+                shard.primary.hostname
+            ));
+        }
+    }
+    Ok(cluster.publish(|current, roster| {
+        let mut builder = Builder {
+            cluster,
+            around,
+            roster,
+            hosts: Vec::new(),
+            places: HashMap::new(),
+        };
+        let claims: Vec<Claim> = view
+            .shards
+            .iter()
+            .filter_map(|shard| builder.shard(shard))
+            .collect();
+        let hosts = builder.hosts;
+        let map = SlotMap::of(&claims);
+        (!same(current, &hosts, &map)).then_some((hosts, Layout::Slots(map)))
+    }))
+}
+
+fn same(current: &Topology, hosts: &[Arc<Host>], map: &SlotMap) -> bool {
+    current.slots() == Some(map)
+        && current.hosts.len() == hosts.len()
+        && current.hosts.iter().zip(hosts).all(|(a, b)| Arc::ptr_eq(a, b))
+}
+
+fn address(node: &Node, around: &Surroundings<'_>) -> Option<SocketAddr> {
+    let ip = match &node.place {
+        Place::Ip(ip) => Some(*ip),
+        Place::Name(name) => around.names.get(name).copied(),
+    };
+    ip.map(|ip| SocketAddr::new(ip, node.port))
+}
+
+struct Builder<'a> {
+    cluster: &'a Cluster,
+    around: &'a Surroundings<'a>,
+    roster: &'a mut Roster,
+    hosts: Vec<Arc<Host>>,
+    places: HashMap<SocketAddr, usize>,
+}
+
+impl Builder<'_> {
+    fn shard(&mut self, shard: &ShardView) -> Option<Claim> {
+        let primary = self.host(&shard.primary)?;
+        // Nodes list replicas in an order of their own; ours must not change with the node that was asked.
+        let mut nodes: Vec<&Node> = shard.replicas.iter().collect();
+        nodes.sort_by_key(|node| (address(node, self.around), node.hostname.clone()));
+        let mut replicas: Vec<usize> = Vec::new();
+        for node in nodes {
+            if let Some(at) = self
+                .host(node)
+                .filter(|at| *at != primary && !replicas.contains(at))
+            {
+                replicas.push(at);
+            }
+        }
+        Some(Claim {
+            primary,
+            replicas,
+            ranges: shard.ranges.clone(),
+        })
+    }
+
+    fn host(&mut self, node: &Node) -> Option<usize> {
+        let Some(socket) = address(node, self.around) else {
+            tracing::warn!(
+                cluster = self.cluster.name(),
+                replica = node.hostname,
+                "unable to resolve a replica: left out"
+            );
+            return None;
+        };
+        if let Some(at) = self.places.get(&socket) {
+            return Some(*at);
+        }
+        let place = HostAddress::Ip(socket);
+        let transport = self.cluster.transport(&place, &node.hostname, &[]);
+        let zone = self.around.zones.get(&socket).cloned().unwrap_or_default();
+        let draft = Draft {
+            zone,
+            priority: self.around.priority,
+            ..Draft::plain(place, node.hostname.clone(), transport)
+        };
+        let host = self.roster.host(draft);
+        host.told(node.health);
+        self.hosts.push(host);
+        self.places.insert(socket, self.hosts.len() - 1);
+        Some(self.hosts.len() - 1)
+    }
+}

@@ -1,0 +1,138 @@
+//! One discovery connection: AUTH first, then commands and their replies in order.
+//!
+//! Never sends READONLY or HELLO. The reply to AUTH is not waited for: a server that minds says so in every reply that
+//! follows.
+
+use std::io;
+use std::time::Duration;
+
+use redplane_config::cluster::RedisAuth;
+use redplane_resp::encode;
+use redplane_resp::value::{Value, decode};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::{Instant, timeout_at};
+
+use crate::cluster::Cluster;
+use crate::connect::{Stream, connect};
+use crate::host::{Host, HostAddress};
+
+/// Largest reply that is read, in bytes: `CLUSTER NODES` of a thousand nodes has about 150,000.
+const LARGEST_REPLY: usize = 64 << 20;
+
+/// An open connection.
+pub(super) struct Session {
+    stream: Stream,
+    input: Vec<u8>,
+    /// Replies that nobody waits for.
+    skip: usize,
+}
+
+impl Session {
+    pub(super) async fn open(cluster: &Cluster, host: &Host) -> io::Result<Self> {
+        let stream = connect(cluster, host, cluster.config().connect_timeout, None).await?;
+        let mut session = Self {
+            stream,
+            input: Vec::new(),
+            skip: 0,
+        };
+        if let Some(auth) = auth(&cluster.config().redis_auth, &host.address) {
+            session.stream.write_all(&auth).await?;
+            session.skip = 1;
+        }
+        Ok(session)
+    }
+
+    /// Sends commands in one write.
+    pub(super) async fn send(&mut self, commands: &[&[&[u8]]]) -> io::Result<()> {
+        let mut bytes = Vec::new();
+        for command in commands {
+            encode::request(&mut bytes, command);
+        }
+        self.stream.write_all(&bytes).await?;
+        self.stream.flush().await
+    }
+
+    /// The next reply.
+    pub(super) async fn reply(&mut self, deadline: Instant) -> io::Result<Value> {
+        loop {
+            let reply = timeout_at(deadline, self.next())
+                .await
+                .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))?;
+            if self.skip == 0 {
+                return Ok(reply);
+            }
+            self.skip -= 1;
+            if let Value::Error(text) = reply {
+                tracing::debug!(reply = %String::from_utf8_lossy(&text), "AUTH was not accepted");
+            }
+        }
+    }
+
+    async fn next(&mut self) -> io::Result<Value> {
+        loop {
+            match decode(&self.input) {
+                Ok(Some((value, used))) => {
+                    self.input.drain(..used);
+                    return Ok(value);
+                }
+                Ok(None) if self.input.len() > LARGEST_REPLY => {
+                    return Err(io::Error::new(
+                        io::ErrorKind::InvalidData,
+                        "the reply is too large",
+                    ));
+                }
+                Ok(None) => {}
+                Err(error) => return Err(io::Error::new(io::ErrorKind::InvalidData, error.to_string())),
+            }
+            self.input.reserve(16 << 10);
+            if self.stream.read_buf(&mut self.input).await? == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+        }
+    }
+}
+
+/// The AUTH command for a host; `None` without a password.
+fn auth(auth: &RedisAuth, address: &HostAddress) -> Option<Vec<u8>> {
+    let own = auth.hosts.iter().find(|(host, _, _)| address.ip() == Some(*host));
+    let (user, password) = own.map_or((&auth.username, &auth.password), |(_, user, password)| {
+        (user, password)
+    });
+    if password.is_empty() {
+        return None;
+    }
+    let mut bytes = Vec::new();
+    if user.is_empty() {
+        encode::request(&mut bytes, &[b"AUTH", password]);
+    } else {
+        encode::request(&mut bytes, &[b"AUTH", user.as_bytes(), password]);
+    }
+    Some(bytes)
+}
+
+/// How long to wait for a whole exchange.
+pub(super) fn within(timeout: Duration) -> Instant {
+    Instant::now() + timeout
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn credentials_of_a_host_come_first() {
+        let host = "10.0.0.1:6379".parse().unwrap();
+        let settings = RedisAuth {
+            username: String::new(),
+            password: b"all".to_vec(),
+            hosts: vec![(host, "u".into(), b"one".to_vec())],
+        };
+        let sent = |address: &str| auth(&settings, &HostAddress::Ip(address.parse().unwrap())).unwrap();
+        assert_eq!(sent("10.0.0.2:6379"), b"*2\r\n$4\r\nAUTH\r\n$3\r\nall\r\n");
+        assert_eq!(
+            sent("10.0.0.1:6379"),
+            b"*3\r\n$4\r\nAUTH\r\n$1\r\nu\r\n$3\r\none\r\n"
+        );
+        assert_eq!(auth(&RedisAuth::default(), &HostAddress::Ip(host)), None);
+    }
+}
