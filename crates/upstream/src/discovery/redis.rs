@@ -118,7 +118,7 @@ impl Watch {
             Some(first) = self.moves.recv() => {
                 let Some(cluster) = self.cluster.upgrade() else { return Woken::Gone };
                 moved::apply(&cluster, &moved::burst(first, &mut self.moves));
-                triggers.moved();
+                triggers.moved(Instant::now());
                 Woken::Moved
             }
         }

@@ -206,7 +206,7 @@ impl Refresher {
                 Address::Name { host, port } => {
                     match cluster.context().dns.resolve(host, self.settings.family).await {
                         Ok(found) if found.addresses.is_empty() => {
-                            silent.push(format!("{host}: the name has no address"))
+                            silent.push(format!("{host}: the name has no address"));
                         }
                         Ok(found) => {
                             let at = |ip: &IpAddr| cluster.stranger(SocketAddr::new(*ip, *port), host);

@@ -17,7 +17,8 @@ pub(super) struct Triggers {
     degraded: u32,
     seen: Tally,
     last: Option<Instant>,
-    moved: bool,
+    /// When the first move came that no refresh has followed.
+    moved: Option<Instant>,
 }
 
 impl Triggers {
@@ -29,7 +30,7 @@ impl Triggers {
             degraded: settings.host_degraded_refresh_threshold,
             seen: Tally::default(),
             last: None,
-            moved: false,
+            moved: None,
         }
     }
 
@@ -52,14 +53,16 @@ impl Triggers {
     }
 
     /// A slot moved.
-    pub(super) fn moved(&mut self) {
-        self.moved |= self.redirects > 0;
+    pub(super) fn moved(&mut self, now: Instant) {
+        if self.redirects > 0 {
+            self.moved.get_or_insert(now);
+        }
     }
 
     /// When a refresh that a move asked for may happen.
     pub(super) fn due(&self) -> Option<Instant> {
-        self.moved
-            .then(|| self.last.map_or_else(Instant::now, |last| last + self.interval))
+        let moved = self.moved?;
+        Some(self.last.map_or(moved, |last| moved.max(last + self.interval)))
     }
 
     /// A refresh begins because its time has come.
@@ -67,13 +70,13 @@ impl Triggers {
         if self.due().is_some_and(|due| due <= now) {
             self.refreshed_by_event(now);
         }
-        self.moved = false;
+        self.moved = None;
     }
 
     fn refreshed_by_event(&mut self, now: Instant) {
         self.last = Some(now);
         self.seen = Tally::default();
-        self.moved = false;
+        self.moved = None;
     }
 }
 
@@ -89,7 +92,7 @@ mod tests {
             degraded: 0,
             seen: Tally::default(),
             last: None,
-            moved: false,
+            moved: None,
         }
     }
 
@@ -140,18 +143,14 @@ mod tests {
         let mut triggers = triggers(5, 0);
         assert_eq!(triggers.due(), None);
         let start = Instant::now();
-        triggers.moved();
-        assert!(triggers.due().is_some_and(|due| due <= Instant::now()));
-        triggers.refreshed(Instant::now());
+        triggers.moved(start);
+        assert_eq!(triggers.due(), Some(start));
+        triggers.refreshed(start);
         assert_eq!(triggers.due(), None);
-        triggers.moved();
-        assert!(
-            triggers
-                .due()
-                .is_some_and(|due| due >= start + Duration::from_secs(5))
-        );
+        triggers.moved(start + Duration::from_secs(1));
+        assert_eq!(triggers.due(), Some(start + Duration::from_secs(5)));
         let mut never = self::triggers(0, 0);
-        never.moved();
+        never.moved(start);
         assert_eq!(never.due(), None);
     }
 }

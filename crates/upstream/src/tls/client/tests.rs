@@ -1,6 +1,6 @@
 //! The verifier against certificates made here: every rule, and what is not checked.
 
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, SanType};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, SanType};
 use redplane_config::tls::{SanKind, SanMatcher, StringMatcher, Versions};
 
 use super::*;
@@ -11,8 +11,9 @@ struct Authority {
     issuer: Issuer<'static, KeyPair>,
 }
 
-fn authority() -> Authority {
+fn authority(name: &str) -> Authority {
     let mut params = CertificateParams::new(Vec::<String>::new()).unwrap();
+    params.distinguished_name.push(DnType::CommonName, name);
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let key = KeyPair::generate().unwrap();
     let pem = params.self_signed(&key).unwrap().pem();
@@ -70,7 +71,7 @@ fn verdict(tls: &ClientTls, leaf: &CertificateDer<'_>, name: &str) -> Result<(),
 
 #[test]
 fn the_chain_counts_and_the_name_does_not() {
-    let (good, other) = (authority(), authority());
+    let (good, other) = (authority("good"), authority("other"));
     let leaf = leaf(&good);
     assert!(verdict(&context(Some(validation(&good.pem))), &leaf, "elsewhere.example").is_ok());
     let error = verdict(&context(Some(validation(&other.pem))), &leaf, "a.redis.svc").unwrap_err();
@@ -87,7 +88,7 @@ fn the_chain_counts_and_the_name_does_not() {
 
 #[test]
 fn matchers_hashes_and_the_sni_are_checked() {
-    let good = authority();
+    let good = authority("good");
     let leaf = leaf(&good);
     let with_san = |text: &str| {
         let text = StringMatcher::Exact(text.to_owned());
