@@ -102,10 +102,7 @@ pub(crate) fn read_dir(dir: &Path) -> Result<Vec<Document>, Faults> {
     let mut files = Vec::new();
     for entry in entries {
         let path = entry.map_err(|error| whole(error.to_string()))?.path();
-        let wanted = path
-            .extension()
-            .is_some_and(|e| e == "yaml" || e == "yml" || e == "json");
-        if wanted && !is_hidden(&path) {
+        if is_read(&path) {
             files.push(path);
         }
     }
@@ -124,10 +121,15 @@ pub(crate) fn read_dir(dir: &Path) -> Result<Vec<Document>, Faults> {
     }
 }
 
-/// Editors keep their half-written copies under such names.
-fn is_hidden(path: &Path) -> bool {
-    path.file_name()
-        .is_none_or(|name| name.to_string_lossy().starts_with('.'))
+/// Whether a file of this name is read. Editors keep their half-written copies under hidden names.
+pub(crate) fn is_read(path: &Path) -> bool {
+    let hidden = path
+        .file_name()
+        .is_none_or(|name| name.to_string_lossy().starts_with('.'));
+    !hidden
+        && path
+            .extension()
+            .is_some_and(|e| e == "yaml" || e == "yml" || e == "json")
 }
 
 fn read_file(path: &Path) -> Result<Vec<Document>, Finding> {

@@ -11,6 +11,8 @@ use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout, timeout_at};
 
+use crate::documents;
+
 const QUIET: Duration = Duration::from_millis(50);
 const LATEST: Duration = Duration::from_secs(1);
 
@@ -25,8 +27,12 @@ pub struct Changes {
 pub fn watch(dir: impl AsRef<Path>) -> notify::Result<Changes> {
     // One waiting signal says everything that more would say.
     let (signal, events) = mpsc::channel(1);
+    let folder = dir.as_ref().to_path_buf();
     let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-        if event.map_or(true, |event| is_change(event.kind)) {
+        let concerns = |event: notify::Event| {
+            is_change(event.kind) && event.paths.iter().any(|path| is_watched(path, &folder))
+        };
+        if event.map_or(true, concerns) {
             // Full: a signal is waiting already. Closed: nobody listens any more.
             let _ = signal.try_send(());
         }
@@ -44,6 +50,12 @@ fn is_change(kind: EventKind) -> bool {
         EventKind::Access(access) => access == AccessKind::Close(AccessMode::Write),
         _ => true,
     }
+}
+
+/// The files that are read, the folder itself, and the link by which Kubernetes swaps a mounted ConfigMap. Anything
+/// else in the folder, a log perhaps, is nobody's configuration.
+fn is_watched(path: &Path, folder: &Path) -> bool {
+    documents::is_read(path) || path == folder || path.file_name().is_some_and(|name| name == "..data")
 }
 
 impl Changes {
@@ -67,6 +79,7 @@ mod tests {
         std::fs::write(dir.path().join("a.yaml"), "one").unwrap();
         std::fs::write(dir.path().join("b.yaml"), "two").unwrap();
         changes.next().await.unwrap();
+        std::fs::write(dir.path().join("log.txt"), "not read").unwrap();
         assert_eq!(std::fs::read_to_string(dir.path().join("a.yaml")).unwrap(), "one");
         let more = timeout(Duration::from_millis(200), changes.next()).await;
         assert!(more.is_err(), "a read, or a second signal for one change");

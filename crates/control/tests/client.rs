@@ -364,4 +364,6 @@ async fn a_unix_socket_is_taken_over_from_a_killed_server() {
         Server::bind(&address, World::default()).await.is_err(),
         "a living one is not"
     );
+    server.stop().await;
+    assert!(!path.exists());
 }

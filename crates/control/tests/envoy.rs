@@ -311,6 +311,22 @@ async fn quickstart_on_envoy(api_type: &str) {
                 .await
                 .contains("\"op_timeout\": \"4s\"")
         );
+
+        // What only a proxy can refuse comes back with its reason, and the last good listener serves on.
+        edit(&filter, "op_timeout: 4s", "enable_hashtagging: true");
+        let is_nack = |event: &Event| matches!(event, Event::Nack { .. });
+        let nack = timeout(PATIENCE, events.until(is_nack)).await.unwrap().unwrap();
+        let Event::Nack {
+            type_url, message, ..
+        } = nack
+        else {
+            panic!("{nack}")
+        };
+        assert!(
+            type_url == type_url::LISTENER && message.contains("OpTimeout"),
+            "{message}"
+        );
+        until_reply(vip, "GET tutorial", |reply| reply == "$3\r\none\r\n").await;
     };
     tokio::select! {
         () = follow(&mut changes, yaml.path(), &options, &server, tell) => panic!("the watch has ended"),

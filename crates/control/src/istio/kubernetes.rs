@@ -2,6 +2,7 @@
 //!
 //! A folder has no cluster behind it, so selectors select nothing: addresses come only from Endpoints or
 //! EndpointSlice objects in the same folder (slices win, as in Istiod). Addresses that are not ready are left out.
+//! The other fields of a Service concern kube-proxy or the selector's pods, not a sidecar, and are not read.
 
 use serde::Deserialize;
 use serde_json::Value;

@@ -76,6 +76,11 @@ impl Protocol for Delta {
         changed.then(|| subscription.sent(response, published, nonces))
     }
 
+    fn remembered(&self) -> usize {
+        let of = |s: &Subscription| 1 + s.names.len() + s.held.len() + s.open.len();
+        self.subscriptions.values().map(of).sum()
+    }
+
     fn names(&self, response: &Self::Response) -> (Vec<String>, Vec<String>) {
         let names = response.resources.iter().map(|resource| resource.name.clone());
         (names.collect(), response.removed_resources.clone())

@@ -101,6 +101,7 @@ impl Server {
     /// Ends all streams, and returns when the address is free again.
     pub async fn stop(self) {
         let Self {
+            address,
             published,
             stop,
             task,
@@ -109,6 +110,10 @@ impl Server {
         drop((published, stop));
         // The server's own end; an error says that it has ended already.
         let _ = task.await;
+        if let Address::Unix(path) = address {
+            // Gone already is as good.
+            let _ = std::fs::remove_file(path);
+        }
     }
 }
 

@@ -77,6 +77,13 @@ impl Protocol for Sotw {
         changed.then(|| watch.send(type_url, published, nonces))
     }
 
+    fn remembered(&self) -> usize {
+        self.watches
+            .values()
+            .map(|watch| 1 + watch.names.len() + watch.sent.len())
+            .sum()
+    }
+
     fn names(&self, response: &Self::Response) -> (Vec<String>, Vec<String>) {
         let sent = self
             .watches

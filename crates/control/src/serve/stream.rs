@@ -12,6 +12,9 @@ use super::event::{Event, Form};
 use super::published::Published;
 use super::type_url;
 
+/// What a client may make the server remember.
+const MOST_REMEMBERED: usize = 1 << 20;
+
 /// One of the two wire forms of ADS, as a state without I/O.
 pub(super) trait Protocol: Default + Send + Sync + 'static {
     const FORM: Form;
@@ -31,6 +34,8 @@ pub(super) trait Protocol: Default + Send + Sync + 'static {
         published: &Published,
         nonces: &mut Nonces,
     ) -> Option<Self::Response>;
+    /// How many types, names and nonces are remembered for the client.
+    fn remembered(&self) -> usize;
     /// The names a response carries, and those it takes away.
     fn names(&self, response: &Self::Response) -> (Vec<String>, Vec<String>);
 }
@@ -155,6 +160,12 @@ impl<P: Protocol> Stream<P> {
             });
         }
         let turn = self.protocol.on_request(request, current, &mut self.nonces);
+        if self.protocol.remembered() > MOST_REMEMBERED {
+            let full = Status::resource_exhausted("too many types or names on one stream");
+            // Gone either way.
+            let _ = self.responses.send(Err(full)).await;
+            return Err(Gone);
+        }
         if let Some(Answer {
             type_url,
             version,
