@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 const FIRST: u32 = 11_000;
 const SPAN: u32 = 10_000;
 /// Distance of a Redis node's cluster bus from its client port.
-const BUS: u16 = 10_000;
+pub(crate) const CLUSTER_BUS_OFFSET: u16 = 10_000;
 
 static STEPS: AtomicU32 = AtomicU32::new(0);
 
@@ -32,7 +32,7 @@ pub fn free_port() -> u16 {
 #[must_use]
 pub fn free_redis_port() -> u16 {
     candidates()
-        .find(|&port| is_free(port) && is_free(port + BUS))
+        .find(|&port| is_free(port) && is_free(port + CLUSTER_BUS_OFFSET))
         .expect("a free pair of loopback ports")
 }
 
@@ -62,6 +62,6 @@ mod tests {
     #[test]
     fn the_bus_port_is_free_too() {
         let port = free_redis_port();
-        assert!(TcpListener::bind(("127.0.0.1", port + BUS)).is_ok());
+        assert!(TcpListener::bind(("127.0.0.1", port + CLUSTER_BUS_OFFSET)).is_ok());
     }
 }

@@ -223,17 +223,12 @@ impl Cluster {
     /// When they do not within thirty seconds.
     pub fn wait_until_whole(&self) {
         until("all nodes to agree on all slots", PATIENCE, || {
-            let mut views: Vec<_> = self
-                .living()
-                .map(|n| owners(&slots_of(&n.run("CLUSTER SLOTS"))))
-                .collect();
+            let mut views: Vec<_> = self.living().map(|n| view(&n.run("CLUSTER SLOTS"))).collect();
+            let living = views.len();
             views.dedup();
-            views.len() == 1
-                && views[0]
-                    .iter()
-                    .map(|(start, end, _)| end - start + 1)
-                    .sum::<i64>()
-                    == 16384
+            let nodes: BTreeSet<u16> = views[0].iter().flat_map(|(_, _, ports)| ports.clone()).collect();
+            let slots: i64 = views[0].iter().map(|(start, end, _)| end - start + 1).sum();
+            views.len() == 1 && slots == 16384 && nodes.len() == living
         });
         until("the cluster state to be ok on all nodes", PATIENCE, || {
             self.living().all(|n| {
@@ -326,10 +321,13 @@ fn slots_of(reply: &Reply) -> Vec<(i64, i64, Vec<u16>)> {
     ranges
 }
 
-/// The ranges with their masters only: replicas are told in any order.
-fn owners(ranges: &[(i64, i64, Vec<u16>)]) -> Vec<(i64, i64, u16)> {
+/// The ranges in a form that two nodes tell alike: replicas stand in any order.
+fn view(reply: &Reply) -> Vec<(i64, i64, Vec<u16>)> {
+    let mut ranges = slots_of(reply);
+    for (_, _, ports) in &mut ranges {
+        if let Some(replicas) = ports.get_mut(1..) {
+            replicas.sort_unstable();
+        }
+    }
     ranges
-        .iter()
-        .filter_map(|(start, end, nodes)| Some((*start, *end, *nodes.first()?)))
-        .collect()
 }

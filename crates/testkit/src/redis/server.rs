@@ -9,7 +9,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use crate::client::Client;
-use crate::ports::{free_port, free_redis_port};
+use crate::ports::{CLUSTER_BUS_OFFSET, free_port, free_redis_port};
 use crate::process::Process;
 use crate::reply::Reply;
 use crate::tls::Identity;
@@ -285,6 +285,12 @@ fn directives(config: &RedisConfig, port: u16, tls_port: Option<u16>) -> Vec<(St
         );
     }
     if config.cluster {
+        if config.tls.is_some() {
+            // Only then do clients that came by TLS hear of TLS ports.
+            put("tls-cluster", "yes");
+            put("tls-replication", "yes");
+        }
+        put("cluster-port", &(port + CLUSTER_BUS_OFFSET).to_string());
         put("cluster-enabled", "yes");
         put("cluster-config-file", "nodes.conf");
         put("cluster-node-timeout", "2000");
