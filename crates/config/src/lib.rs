@@ -23,6 +23,8 @@ pub mod invalid;
 pub mod listener;
 mod metadata;
 pub mod redis_proxy;
+#[cfg(test)]
+mod sample;
 pub mod tcp_proxy;
 pub mod tls;
 
