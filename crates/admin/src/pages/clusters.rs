@@ -19,7 +19,7 @@ use crate::{
 /// The page.
 pub(crate) fn page(sources: &Sources, request: &Request) -> Reply {
     let Ok(filter) = request.params.filled("filter").map(Pattern::search).transpose() else {
-        return Reply::bad_request("Invalid re2 regex\n");
+        return Reply::bad_request("Invalid re2 regex");
     };
     let mut clusters = (sources.clusters)();
     clusters.retain(|cluster| filter.as_ref().is_none_or(|filter| filter.matches(&cluster.name)));

@@ -125,7 +125,7 @@ pub(crate) fn page(sources: &Sources, request: &Request) -> Reply {
 }
 
 fn invalid_regex(regex: &str, reason: &str) -> String {
-    format!("INVALID_ARGUMENT: Error while parsing name_regex from {regex}: {reason}\n")
+    format!("INVALID_ARGUMENT: Error while parsing name_regex from {regex}: {reason}")
 }
 
 fn refuse(status: StatusCode, body: String) -> Reply {

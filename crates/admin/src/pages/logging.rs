@@ -201,8 +201,8 @@ pub(crate) fn page(sources: &Sources, request: &Request) -> Reply {
         _ => Err("error: invalid number of parameters\n"),
     };
     match changed {
-        Ok(()) => list(&sources.levels),
-        Err(reason) => Reply::bad_request(format!("{reason}{USAGE}")),
+        Ok(()) => Reply::text(list(&sources.levels)),
+        Err(reason) => Reply::bad_request(format!("{reason}{USAGE}{}", list(&sources.levels))),
     }
 }
 
@@ -212,7 +212,9 @@ fn change(levels: &Levels, key: &str, value: &str) -> Result<(), &'static str> {
             levels.change_all(level(value)?);
             Ok(())
         }
-        "paths" | "group" => {
+        // Groups are of files, which we do not have either.
+        "group" => Err("error: group parameter requires fine-grain logging to be enabled\n"),
+        "paths" => {
             let pairs = value.split(',').map(|pair| {
                 let (name, word) = pair
                     .split_once(':')
@@ -229,12 +231,12 @@ fn level(word: &str) -> Result<Level, &'static str> {
     Level::from_word(word).ok_or("error: unknown logger level\n")
 }
 
-fn list(levels: &Levels) -> Reply {
+fn list(levels: &Levels) -> String {
     let mut page = "active loggers:\n".to_owned();
     for (name, level) in levels.lock().iter() {
         // Writing into a String cannot fail.
         let _ = writeln!(page, "  {name}: {}", level.word());
     }
     page.push('\n');
-    Reply::text(page)
+    page
 }

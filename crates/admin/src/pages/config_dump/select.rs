@@ -31,7 +31,7 @@ pub(super) fn masked(filter: &Filter<'_>, input: &DumpInput, mask: &str) -> Resu
         });
     let printed: Vec<Value> = printed.collect();
     if printed.is_empty() {
-        let body = format!("FieldMask {mask} could not be successfully applied to any configs.\n");
+        let body = format!("FieldMask {mask} could not be successfully applied to any configs.");
         return Err(Refusal {
             status: StatusCode::BAD_REQUEST,
             body,
@@ -53,7 +53,7 @@ pub(super) fn resource(
     {
         if section.single_fields().contains(&resource) && section == Section::Bootstrap {
             let body =
-                format!("{resource} is not a repeated field. Use ?mask={resource} to get only this field\n");
+                format!("{resource} is not a repeated field. Use ?mask={resource} to get only this field");
             return Err(Refusal {
                 status: StatusCode::BAD_REQUEST,
                 body,
@@ -67,7 +67,7 @@ pub(super) fn resource(
             return elements(section, repeated, filter, input, mask);
         }
     }
-    let body = format!("{resource} not found in config dump\n");
+    let body = format!("{resource} not found in config dump");
     Err(Refusal {
         status: StatusCode::NOT_FOUND,
         body,
@@ -87,7 +87,7 @@ fn elements(
         .flatten()
         .find(|path| !section.element_has(repeated, first(path).0));
     if let (Some(_), Some(mask)) = (unknown, mask) {
-        let body = format!("FieldMask {mask} could not be successfully used.\n");
+        let body = format!("FieldMask {mask} could not be successfully used.");
         return Err(Refusal {
             status: StatusCode::BAD_REQUEST,
             body,
