@@ -148,12 +148,23 @@ fn metadata(pairs: &[(String, String)]) -> Result<MetadataMap, Invalid> {
     Ok(map)
 }
 
+/// gRPC code and message as Envoy logs them, with the causes that the message leaves out.
+fn reason(status: &Status) -> String {
+    let line = format!("{}, {}", i32::from(status.code()), status.message());
+    causes(line, std::error::Error::source(status))
+}
+
 /// An error with its causes; tonic's own text is just "transport error".
 fn chain(error: &dyn std::error::Error) -> String {
-    let mut line = error.to_string();
-    let mut source = error.source();
+    causes(error.to_string(), error.source())
+}
+
+fn causes(mut line: String, mut source: Option<&dyn std::error::Error>) -> String {
     while let Some(cause) = source {
-        line = format!("{line}: {cause}");
+        let text = cause.to_string();
+        if !line.contains(&text) {
+            line = format!("{line}: {text}");
+        }
         source = cause.source();
     }
     line
@@ -255,7 +266,7 @@ impl Stream {
         match response {
             Ok(Some(response)) => Ok(response),
             Ok(None) => Err("0, the server ended the stream".to_owned()),
-            Err(status) => Err(format!("{}, {}", i32::from(status.code()), status.message())),
+            Err(status) => Err(reason(&status)),
         }
     }
 }

@@ -3,7 +3,7 @@
 //! Owns the bookkeeping of names, versions and nonces. How a response becomes an update is in `offer`, what a
 //! verdict makes of it in `settle`.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 use std::time::Instant;
 
 use super::Form;
@@ -121,16 +121,28 @@ impl Kind {
     }
 
     pub(super) fn unsubscribe(&mut self, names: &[String]) {
+        let mut left = HashSet::new();
         for name in names {
-            if !self.names.remove(name) {
-                continue;
+            if self.names.remove(name) {
+                self.fresh.remove(name);
+                self.gone.insert(name.clone());
+                left.insert(name);
             }
-            self.fresh.remove(name);
-            self.gone.insert(name.clone());
-            if !self.wildcard {
-                self.held.remove(name);
-                self.disputed.remove(name);
-            }
+        }
+        if !self.wildcard {
+            self.forget(&left);
+        }
+    }
+
+    /// Drops resources, also from an update that is being judged: should a name be wanted again before the verdict,
+    /// it must come anew, because the receiver has dropped it too.
+    fn forget(&mut self, names: &HashSet<&String>) {
+        for name in names {
+            self.held.remove(*name);
+            self.disputed.remove(*name);
+        }
+        if let Some(pending) = &mut self.pending {
+            pending.offered.retain(|(offered, _)| !names.contains(offered));
         }
     }
 

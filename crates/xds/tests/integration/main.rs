@@ -15,6 +15,8 @@ mod nack;
 mod pushes;
 mod receiver;
 mod reconnect;
+mod secrets;
 mod server;
+mod silence;
 mod sockets;
 mod tls;

@@ -13,6 +13,9 @@ use redplane_proto::pb::envoy::service::discovery::v3::aggregated_discovery_serv
 use redplane_proto::pb::envoy::service::discovery::v3::{
     DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse, Resource,
 };
+use redplane_proto::pb::envoy::service::secret::v3::secret_discovery_service_server::{
+    SecretDiscoveryService, SecretDiscoveryServiceServer,
+};
 use redplane_proto::pb::google::protobuf::Any;
 use redplane_proto::pb::google::rpc::Status as Detail;
 use redplane_xds::{Endpoint, wire};
@@ -209,6 +212,34 @@ impl AggregatedDiscoveryService for Service {
     }
 }
 
+/// As pilot-agent's secret socket: state of the world only.
+#[tonic::async_trait]
+impl SecretDiscoveryService for Service {
+    type StreamSecretsStream = UnboundedReceiverStream<Result<DiscoveryResponse, Status>>;
+    type DeltaSecretsStream = UnboundedReceiverStream<Result<DeltaDiscoveryResponse, Status>>;
+
+    async fn stream_secrets(
+        &self,
+        request: Request<Streaming<DiscoveryRequest>>,
+    ) -> Result<Response<Self::StreamSecretsStream>, Status> {
+        self.stream_aggregated_resources(request).await
+    }
+
+    async fn delta_secrets(
+        &self,
+        _: Request<Streaming<DeltaDiscoveryRequest>>,
+    ) -> Result<Response<Self::DeltaSecretsStream>, Status> {
+        Err(Status::unimplemented("not implemented"))
+    }
+
+    async fn fetch_secrets(
+        &self,
+        _: Request<DiscoveryRequest>,
+    ) -> Result<Response<DiscoveryResponse>, Status> {
+        Err(Status::unimplemented("not implemented"))
+    }
+}
+
 /// A listening server.
 pub(crate) struct Server {
     peers: mpsc::UnboundedReceiver<Peer>,
@@ -248,6 +279,24 @@ impl Server {
             .serve_with_incoming_shutdown(incoming, async { drop(stopped.await) });
         let task = tokio::spawn(async { serve.await.unwrap() });
         Self { peers, stop, task }
+    }
+
+    /// The secret service on a Unix socket.
+    pub(crate) fn secrets(path: &Path) -> (Self, Endpoint) {
+        let (peers, receiver) = mpsc::unbounded_channel();
+        let service = SecretDiscoveryServiceServer::new(Service { peers });
+        let (stop, stopped) = oneshot::channel::<()>();
+        let incoming = UnixListenerStream::new(UnixListener::bind(path).unwrap());
+        let serve = tonic::transport::Server::builder()
+            .add_service(service)
+            .serve_with_incoming_shutdown(incoming, async { drop(stopped.await) });
+        let task = tokio::spawn(async { serve.await.unwrap() });
+        let server = Self {
+            peers: receiver,
+            stop,
+            task,
+        };
+        (server, Endpoint::Unix(path.to_owned()))
     }
 
     /// The next stream.

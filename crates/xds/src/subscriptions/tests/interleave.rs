@@ -271,6 +271,11 @@ impl Model {
             Step::Leave(name) => {
                 self.wanted.remove(&name.to_string());
                 self.sides[1].received.remove(&name.to_string());
+                if let Some(update) = &mut self.sides[1].update {
+                    update
+                        .resources
+                        .retain(|resource| resource.name != name.to_string());
+                }
                 let outputs = self.machine.unsubscribe(url("EDS"), &[name.to_string()]);
                 self.see(outputs);
             }

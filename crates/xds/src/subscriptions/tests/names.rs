@@ -244,3 +244,29 @@ sub EDS *
 ",
     );
 }
+
+#[test]
+fn a_resource_left_and_wanted_again_while_it_is_judged_comes_anew() {
+    play(
+        Form::Delta,
+        "
+sub EDS a
+connect
+  > EDS first +a node
+resp EDS v1 n1 a=1
+  > EDS apply a=1
+ok
+  > EDS ack n1
+resp EDS v2 n2 a=1
+  > EDS apply unchanged 1
+unsub EDS a
+  > EDS change -a
+sub EDS a
+  > EDS change +a
+ok
+  > EDS ack n2
+resp EDS v3 n3 a=1
+  > EDS apply a=1
+",
+    );
+}
