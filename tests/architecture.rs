@@ -1,0 +1,230 @@
+//! The house as `ARCHITECTURE.md` tells it, checked: which crate may know which, where protobuf and gRPC stop, and
+//! the forms that every file and crate keeps.
+//!
+//! A new crate or arrow is a decision: it is made here, in the table, with its reason in the commit.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, Package};
+
+/// Who may depend on whom inside the house. `redplane` is the binary.
+const ARROWS: &[(&str, &[&str])] = &[
+    (
+        "redplane",
+        &[
+            "admin",
+            "command",
+            "config",
+            "control",
+            "listener",
+            "proto",
+            "proxy",
+            "resp",
+            "telemetry",
+            "upstream",
+            "xds",
+        ],
+    ),
+    ("listener", &["proxy", "upstream", "config", "telemetry"]),
+    ("proxy", &["upstream", "command", "resp", "config", "telemetry"]),
+    ("upstream", &["command", "resp", "config", "telemetry"]),
+    ("admin", &["config", "upstream", "telemetry", "proto"]),
+    ("xds", &["proto", "telemetry"]),
+    ("control", &["proto"]),
+    ("config", &["proto"]),
+    ("command", &[]),
+    ("resp", &[]),
+    ("proto", &[]),
+    ("telemetry", &[]),
+    ("testkit", &["resp", "proto"]),
+];
+
+/// Walls: these packages may be dependencies of these crates only.
+const WALLS: &[(&[&str], &[&str])] = &[
+    (
+        &["prost", "prost-types", "prost-reflect", "envoy-types"],
+        &["proto", "config", "xds", "control", "admin"],
+    ),
+    (&["tonic", "tonic-prost"], &["xds", "control"]),
+];
+
+/// Lines of a source file, its tests not counted.
+const LONGEST_FILE: usize = 600;
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn metadata() -> Metadata {
+    let manifest = root().join("Cargo.toml");
+    MetadataCommand::new()
+        .manifest_path(manifest)
+        .no_deps()
+        .exec()
+        .expect("cargo metadata works here")
+}
+
+/// The short name: `redplane-xds` is `xds`.
+fn room(name: &str) -> &str {
+    name.strip_prefix("redplane-").unwrap_or(name)
+}
+
+fn allowed(package: &Package) -> &'static [&'static str] {
+    let name = room(&package.name);
+    let row = ARROWS.iter().find(|(from, _)| *from == name);
+    row.unwrap_or_else(|| panic!("{name} is not in the table of arrows: decide whom it may know"))
+        .1
+}
+
+#[test]
+fn arrows_point_one_way() {
+    let metadata = metadata();
+    let house: BTreeSet<&str> = metadata.packages.iter().map(|p| p.name.as_str()).collect();
+    let mut wrong = Vec::new();
+    for package in &metadata.packages {
+        let inside = package
+            .dependencies
+            .iter()
+            .filter(|d| house.contains(d.name.as_str()));
+        for dependency in inside {
+            let (to, kind) = (room(&dependency.name), dependency.kind);
+            let is_fine = match to {
+                "testkit" => kind == DependencyKind::Development,
+                // A test may build the message from which its subject is configured.
+                "proto" if kind == DependencyKind::Development => true,
+                _ => allowed(package).contains(&to),
+            };
+            if !is_fine {
+                wrong.push(format!("{} -> {to} ({kind})", room(&package.name)));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "arrows that are not allowed: {wrong:#?}");
+}
+
+#[test]
+fn walls_stand() {
+    let mut wrong = Vec::new();
+    for package in &metadata().packages {
+        let name = room(&package.name);
+        let real = package
+            .dependencies
+            .iter()
+            .filter(|d| d.kind != DependencyKind::Development);
+        for dependency in real {
+            let wall = WALLS
+                .iter()
+                .find(|(outside, _)| outside.contains(&dependency.name.as_str()));
+            if wall.is_some_and(|(_, inside)| !inside.contains(&name)) {
+                wrong.push(format!("{name} -> {}", dependency.name));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "dependencies across a wall: {wrong:#?}");
+}
+
+#[test]
+fn every_crate_keeps_the_lints() {
+    let manifest = |path: &Path| std::fs::read_to_string(path).expect("a manifest can be read");
+    assert!(manifest(&root().join("Cargo.toml")).contains("unsafe_code = \"forbid\""));
+    for package in &metadata().packages {
+        let text = manifest(package.manifest_path.as_std_path());
+        assert!(
+            text.contains("[lints]\nworkspace = true"),
+            "{} does not inherit the lints",
+            package.name
+        );
+        assert!(
+            package.publish.as_deref() == Some(&[]),
+            "{} could be published",
+            package.name
+        );
+    }
+}
+
+#[test]
+fn every_file_opens_with_its_head() {
+    let mut wrong = Vec::new();
+    for path in sources() {
+        let lines = read(&path)
+            .lines()
+            .take_while(|line| line.starts_with("//!"))
+            .count();
+        if !(1..=15).contains(&lines) {
+            wrong.push(format!("{}: {lines} lines", shown(&path)));
+        }
+    }
+    assert!(wrong.is_empty(), "a file opens with a head of at most 15 lines: {wrong:#?}");
+}
+
+#[test]
+fn no_file_is_too_long() {
+    let mut wrong = Vec::new();
+    for path in sources() {
+        let is_test = path.ends_with("tests.rs") || path.components().any(|c| c.as_os_str() == "tests");
+        let lines = read(&path)
+            .lines()
+            .take_while(|line| *line != "#[cfg(test)]")
+            .count();
+        if !is_test && lines > LONGEST_FILE {
+            wrong.push(format!("{}: {lines} lines", shown(&path)));
+        }
+    }
+    assert!(wrong.is_empty(), "no file over {LONGEST_FILE} lines: {wrong:#?}");
+}
+
+#[test]
+fn modules_have_names() {
+    const NAMELESS: &[&str] = &[
+        "mod.rs",
+        "utils.rs",
+        "util.rs",
+        "common.rs",
+        "misc.rs",
+        "helpers.rs",
+        "manager.rs",
+    ];
+    let is_nameless = |path: &PathBuf| {
+        path.file_name()
+            .is_some_and(|name| NAMELESS.iter().any(|nameless| name == *nameless))
+    };
+    let wrong: Vec<String> = sources()
+        .iter()
+        .filter(|path| is_nameless(path))
+        .map(|path| shown(path))
+        .collect();
+    assert!(wrong.is_empty(), "name what is inside: {wrong:#?}");
+}
+
+/// Every Rust source of the house, generated code aside.
+fn sources() -> Vec<PathBuf> {
+    let mut found = vec![root().join("build.rs")];
+    found.retain(|path| path.exists());
+    for folder in ["src", "tests", "benches", "crates"] {
+        collect(&root().join(folder), &mut found);
+    }
+    found.sort();
+    found
+}
+
+fn collect(folder: &Path, found: &mut Vec<PathBuf>) {
+    let Ok(entries) = std::fs::read_dir(folder) else {
+        return;
+    };
+    for path in entries.filter_map(|entry| Some(entry.ok()?.path())) {
+        if path.is_dir() {
+            collect(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
+        }
+    }
+}
+
+fn read(path: &Path) -> String {
+    std::fs::read_to_string(path).expect("a source can be read")
+}
+
+fn shown(path: &Path) -> String {
+    path.strip_prefix(root()).unwrap_or(path).display().to_string()
+}
