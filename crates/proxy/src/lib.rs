@@ -1,1 +1,37 @@
-//! The redis_proxy engine.
+//! The `redis_proxy` engine: bytes from clients in, routed bytes and ordered replies out.
+//!
+//! Sans-I/O: it knows no socket, no runtime and no clock. A driver hands it what it read and the time of the turn,
+//! and writes what the engine has put into the connections' outputs. One engine serves one worker; nothing in it
+//! is shared, locked or atomic but the configuration and the counters that the admin side reads.
+//!
+//! A newcomer reads `engine` (the turn), `dispatch` (what a request becomes), `forward` (where it goes) and
+//! `settle` (how replies find back), in this order.
+
+mod auth;
+mod client;
+mod connection;
+mod dispatch;
+mod engine;
+mod failure;
+mod fanout;
+mod fault;
+mod filter;
+mod forward;
+mod info;
+mod input;
+mod local;
+mod merge;
+mod output;
+mod pool;
+mod redirect;
+mod scan;
+mod settle;
+mod split;
+mod transaction;
+mod upstream;
+
+pub use client::{ClientId, Opened};
+pub use connection::ConnId;
+pub use engine::{Action, Context, Engine};
+pub use output::Output;
+pub use upstream::Gone;

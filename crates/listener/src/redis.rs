@@ -1,0 +1,77 @@
+//! The Redis driver of one worker: sockets in one poll instance, the engine between them.
+//!
+//! It owns sockets, TLS sessions and the clock of the turn; what bytes mean is the engine's business.
+
+mod driver;
+mod socket;
+
+pub use driver::start;
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+/// A downstream connection whose listener filters are done and whose chain ends in redis_proxy.
+pub struct Accepted {
+    /// The socket, non-blocking.
+    pub stream: Stream,
+    /// The TLS session after its handshake, with whatever plain text it already holds.
+    pub tls: Option<Box<rustls::ServerConnection>>,
+    /// The listener's name: configuration is looked up through it, batch by batch.
+    pub listener: Rc<str>,
+    /// The chain's name within the listener.
+    pub chain: Rc<str>,
+    /// Where the client connected to; `None` for a Unix socket.
+    pub local: Option<SocketAddr>,
+    /// The client's address; `None` for a Unix socket.
+    pub remote: Option<SocketAddr>,
+    /// Called once when the connection is gone, with what the access log wants to know.
+    pub on_close: Box<dyn FnOnce(Closed)>,
+}
+
+/// A downstream socket, non-blocking.
+pub enum Stream {
+    /// TCP.
+    Tcp(std::net::TcpStream),
+    /// Unix.
+    Unix(std::os::unix::net::UnixStream),
+}
+
+/// What a connection was, told at its end.
+pub struct Closed {
+    /// Plain-text bytes from the client.
+    pub received: u64,
+    /// Plain-text bytes to the client.
+    pub sent: u64,
+}
+
+/// Hands connections to the driver of this worker. Cheap to clone; stays on its thread.
+#[derive(Clone)]
+pub struct Handle {
+    inner: Rc<dyn Fn(Command)>,
+}
+
+/// What a worker tells its driver.
+pub enum Command {
+    /// Serve a connection.
+    Serve(Box<Accepted>),
+    /// Close the connections of a listener: each one as soon as it waits for no reply, all of them after `grace`.
+    Drain {
+        /// The listener.
+        listener: String,
+        /// How long busy and idle connections may go on.
+        grace: Duration,
+    },
+}
+
+impl Handle {
+    /// Makes a handle out of whatever takes the commands.
+    pub fn new(take: impl Fn(Command) + 'static) -> Self {
+        Self { inner: Rc::new(take) }
+    }
+
+    /// Passes a command to the driver; it acts in its next turn.
+    pub fn tell(&self, command: Command) {
+        (self.inner)(command);
+    }
+}

@@ -1,0 +1,301 @@
+//! One socket of the driver: plain or TLS, client or server, behind reads and writes that never block.
+//!
+//! A read that gives less than it was asked for means "empty for now"; asking again only to hear "would block" would
+//! double the system calls.
+
+use std::io::{self, IoSlice, Read, Write};
+use std::sync::Arc;
+
+use mio::net::{TcpStream, UnixStream};
+use mio::{Interest, Registry, Token, event::Source};
+use redplane_proxy::Output;
+use rustls::{ClientConfig, ClientConnection, ServerConnection, pki_types::ServerName};
+
+/// The transport below.
+#[derive(Debug)]
+pub(super) enum Transport {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+/// The TLS session above, if there is one.
+enum Session {
+    None,
+    Server(Box<ServerConnection>),
+    Client(Box<ClientConnection>),
+}
+
+/// A registered socket.
+pub(super) struct Socket {
+    transport: Transport,
+    session: Session,
+    /// The kernel took less than it was given: an event will tell when it takes more.
+    pub(super) blocked: bool,
+    /// The peer has closed its side: reads go on until they give nothing.
+    pub(super) hung_up: bool,
+}
+
+/// What one read gave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Got {
+    /// So many bytes, and perhaps more behind them.
+    More(usize),
+    /// So many bytes, and nothing behind them for now.
+    Last(usize),
+    /// The peer has closed its side.
+    End,
+}
+
+/// Slices in one gathering write.
+const MAX_SLICES: usize = 64;
+
+impl Socket {
+    pub(super) fn plain(transport: Transport) -> Self {
+        Self { transport, session: Session::None, blocked: false, hung_up: false }
+    }
+
+    pub(super) fn server(transport: Transport, session: Box<ServerConnection>) -> Self {
+        Self { session: Session::Server(session), ..Self::plain(transport) }
+    }
+
+    pub(super) fn client(transport: Transport, config: &Arc<ClientConfig>, name: ServerName<'static>) -> io::Result<Self> {
+        let session = ClientConnection::new(config.clone(), name).map_err(io::Error::other)?;
+        Ok(Self { session: Session::Client(Box::new(session)), ..Self::plain(transport) })
+    }
+
+    pub(super) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        match &mut self.transport {
+            Transport::Tcp(stream) => stream.register(registry, token, interest),
+            Transport::Unix(stream) => stream.register(registry, token, interest),
+        }
+    }
+
+    pub(super) fn deregister(&mut self, registry: &Registry) {
+        // A socket that is about to be closed leaves the poll with it; the error of a second removal means nothing.
+        let _ = match &mut self.transport {
+            Transport::Tcp(stream) => stream.deregister(registry),
+            Transport::Unix(stream) => stream.deregister(registry),
+        };
+    }
+
+    /// Whether the transport's connection is made: an error, not yet, or yes.
+    pub(super) fn connection_made(&self) -> io::Result<bool> {
+        let error = match &self.transport {
+            Transport::Tcp(stream) => stream.take_error()?,
+            Transport::Unix(stream) => stream.take_error()?,
+        };
+        if let Some(error) = error {
+            return Err(error);
+        }
+        let peer = match &self.transport {
+            Transport::Tcp(stream) => stream.peer_addr().map(|_| ()),
+            Transport::Unix(stream) => stream.peer_addr().map(|_| ()),
+        };
+        match peer {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether application bytes can be exchanged.
+    pub(super) fn is_ready(&self) -> bool {
+        match &self.session {
+            Session::None => true,
+            Session::Server(session) => !session.is_handshaking(),
+            Session::Client(session) => !session.is_handshaking(),
+        }
+    }
+
+    pub(super) fn is_tls(&self) -> bool {
+        !matches!(self.session, Session::None)
+    }
+
+    /// Reads plain text.
+    #[inline]
+    pub(super) fn read(&mut self, into: &mut [u8]) -> io::Result<Got> {
+        match self.session {
+            Session::None => read_plain(&mut self.transport, into),
+            _ => self.read_tls(into),
+        }
+    }
+
+    fn read_tls(&mut self, into: &mut [u8]) -> io::Result<Got> {
+        loop {
+            match self.read_session(into) {
+                Ok(0) => return Ok(Got::End),
+                Ok(count) => return Ok(Got::More(count)),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                // No close_notify: the peer is gone all the same.
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(Got::End),
+                Err(error) => return Err(error),
+            }
+            match self.fetch_records() {
+                Ok(0) => {
+                    self.process_records()?;
+                    return Ok(Got::End);
+                }
+                Ok(_) => self.process_records()?,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Got::Last(0)),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn read_session(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        match &mut self.session {
+            Session::Server(session) => session.reader().read(into),
+            Session::Client(session) => session.reader().read(into),
+            Session::None => Ok(0),
+        }
+    }
+
+    fn fetch_records(&mut self) -> io::Result<usize> {
+        match &mut self.session {
+            Session::Server(session) => session.read_tls(&mut self.transport),
+            Session::Client(session) => session.read_tls(&mut self.transport),
+            Session::None => Ok(0),
+        }
+    }
+
+    fn process_records(&mut self) -> io::Result<()> {
+        let processed = match &mut self.session {
+            Session::Server(session) => session.process_new_packets().map(|_| ()),
+            Session::Client(session) => session.process_new_packets().map(|_| ()),
+            Session::None => Ok(()),
+        };
+        // The alert that names the fault must reach the peer.
+        let flushed = self.flush_records();
+        processed.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+        flushed
+    }
+
+    /// Writes what the session has to say; what the kernel does not take waits for an event.
+    pub(super) fn flush_records(&mut self) -> io::Result<()> {
+        loop {
+            let written = match &mut self.session {
+                Session::Server(session) if session.wants_write() => session.write_tls(&mut self.transport),
+                Session::Client(session) if session.wants_write() => session.write_tls(&mut self.transport),
+                _ => return Ok(()),
+            };
+            match written {
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.blocked = true;
+                    return Ok(());
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Writes as much of an output as the kernel takes; says how much that was.
+    #[inline]
+    pub(super) fn write(&mut self, output: &Output) -> io::Result<usize> {
+        match self.session {
+            Session::None => self.write_plain(output),
+            _ => self.write_tls(output),
+        }
+    }
+
+    #[inline]
+    fn write_plain(&mut self, output: &Output) -> io::Result<usize> {
+        let wanted = output.unwritten();
+        let written = if output.is_segmented() {
+            let mut slices = [IoSlice::new(&[]); MAX_SLICES];
+            let used = output.gather(&mut slices);
+            attempt(|| self.transport.write_vectored(&slices[..used]))
+        } else {
+            attempt(|| self.transport.write(output.next_slice()))
+        };
+        match written {
+            Ok(count) => {
+                self.blocked = count < wanted;
+                Ok(count)
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.blocked = true;
+                Ok(0)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The session holds a bounded amount; the rest waits in the output.
+    fn write_tls(&mut self, output: &Output) -> io::Result<usize> {
+        let mut slices = [IoSlice::new(&[]); MAX_SLICES];
+        let used = output.gather(&mut slices);
+        let taken = match &mut self.session {
+            Session::Server(session) => session.writer().write_vectored(&slices[..used])?,
+            Session::Client(session) => session.writer().write_vectored(&slices[..used])?,
+            Session::None => 0,
+        };
+        self.flush_records()?;
+        Ok(taken)
+    }
+
+    /// Says goodbye where the protocol has a word for it.
+    pub(super) fn farewell(&mut self) {
+        match &mut self.session {
+            Session::Server(session) => session.send_close_notify(),
+            Session::Client(session) => session.send_close_notify(),
+            Session::None => return,
+        }
+        // The peer may be gone already; nobody is left to tell.
+        let _ = self.flush_records();
+    }
+}
+
+#[inline]
+fn read_plain(transport: &mut Transport, into: &mut [u8]) -> io::Result<Got> {
+    match attempt(|| transport.read(into)) {
+        Ok(0) => Ok(Got::End),
+        Ok(count) if count == into.len() => Ok(Got::More(count)),
+        Ok(count) => Ok(Got::Last(count)),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Got::Last(0)),
+        Err(error) => Err(error),
+    }
+}
+
+#[inline]
+fn attempt<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            other => return other,
+        }
+    }
+}
+
+impl Read for Transport {
+    #[inline]
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.read(into),
+            Self::Unix(stream) => stream.read(into),
+        }
+    }
+}
+
+impl Write for Transport {
+    #[inline]
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.write(bytes),
+            Self::Unix(stream) => stream.write(bytes),
+        }
+    }
+
+    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.write_vectored(slices),
+            Self::Unix(stream) => stream.write_vectored(slices),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,235 @@
+//! A downstream connection as the engine sees it: what has arrived, who waits for what, what goes back.
+//!
+//! Replies leave in request order. The one at the head goes straight to the output; one that is early is parked.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use redplane_resp::request::Partial;
+
+use crate::input::Carry;
+use crate::output::Output;
+use crate::split::Split;
+use crate::transaction::Transaction;
+
+/// Names a client for the driver. Reused after the client is gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ClientId(pub u32);
+
+/// Names a client's request wherever its reply may come from. A reply whose generation has passed finds nobody.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Waiter {
+    pub(crate) client: u32,
+    pub(crate) generation: u32,
+    pub(crate) sequence: u32,
+    /// Which part of a split command; 0 for all others.
+    pub(crate) part: u32,
+}
+
+/// What the driver knows of a new connection.
+#[derive(Clone, Debug)]
+pub struct Opened {
+    /// Its listener: the filter's configuration is looked up through it.
+    pub listener: Rc<str>,
+    /// Its filter chain.
+    pub chain: Rc<str>,
+    /// The client's address; `None` on a Unix socket.
+    pub remote: Option<SocketAddr>,
+    /// The address it connected to; `None` on a Unix socket.
+    pub local: Option<SocketAddr>,
+}
+
+/// A place in the order of replies.
+#[derive(Debug)]
+pub(crate) enum Slot {
+    /// A server was asked.
+    Waiting,
+    /// The reply came early and stands in [`Client::parked`].
+    Parked(u32, u32),
+    /// A large reply came early.
+    Shared(Bytes),
+    /// Several servers were asked.
+    Split(Box<Split>),
+}
+
+/// Why no more is read from a client.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// It is read from.
+    #[default]
+    No,
+    /// What it was promised is answered, then the connection closes (QUIT, FIN, protocol error, drain).
+    AfterReplies,
+}
+
+#[derive(Debug)]
+pub(crate) struct Client {
+    pub(crate) generation: u32,
+    pub(crate) filter: usize,
+    pub(crate) carry: Carry,
+    pub(crate) partial: Option<Box<Partial>>,
+    pub(crate) out: Output,
+    pub(crate) queue: VecDeque<Slot>,
+    /// Sequence of the front of the queue.
+    pub(crate) head: u32,
+    pub(crate) parked: Vec<u8>,
+    parked_count: u32,
+    pub(crate) dirty: bool,
+    pub(crate) paused: bool,
+    pub(crate) ending: Ending,
+    pub(crate) authenticated: bool,
+    /// Requests whose replies a fault holds back. Nearly always empty.
+    pub(crate) delays: Vec<(u32, Duration)>,
+    pub(crate) session: Box<Session>,
+    pub(crate) transaction: Option<Box<Transaction>>,
+    pub(crate) received: u64,
+    pub(crate) sent: u64,
+}
+
+/// What is seldom needed.
+#[derive(Debug)]
+pub(crate) struct Session {
+    pub(crate) id: u64,
+    pub(crate) name: Vec<u8>,
+    pub(crate) remote: Option<SocketAddr>,
+    pub(crate) local: Option<SocketAddr>,
+    /// Set by a drain that started: the connection closes at its next quiet point.
+    pub(crate) draining: bool,
+}
+
+/// Unsent and parked bytes above which a client is not read from.
+pub(crate) const MAX_BACKLOG: usize = 1024 * 1024;
+/// Places in the order above which a client is not read from.
+pub(crate) const MAX_QUEUE: usize = 64 * 1024;
+
+impl Client {
+    pub(crate) fn new(generation: u32, filter: usize, session: Session, authenticated: bool) -> Self {
+        Self {
+            generation,
+            filter,
+            carry: Carry::default(),
+            partial: None,
+            out: Output::default(),
+            queue: VecDeque::new(),
+            head: 0,
+            parked: Vec::new(),
+            parked_count: 0,
+            dirty: false,
+            paused: false,
+            ending: Ending::No,
+            authenticated,
+            delays: Vec::new(),
+            session: Box::new(session),
+            transaction: None,
+            received: 0,
+            sent: 0,
+        }
+    }
+
+    /// The sequence of the next request.
+    #[inline]
+    pub(crate) fn next_sequence(&self) -> u32 {
+        self.head.wrapping_add(self.queue.len() as u32)
+    }
+
+    /// The place of a request; `None` once it is answered.
+    #[inline]
+    pub(crate) fn place(&mut self, sequence: u32) -> Option<(usize, &mut Slot)> {
+        let offset = sequence.wrapping_sub(self.head) as usize;
+        self.queue.get_mut(offset).map(|slot| (offset, slot))
+    }
+
+    /// Whether more may be read.
+    pub(crate) fn is_full(&self) -> bool {
+        self.out.unwritten() + self.parked.len() > MAX_BACKLOG || self.queue.len() > MAX_QUEUE
+    }
+
+    /// Puts a finished reply at its place: out if it is its turn, else aside.
+    #[inline]
+    pub(crate) fn finish(&mut self, offset: usize, reply: &[u8]) {
+        if offset == 0 {
+            self.queue.pop_front();
+            self.head = self.head.wrapping_add(1);
+            self.out.append(reply);
+            if !self.queue.is_empty() {
+                self.release_early();
+            }
+            return;
+        }
+        let start = self.parked.len() as u32;
+        self.parked.extend_from_slice(reply);
+        self.parked_count += 1;
+        if let Some(slot) = self.queue.get_mut(offset) {
+            *slot = Slot::Parked(start, reply.len() as u32);
+        }
+    }
+
+    /// The same for a large reply.
+    pub(crate) fn finish_shared(&mut self, offset: usize, reply: Bytes) {
+        if offset == 0 {
+            self.queue.pop_front();
+            self.head = self.head.wrapping_add(1);
+            self.out.append_shared(reply);
+            self.release_early();
+        } else if let Some(slot) = self.queue.get_mut(offset) {
+            *slot = Slot::Shared(reply);
+        }
+    }
+
+    /// A reply that needs no server, at the end of the order.
+    #[inline]
+    pub(crate) fn reply(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+        if self.queue.is_empty() {
+            self.head = self.head.wrapping_add(1);
+            write(self.out.tail());
+            return;
+        }
+        let start = self.parked.len();
+        write(&mut self.parked);
+        self.parked_count += 1;
+        self.queue
+            .push_back(Slot::Parked(start as u32, (self.parked.len() - start) as u32));
+    }
+
+    /// Sends on what is complete at the front.
+    fn release_early(&mut self) {
+        loop {
+            match self.queue.front_mut() {
+                Some(Slot::Parked(start, len)) => {
+                    let (start, len) = (*start as usize, *len as usize);
+                    self.out.append(&self.parked[start..start + len]);
+                    self.parked_count -= 1;
+                    if self.parked_count == 0 {
+                        self.parked.clear();
+                    }
+                }
+                Some(Slot::Shared(reply)) => {
+                    let reply = std::mem::take(reply);
+                    self.out.append_shared(reply);
+                }
+                _ => return,
+            }
+            self.queue.pop_front();
+            self.head = self.head.wrapping_add(1);
+        }
+    }
+
+    /// Nothing is owed and nothing waits to be written.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.queue.is_empty() && self.out.unwritten() == 0
+    }
+
+    /// Memory that only a burst needed is given back.
+    #[inline]
+    pub(crate) fn rest(&mut self) {
+        if self.queue.capacity() > 64 {
+            self.queue = VecDeque::new();
+        }
+        if self.parked.capacity() > 0 && self.parked.is_empty() && self.queue.is_empty() {
+            self.parked = Vec::new();
+        }
+    }
+}

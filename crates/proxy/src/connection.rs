@@ -1,0 +1,142 @@
+//! An upstream connection as the engine sees it: requests in order, and who waits for each reply.
+//!
+//! Replies come in the order of the requests, so matching is taking from the front. The bytes of requests stay in
+//! the output until they are answered: a redirected one is sent again from there.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use redplane_command::CommandId;
+use redplane_resp::reply::Scanner;
+use redplane_upstream::{Cluster, Host};
+
+use crate::client::Waiter;
+use crate::input::Carry;
+use crate::output::Output;
+
+/// Names an upstream connection for the driver. Reused after the connection is gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ConnId(pub u32);
+
+/// What happens to a reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// A client waits for it.
+    Reply,
+    /// Nobody does: a mirror's.
+    Mirror,
+    /// AUTH.
+    Auth,
+    /// READONLY, ASKING: read and dropped.
+    Setup,
+    /// PING of a connection that has to prove itself before it gets requests.
+    Probe,
+    /// MULTI and the commands of a transaction: dropped, unless one is a redirection.
+    Queued,
+    /// EXEC.
+    Exec,
+    /// WATCH and the like on a leased connection: a client waits, and a redirection is not followed.
+    Pinned,
+}
+
+/// A request that waits for its reply.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pending {
+    pub(crate) waiter: Waiter,
+    /// The turn it was first sent in: microseconds of the engine's clock. Redirections do not change it.
+    pub(crate) since: u64,
+    /// Where its bytes are in the connection's output.
+    pub(crate) at: u64,
+    pub(crate) len: u32,
+    pub(crate) command: CommandId,
+    pub(crate) purpose: Purpose,
+    pub(crate) hops: u8,
+}
+
+/// How far a connection is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    /// Requests wait in the output.
+    Connecting,
+    /// Open, but the host was dead before: requests fail until it has answered a PING.
+    Probing,
+    /// Requests are written.
+    Open,
+}
+
+#[derive(Debug)]
+pub(crate) struct Connection {
+    pub(crate) pool: usize,
+    pub(crate) cluster: Arc<Cluster>,
+    pub(crate) host: Arc<Host>,
+    pub(crate) state: State,
+    /// The socket is there and can be written to.
+    pub(crate) connected: bool,
+    /// Leased to this client (index and generation) from WATCH to EXEC.
+    pub(crate) lease: Option<(u32, u32)>,
+    /// Gets no new requests and closes when nothing is pending: its host or its cluster is gone.
+    pub(crate) draining: bool,
+    pub(crate) out: Output,
+    pub(crate) pending: VecDeque<Pending>,
+    pub(crate) carry: Carry,
+    pub(crate) scanner: Scanner,
+    pub(crate) dirty: bool,
+    /// When it was opened, and when its first unflushed byte was put in.
+    pub(crate) opened: u64,
+    pub(crate) held_since: u64,
+    /// Clients that are not read from because too much waits here.
+    pub(crate) choked: Vec<(u32, u32)>,
+    /// A redirection seen inside the transaction whose EXEC is still to come.
+    pub(crate) moved_in_transaction: Option<Vec<u8>>,
+    /// Requests of this turn, not yet added to the host's counters.
+    pub(crate) requests: u32,
+    /// Replies of this turn: successes and errors.
+    pub(crate) successes: u32,
+    pub(crate) errors: u32,
+}
+
+/// Held bytes above which clients that send here are not read from.
+pub(crate) const MAX_HELD: usize = 8 * 1024 * 1024;
+/// Held bytes above which a mirror gets nothing more.
+pub(crate) const MAX_MIRROR_HELD: usize = 4 * 1024 * 1024;
+
+impl Connection {
+    pub(crate) fn new(pool: usize, cluster: Arc<Cluster>, host: Arc<Host>, now: u64) -> Self {
+        Self {
+            pool,
+            cluster,
+            host,
+            state: State::Connecting,
+            connected: false,
+            lease: None,
+            draining: false,
+            out: Output::default(),
+            pending: VecDeque::new(),
+            carry: Carry::default(),
+            scanner: Scanner::default(),
+            dirty: false,
+            opened: now,
+            held_since: now,
+            choked: Vec::new(),
+            moved_in_transaction: None,
+            requests: 0,
+            successes: 0,
+            errors: 0,
+        }
+    }
+
+    /// Lets go of the bytes of requests that are answered.
+    #[inline]
+    pub(crate) fn release(&mut self) {
+        let position = self
+            .pending
+            .front()
+            .map_or_else(|| self.out.end(), |first| first.at);
+        self.out.release(position);
+    }
+
+    /// Whether a read would find a client waiting.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.pending.is_empty()
+    }
+}

@@ -1,0 +1,409 @@
+//! What a request becomes: bytes from a client, decoded, checked in Redis's order, and sent on its way.
+//!
+//! The order is known command, arity, login, transaction, fault, policy. The engine matches on the table's policies,
+//! never on a name.
+
+use bytes::Bytes;
+use redplane_command::{Command, CommandId, NotFound, RequestPolicy, SlotOf, error};
+use redplane_resp::request::{Args, Decoded, decode};
+use redplane_resp::{ProtocolError, encode};
+use redplane_telemetry::stats::{redis_command, redis_proxy};
+
+use crate::client::{Client, ClientId, Ending, Slot, Waiter};
+use crate::engine::Engine;
+use crate::filter::CUSTOM;
+use crate::output::LARGE;
+
+/// A decoded request: its bytes, where its arguments are, and the large buffer it stands in, if it does.
+#[derive(Clone, Copy)]
+pub(crate) struct Request<'a> {
+    pub(crate) frame: &'a [u8],
+    pub(crate) args: &'a Args,
+    pub(crate) shared: Option<&'a Bytes>,
+}
+
+impl<'a> Request<'a> {
+    #[inline]
+    pub(crate) fn arg(&self, index: usize) -> &'a [u8] {
+        self.args.arg(self.frame, index)
+    }
+
+    #[inline]
+    pub(crate) fn len(&self) -> usize {
+        self.args.len()
+    }
+
+    /// The frame as a buffer of its own, where that saves a copy.
+    #[inline]
+    pub(crate) fn large(&self) -> Option<Bytes> {
+        let shared = self.shared?;
+        (self.frame.len() >= LARGE).then(|| shared.slice_ref(self.frame))
+    }
+}
+
+/// A served command: a row of the table, or a name from `custom_commands` with its row among the statistics.
+#[derive(Clone, Copy)]
+pub(crate) enum Served {
+    Known(&'static Command),
+    /// Key is argument 1; nothing is known of it but that.
+    Custom,
+}
+
+impl Served {
+    #[inline]
+    pub(crate) fn id(self) -> CommandId {
+        match self {
+            Self::Known(command) => command.id,
+            Self::Custom => CommandId(CUSTOM),
+        }
+    }
+}
+
+impl Engine {
+    /// Where the driver reads a client's bytes to: its own buffer while a message is incomplete, else `None`, and the
+    /// driver's shared buffer serves.
+    #[inline]
+    pub fn client_room(&mut self, id: ClientId) -> Option<&mut [u8]> {
+        let client = self.clients.get_mut(id.0 as usize)?;
+        if client.carry.is_empty() {
+            None
+        } else {
+            Some(client.carry.room())
+        }
+    }
+
+    /// Whether the driver may read from a client.
+    #[inline]
+    pub fn client_readable(&self, id: ClientId) -> bool {
+        self.clients
+            .get(id.0 as usize)
+            .is_some_and(|client| !client.paused && client.ending == Ending::No)
+    }
+
+    /// `count` bytes came from a client: into its room if it had one, else into `shared`.
+    pub fn client_received(&mut self, id: ClientId, shared: &[u8], count: usize) {
+        let key = id.0 as usize;
+        let Some(client) = self.clients.get_mut(key) else {
+            return;
+        };
+        client.received += count as u64;
+        let stats = &self.filters[client.filter].stats;
+        stats.add(redis_proxy::DOWNSTREAM_CX_RX_BYTES_TOTAL, count as u64);
+        if client.carry.is_empty() {
+            let data = &shared[..count.min(shared.len())];
+            let (used, need) = self.decode_all(key, data, None);
+            let Some(client) = self.clients.get_mut(key) else {
+                return;
+            };
+            if used < data.len() && client.ending == Ending::No {
+                client.carry.begin(&data[used..], need, &mut self.buffers);
+            }
+            return;
+        }
+        let (buffer, filled) = client.carry.take(count);
+        if filled < LARGE {
+            let (used, need) = self.decode_all(key, &buffer[..filled], None);
+            self.keep_rest(key, buffer, used, filled, need);
+        } else {
+            self.decode_large(key, buffer, filled);
+        }
+    }
+
+    /// Decodes out of a buffer that large requests may keep.
+    fn decode_large(&mut self, key: usize, buffer: Vec<u8>, filled: usize) {
+        let buffer = Bytes::from(buffer);
+        let (used, need) = self.decode_all(key, &buffer[..filled], Some(&buffer));
+        match buffer.try_into_mut() {
+            Ok(buffer) => self.keep_rest(key, buffer.into(), used, filled, need),
+            Err(kept) => {
+                let Some(client) = self.clients.get_mut(key) else {
+                    return;
+                };
+                if used < filled && client.ending == Ending::No {
+                    client.carry.begin(&kept[used..filled], need, &mut self.buffers);
+                }
+            }
+        }
+    }
+
+    fn keep_rest(&mut self, key: usize, buffer: Vec<u8>, used: usize, filled: usize, need: usize) {
+        match self.clients.get_mut(key) {
+            Some(client) if client.ending == Ending::No => {
+                client
+                    .carry
+                    .put_back(buffer, used, filled, need, &mut self.buffers);
+            }
+            _ => self.buffers.give(buffer),
+        }
+    }
+
+    /// Decodes and dispatches all whole requests; says how many bytes they had, and how many the next one needs.
+    fn decode_all(&mut self, key: usize, data: &[u8], shared: Option<&Bytes>) -> (usize, usize) {
+        let mut args = std::mem::take(&mut self.args);
+        let mut at = 0;
+        let mut need = 0;
+        while at < data.len() {
+            let Some(client) = self.clients.get_mut(key) else {
+                break;
+            };
+            if client.ending != Ending::No {
+                at = data.len();
+                break;
+            }
+            match decode(&data[at..], &mut args, &mut client.partial, client.authenticated) {
+                Ok(Decoded::Frame(end)) => {
+                    let frame = &data[at..at + end];
+                    at += end;
+                    if !args.is_empty() {
+                        self.request(
+                            key,
+                            Request {
+                                frame,
+                                args: &args,
+                                shared,
+                            },
+                        );
+                    }
+                }
+                Ok(Decoded::Inline(end, frame)) => {
+                    at += end;
+                    if !args.is_empty() {
+                        self.request(
+                            key,
+                            Request {
+                                frame: &frame,
+                                args: &args,
+                                shared: None,
+                            },
+                        );
+                    }
+                }
+                Ok(Decoded::Incomplete(bytes)) => {
+                    need = bytes;
+                    break;
+                }
+                Err(error) => {
+                    self.protocol_error(key, error);
+                    at = data.len();
+                }
+            }
+        }
+        self.args = args;
+        self.after_input(key);
+        (at, need)
+    }
+
+    /// The client is marked for writing, and not read from while too much waits for it.
+    fn after_input(&mut self, key: usize) {
+        if let Some(client) = self.clients.get_mut(key) {
+            if client.out.unwritten() > 0 {
+                mark_dirty(client, key, &mut self.dirty_clients);
+            }
+            if client.is_full() {
+                client.paused = true;
+            }
+        }
+    }
+
+    fn protocol_error(&mut self, key: usize, error: ProtocolError) {
+        let Some(client) = self.clients.get_mut(key) else {
+            return;
+        };
+        self.filters[client.filter]
+            .stats
+            .inc(redis_proxy::DOWNSTREAM_CX_PROTOCOL_ERROR);
+        client.reply(|out| error.append_reply(out));
+        client.ending = Ending::AfterReplies;
+    }
+
+    /// One request.
+    #[inline]
+    pub(crate) fn request(&mut self, key: usize, request: Request<'_>) {
+        let client = &self.clients[key];
+        let filter = &self.filters[client.filter];
+        filter.stats.inc(redis_proxy::DOWNSTREAM_RQ_TOTAL);
+        let served = if filter.custom.is_empty() {
+            redplane_command::find(request.len(), |i| request.arg(i)).map(Served::Known)
+        } else {
+            find_with_custom(filter, &request)
+        };
+        match served {
+            Ok(served) => self.checked(key, served, request),
+            Err(not_found) => self.not_found(key, not_found, &request),
+        }
+    }
+
+    #[cold]
+    fn not_found(&mut self, key: usize, not_found: NotFound, request: &Request<'_>) {
+        let client = &mut self.clients[key];
+        let stats = &self.filters[client.filter].stats;
+        match not_found {
+            NotFound::Command => stats.inc(redis_proxy::SPLITTER_UNSUPPORTED_COMMAND),
+            _ => stats.inc(redis_proxy::SPLITTER_INVALID_REQUEST),
+        }
+        if let Some(transaction) = &mut client.transaction {
+            transaction.spoil();
+        }
+        client.reply(|out| match not_found {
+            NotFound::Command => {
+                error::unknown_command(out, request.arg(0), (1..request.len()).map(|i| request.arg(i)));
+            }
+            NotFound::Subcommand(container) => error::unknown_subcommand(out, container, request.arg(1)),
+            NotFound::Arity(command) => error::wrong_arity(out, command),
+        });
+    }
+
+    /// A known command of the right arity.
+    #[inline]
+    fn checked(&mut self, key: usize, served: Served, request: Request<'_>) {
+        let client = &self.clients[key];
+        let filter = &self.filters[client.filter];
+        if !client.authenticated && !may_come_before_login(served) {
+            return self.answer(key, error::NOAUTH);
+        }
+        if let Some(cells) = filter.cells(served.id()) {
+            cells.inc(redis_command::TOTAL);
+        }
+        if client.transaction.as_ref().is_some_and(|t| t.is_open()) && !self.steers_transaction(served) {
+            return self.queue_command(key, served, &request);
+        }
+        if !filter.proxy.faults.is_empty() && self.inject_fault(key, served, &request) {
+            return;
+        }
+        self.serve(key, served, request);
+    }
+
+    /// The command itself.
+    #[inline]
+    pub(crate) fn serve(&mut self, key: usize, served: Served, request: Request<'_>) {
+        let command = match served {
+            Served::Known(command) => command,
+            Served::Custom => return self.forward_by_key(key, served, request, 1),
+        };
+        match command.request {
+            RequestPolicy::ByKey | RequestPolicy::Script(_) => self.by_key(key, command, request),
+            RequestPolicy::MultiShard => self.split(key, command, request),
+            RequestPolicy::Local(local) => self.local(key, local, command, &request),
+            RequestPolicy::Transaction(step) => self.steer_transaction(key, step, command, request),
+            RequestPolicy::AllShards | RequestPolicy::AllNodes => self.fan_out(key, command, request),
+            RequestPolicy::AnyNode => self.forward_any(key, command, request),
+            RequestPolicy::SlotArgument => self.by_slot_argument(key, command, request),
+            RequestPolicy::ShardIndex => self.by_shard_index(key, command, request),
+            RequestPolicy::RandomShards => self.seek(key, command, request),
+            RequestPolicy::Scan => self.scan(key, command, request),
+            RequestPolicy::Container => self.answer_with(key, |out| error::wrong_arity(out, command)),
+            RequestPolicy::Pubsub(redplane_command::Pubsub::Publish) => {
+                self.forward_by_key(key, served, request, 1);
+            }
+            RequestPolicy::Blocking(_) | RequestPolicy::Pubsub(_) | RequestPolicy::Refuse(_) => {
+                self.refuse(key, command, &request);
+            }
+        }
+    }
+
+    #[cold]
+    fn refuse(&mut self, key: usize, command: &Command, request: &Request<'_>) {
+        let client = &self.clients[key];
+        self.filters[client.filter]
+            .stats
+            .inc(redis_proxy::SPLITTER_UNSUPPORTED_COMMAND);
+        self.answer_with(key, |out| {
+            error::refused(
+                out,
+                command,
+                request.arg(0),
+                (1..request.len()).map(|i| request.arg(i)),
+            );
+        });
+    }
+
+    /// Keys that must all be in one slot.
+    #[inline]
+    fn by_key(&mut self, key: usize, command: &'static Command, request: Request<'_>) {
+        use redplane_command::FastKeys;
+        if command.fast_keys == FastKeys::First {
+            return self.forward_by_key(key, Served::Known(command), request, 1);
+        }
+        self.by_keys(key, command, request);
+    }
+
+    fn by_keys(&mut self, key: usize, command: &'static Command, request: Request<'_>) {
+        let first = redplane_command::first_key(command, request.len(), |i| request.arg(i));
+        match (
+            first,
+            redplane_command::slots(command, request.len(), |i| request.arg(i)),
+        ) {
+            (Some(first), SlotOf::One(_)) => self.forward_by_key(key, Served::Known(command), request, first),
+            (Some(first), SlotOf::Cross) if !self.is_cluster(key, request.arg(first)) => {
+                self.forward_by_key(key, Served::Known(command), request, first);
+            }
+            (Some(_), _) => self.answer(key, error::CROSSSLOT),
+            // No keys, or arguments that make no sense: a server words the error.
+            (None, _) => self.forward_any(key, command, request),
+        }
+    }
+
+    /// An answer that needs no server.
+    pub(crate) fn answer(&mut self, key: usize, reply: &[u8]) {
+        self.answer_with(key, |out| out.extend_from_slice(reply));
+    }
+
+    /// The same, written in place.
+    pub(crate) fn answer_with(&mut self, key: usize, write: impl FnOnce(&mut Vec<u8>)) {
+        self.clients[key].reply(write);
+    }
+
+    /// Takes a place in the client's order for a reply that servers will give.
+    #[inline]
+    pub(crate) fn expect_reply(&mut self, key: usize, slot: Slot) -> Waiter {
+        let client = &mut self.clients[key];
+        let sequence = client.next_sequence();
+        client.queue.push_back(slot);
+        self.filters[client.filter]
+            .stats
+            .inc(redis_proxy::DOWNSTREAM_RQ_ACTIVE);
+        Waiter {
+            client: key as u32,
+            generation: client.generation,
+            sequence,
+            part: 0,
+        }
+    }
+}
+
+/// Marks a client for writing at the end of the turn.
+#[inline]
+pub(crate) fn mark_dirty(client: &mut Client, key: usize, list: &mut Vec<u32>) {
+    if !client.dirty {
+        client.dirty = true;
+        list.push(key as u32);
+    }
+}
+
+#[cold]
+fn find_with_custom(filter: &crate::filter::Filter, request: &Request<'_>) -> Result<Served, NotFound> {
+    let name = request.arg(0).to_ascii_lowercase();
+    if filter.custom.contains_key(&name) && request.len() > 1 {
+        return Ok(Served::Custom);
+    }
+    redplane_command::find(request.len(), |i| request.arg(i)).map(Served::Known)
+}
+
+fn may_come_before_login(served: Served) -> bool {
+    use redplane_command::{Flags, Local};
+    match served {
+        Served::Known(command) => {
+            command.flags.contains(Flags::NO_AUTH)
+                || matches!(
+                    command.request,
+                    RequestPolicy::Local(Local::Auth | Local::Hello | Local::Quit | Local::Reset)
+                )
+        }
+        Served::Custom => false,
+    }
+}
+
+/// Appends `ERR` and a text as an error line.
+pub(crate) fn error_line(out: &mut Vec<u8>, text: &str) {
+    encode::error(out, text.as_bytes());
+}

@@ -1,0 +1,400 @@
+//! The turn: what the driver calls, in which order.
+//!
+//! 1. [`Engine::begin_turn`] takes the time and the published configuration.
+//! 2. What sockets had to say: `client_received`, `upstream_received`, `connected`, `closed` …
+//! 3. [`Engine::take_dirty_connections`], then [`Engine::take_dirty_clients`]: each is written once, upstreams first,
+//!    so that servers work while clients are answered.
+//! 4. [`Engine::actions`]: sockets to open and to close.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use redplane_config::redis_proxy::Settings;
+use redplane_resp::request::Args;
+use redplane_telemetry::Registry;
+use redplane_telemetry::stats::redis_proxy;
+use redplane_upstream::{Cluster, Host, Snapshot, Store};
+use slab::Slab;
+
+use crate::client::{Client, ClientId, Opened, Session, Waiter};
+use crate::connection::{ConnId, Connection};
+use crate::filter::{self, Filter};
+use crate::input::Buffers;
+use crate::output::Output;
+use crate::pool::{Live, Pool, PoolKey};
+use crate::redirect::Unresolved;
+
+/// What an engine works with.
+#[derive(Clone)]
+pub struct Context {
+    /// The published configuration.
+    pub store: Arc<Store>,
+    /// Where statistics are registered.
+    pub registry: Registry,
+    /// This proxy's own zone, for read policies; empty if not known.
+    pub zone: Arc<str>,
+    /// Seed of the worker's random numbers.
+    pub seed: u64,
+    /// Added to connection numbers, so that they are unique over all workers; numbers rise in steps of `workers`.
+    pub worker: u64,
+    /// How many workers there are.
+    pub workers: u64,
+}
+
+/// What the engine asks the driver to do.
+#[derive(Debug)]
+pub enum Action {
+    /// Open a connection to a host; `connected` or `closed` tells how it went.
+    Connect(ConnId, Arc<Cluster>, Arc<Host>),
+    /// Close an upstream connection. The engine has forgotten it already.
+    CloseUpstream(ConnId),
+    /// Close a client's connection. The engine has forgotten it already.
+    CloseClient(ClientId),
+    /// Read from this client again: its socket may hold bytes that no event will tell of.
+    Resume(ClientId),
+    /// Resolve a name for a redirection and call [`Engine::resolved`] with the ticket.
+    Resolve {
+        /// To be given back.
+        ticket: u64,
+        /// The name.
+        host: String,
+        /// The cluster whose rules apply.
+        cluster: Arc<Cluster>,
+    },
+}
+
+/// The redis_proxy of one worker.
+pub struct Engine {
+    pub(crate) context: Context,
+    pub(crate) snapshot: Arc<Snapshot>,
+    /// Microseconds of the driver's clock, the same for the whole turn.
+    pub(crate) now: u64,
+    pub(crate) clients: Slab<Client>,
+    pub(crate) connections: Slab<Connection>,
+    pub(crate) pools: Slab<Pool>,
+    pub(crate) filters: Slab<Filter>,
+    pub(crate) dirty_clients: Vec<u32>,
+    pub(crate) dirty_connections: Vec<u32>,
+    pub(crate) actions: Vec<Action>,
+    pub(crate) buffers: Buffers,
+    pub(crate) args: Args,
+    pub(crate) random: fastrand::Rng,
+    pub(crate) generation: u32,
+    pub(crate) next_client: u64,
+    /// Replies held back by delay faults, by the time they are due.
+    pub(crate) held: BTreeMap<(u64, u64), (Waiter, Vec<u8>)>,
+    pub(crate) held_count: u64,
+    pub(crate) unresolved: BTreeMap<u64, Unresolved>,
+    pub(crate) in_flight: usize,
+    closed_traffic: (u64, u64),
+}
+
+impl Engine {
+    /// An engine without clients.
+    pub fn new(context: Context) -> Self {
+        let snapshot = context.store.load_full();
+        let random = fastrand::Rng::with_seed(context.seed);
+        let next_client = context.worker + 1;
+        Self {
+            context,
+            snapshot,
+            now: 0,
+            clients: Slab::new(),
+            connections: Slab::new(),
+            pools: Slab::new(),
+            filters: Slab::new(),
+            dirty_clients: Vec::new(),
+            dirty_connections: Vec::new(),
+            actions: Vec::new(),
+            buffers: Buffers::default(),
+            args: Args::default(),
+            random,
+            generation: 0,
+            next_client,
+            held: BTreeMap::new(),
+            held_count: 0,
+            unresolved: BTreeMap::new(),
+            in_flight: 0,
+            closed_traffic: (0, 0),
+        }
+    }
+
+    /// Starts a turn. `now` is microseconds of a clock that never goes back.
+    pub fn begin_turn(&mut self, now: u64) {
+        self.now = now;
+        let latest = self.context.store.load();
+        if !Arc::ptr_eq(&latest, &self.snapshot) {
+            let latest = Arc::clone(&latest);
+            self.adopt(latest);
+        }
+    }
+
+    /// Takes over a published configuration: clusters first, then the filters that are in use.
+    #[cold]
+    fn adopt(&mut self, latest: Arc<Snapshot>) {
+        self.snapshot = latest;
+        for pool in 0..self.pools.capacity() {
+            if self.pools.contains(pool) {
+                self.resolve_pool(pool);
+            }
+        }
+        for key in 0..self.filters.capacity() {
+            if self.filters.contains(key) {
+                self.resolve_filter(key);
+            }
+        }
+    }
+
+    /// Gives a pool the cluster that now has its name; connections to the former one drain.
+    fn resolve_pool(&mut self, pool: usize) {
+        let entry = &mut self.pools[pool];
+        let cluster = self.snapshot.clusters.get(&entry.key.cluster);
+        match (&entry.live, cluster) {
+            (Some(live), Some(cluster)) if Arc::ptr_eq(&live.cluster, cluster) => return,
+            (None, None) => return,
+            _ => {}
+        }
+        let live = cluster.map(|cluster| Live::new(cluster.clone(), &entry.key.settings));
+        let former = std::mem::replace(&mut entry.live, live);
+        let left: Vec<u32> = former.iter().flat_map(Live::connections).collect();
+        self.drain_connections(&left);
+    }
+
+    fn resolve_filter(&mut self, key: usize) {
+        let current = &self.filters[key];
+        let Some(proxy) = filter::find(&self.snapshot, &current.listener, &current.chain) else {
+            return;
+        };
+        if Arc::ptr_eq(&proxy, &current.proxy) {
+            return;
+        }
+        let (listener, chain, users) = (current.listener.clone(), current.chain.clone(), current.users);
+        let former = current.pools();
+        let mut next = self.build_filter(listener, chain, proxy);
+        next.users = users;
+        next.stats.add(redis_proxy::DOWNSTREAM_CX_ACTIVE, users as u64);
+        self.filters[key] = next;
+        self.release_pools(&former);
+    }
+
+    fn build_filter(
+        &mut self,
+        listener: Rc<str>,
+        chain: Rc<str>,
+        proxy: Arc<redplane_config::redis_proxy::RedisProxy>,
+    ) -> Filter {
+        let registry = self.context.registry.clone();
+        let settings = proxy.settings.clone();
+        Filter::new(listener, chain, proxy, &registry, |cluster| {
+            self.acquire_pool(cluster, &settings)
+        })
+    }
+
+    fn acquire_pool(&mut self, cluster: &str, settings: &Arc<Settings>) -> usize {
+        let same = |pool: &Pool| pool.key.cluster == cluster && pool.key.settings == *settings;
+        if let Some((key, pool)) = self.pools.iter_mut().find(|(_, pool)| same(pool)) {
+            pool.users += 1;
+            return key;
+        }
+        let key = PoolKey {
+            cluster: cluster.to_owned(),
+            settings: settings.clone(),
+        };
+        let pool = self.pools.insert(Pool {
+            key,
+            users: 1,
+            live: None,
+        });
+        self.resolve_pool(pool);
+        pool
+    }
+
+    fn release_pools(&mut self, pools: &[usize]) {
+        for &key in pools {
+            let pool = &mut self.pools[key];
+            pool.users -= 1;
+            if pool.users == 0 {
+                let left: Vec<u32> = pool.live.take().iter().flat_map(Live::connections).collect();
+                self.drain_connections(&left);
+                // Connections that still drain refer to the pool by its place: it goes with the last of them.
+                self.drop_pool_if_unused(key);
+            }
+        }
+    }
+
+    pub(crate) fn drop_pool_if_unused(&mut self, key: usize) {
+        let unused = self.pools.get(key).is_some_and(|pool| pool.users == 0);
+        if unused
+            && !self
+                .connections
+                .iter()
+                .any(|(_, connection)| connection.pool == key)
+        {
+            self.pools.remove(key);
+        }
+    }
+
+    /// Takes a client in. `None` when its chain has no redis_proxy any more: the driver closes the connection.
+    pub fn client_opened(&mut self, opened: Opened) -> Option<ClientId> {
+        let filter = self.filter_for(&opened)?;
+        let entry = &mut self.filters[filter];
+        entry.users += 1;
+        entry.stats.inc(redis_proxy::DOWNSTREAM_CX_TOTAL);
+        entry.stats.inc(redis_proxy::DOWNSTREAM_CX_ACTIVE);
+        let authenticated = entry.proxy.auth.is_none();
+        self.generation = self.generation.wrapping_add(1);
+        let session = Session {
+            id: self.next_client,
+            name: Vec::new(),
+            remote: opened.remote,
+            local: opened.local,
+            draining: false,
+        };
+        self.next_client += self.context.workers.max(1);
+        let client = Client::new(self.generation, filter, session, authenticated);
+        Some(ClientId(self.clients.insert(client) as u32))
+    }
+
+    fn filter_for(&mut self, opened: &Opened) -> Option<usize> {
+        let same = |filter: &Filter| filter.listener == opened.listener && filter.chain == opened.chain;
+        if let Some((key, _)) = self.filters.iter().find(|(_, filter)| same(filter)) {
+            return Some(key);
+        }
+        let proxy = filter::find(&self.snapshot, &opened.listener, &opened.chain)?;
+        let filter = self.build_filter(opened.listener.clone(), opened.chain.clone(), proxy);
+        Some(self.filters.insert(filter))
+    }
+
+    /// Lets a client go. Its requests in flight are answered to nobody.
+    pub fn client_closed(&mut self, id: ClientId) {
+        let Some(client) = self.clients.try_remove(id.0 as usize) else {
+            return;
+        };
+        self.closed_traffic = (client.received, client.sent);
+        if let Some(transaction) = &client.transaction {
+            self.end_lease(transaction.lease());
+        }
+        let filter = &mut self.filters[client.filter];
+        filter.stats.dec(redis_proxy::DOWNSTREAM_CX_ACTIVE);
+        filter
+            .stats
+            .sub(redis_proxy::DOWNSTREAM_RQ_ACTIVE, client.queue.len() as u64);
+        filter.users -= 1;
+        if filter.users == 0 {
+            let pools = filter.pools();
+            self.filters.remove(client.filter);
+            self.release_pools(&pools);
+        }
+    }
+
+    /// Closes a listener's clients: each one as soon as it waits for nothing.
+    pub fn drain(&mut self, listener: &str) {
+        let quiet: Vec<u32> = self
+            .clients
+            .iter_mut()
+            .filter(|(_, client)| &*self.filters[client.filter].listener == listener)
+            .filter_map(|(id, client)| {
+                client.session.draining = true;
+                let in_transaction = client.transaction.is_some();
+                (client.is_quiet() && !in_transaction).then_some(id as u32)
+            })
+            .collect();
+        for id in quiet {
+            self.drain_close(ClientId(id));
+        }
+    }
+
+    pub(crate) fn drain_close(&mut self, id: ClientId) {
+        if let Some(client) = self.clients.get(id.0 as usize) {
+            self.filters[client.filter]
+                .stats
+                .inc(redis_proxy::DOWNSTREAM_CX_DRAIN_CLOSE);
+        }
+        self.client_closed(id);
+        self.actions.push(Action::CloseClient(id));
+    }
+
+    /// The clients of a listener.
+    pub fn clients_of(&self, listener: &str) -> Vec<ClientId> {
+        let own = |client: &Client| &*self.filters[client.filter].listener == listener;
+        self.clients
+            .iter()
+            .filter(|(_, client)| own(client))
+            .map(|(id, _)| ClientId(id as u32))
+            .collect()
+    }
+
+    /// Connections with bytes to write, once each. Give the list back with [`Self::recycle_connections`].
+    pub fn take_dirty_connections(&mut self) -> Vec<u32> {
+        std::mem::take(&mut self.dirty_connections)
+    }
+
+    /// Clients with bytes to write, once each. Give the list back with [`Self::recycle_clients`].
+    pub fn take_dirty_clients(&mut self) -> Vec<u32> {
+        std::mem::take(&mut self.dirty_clients)
+    }
+
+    /// Gives an emptied list its memory back.
+    pub fn recycle_connections(&mut self, mut list: Vec<u32>) {
+        list.clear();
+        if self.dirty_connections.is_empty() {
+            self.dirty_connections = list;
+        }
+    }
+
+    /// Gives an emptied list its memory back.
+    pub fn recycle_clients(&mut self, mut list: Vec<u32>) {
+        list.clear();
+        if self.dirty_clients.is_empty() {
+            self.dirty_clients = list;
+        }
+    }
+
+    /// What is to be done with sockets, in order.
+    pub fn actions(&mut self) -> Vec<Action> {
+        std::mem::take(&mut self.actions)
+    }
+
+    /// Bytes for a client.
+    pub fn client_output(&mut self, id: ClientId) -> Option<&mut Output> {
+        self.clients.get_mut(id.0 as usize).map(|client| &mut client.out)
+    }
+
+    /// How long until [`Self::tick`] has something to do; `None` when nothing waits.
+    pub fn next_tick(&self) -> Option<Duration> {
+        if let Some(((due, _), _)) = self.held.first_key_value() {
+            return Some(Duration::from_micros(
+                due.saturating_sub(self.now).clamp(1_000, 50_000),
+            ));
+        }
+        (self.in_flight > 0 || !self.connections.is_empty() && self.has_unready_connections())
+            .then(|| self.tick_step())
+    }
+
+    /// Fine enough for the shortest time-out in use, coarse enough to cost nothing.
+    fn tick_step(&self) -> Duration {
+        let times = self.pools.iter().flat_map(|(_, pool)| {
+            let settings = &pool.key.settings;
+            let flush =
+                (settings.max_buffer_size_before_flush > 0).then_some(settings.buffer_flush_timeout * 8);
+            [Some(settings.op_timeout), flush]
+        });
+        let shortest = times.flatten().min().unwrap_or(Duration::from_secs(1));
+        (shortest / 16).clamp(Duration::from_millis(1), Duration::from_millis(50))
+    }
+
+    fn has_unready_connections(&self) -> bool {
+        self.connections
+            .iter()
+            .any(|(_, connection)| !connection.connected)
+    }
+
+    /// Bytes that a client sent and was sent, for the access log.
+    pub fn traffic(&self, id: ClientId) -> (u64, u64) {
+        self.clients
+            .get(id.0 as usize)
+            .map_or((0, 0), |client| (client.received, client.sent))
+    }
+}

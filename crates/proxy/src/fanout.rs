@@ -1,0 +1,208 @@
+//! Commands that every shard or every node is asked, and those that any one will do for.
+//!
+//! Commands without keys are routed with the empty key: they need a catch-all.
+
+use std::rc::Rc;
+
+use redplane_command::{Command, RequestPolicy, error};
+use redplane_resp::encode;
+
+use crate::client::{Slot, Waiter};
+use crate::connection::Purpose;
+use crate::dispatch::{Request, error_line};
+use crate::engine::Engine;
+use crate::failure::Failure;
+use crate::filter::RouteTo;
+use crate::forward::{Payload, Sending, access_of, payload};
+use crate::pool::{Access, Target};
+use crate::settle::Answer;
+use crate::split::Split;
+
+impl Engine {
+    /// The route of commands without keys.
+    pub(crate) fn keyless_route(&self, key: usize) -> Option<Rc<RouteTo>> {
+        self.filters[self.clients[key].filter].route(b"").cloned()
+    }
+
+    /// The pool that a command without keys goes to.
+    pub(crate) fn keyless_pool(&mut self, key: usize, command: &Command) -> Option<(Rc<RouteTo>, usize)> {
+        let route = self.keyless_route(key)?;
+        let pool = route
+            .read_pool
+            .filter(|_| command.is_read())
+            .unwrap_or(route.pool);
+        self.refresh_pool(pool);
+        Some((route, pool))
+    }
+
+    /// To every shard, or to every node.
+    pub(crate) fn fan_out(&mut self, key: usize, command: &'static Command, request: Request<'_>) {
+        let Some((route, pool)) = self.keyless_pool(key, command) else {
+            return self.fail_now(key, command.id, Failure::NoHost);
+        };
+        let targets = self.targets(pool, command);
+        if targets.is_empty() {
+            return self.fail_now(key, command.id, Failure::NoHost);
+        }
+        let mut split = Split::new(command, self.now, targets.len(), Vec::new());
+        split.limit = std::str::from_utf8(request.arg(2))
+            .ok()
+            .and_then(|text| text.parse().ok());
+        let waiter = self.expect_reply(key, Slot::Split(Box::new(split)));
+        for (part, target) in targets.into_iter().enumerate() {
+            let waiter = Waiter {
+                part: part as u32,
+                ..waiter
+            };
+            self.send_to(
+                pool,
+                target,
+                access_of(command),
+                command,
+                waiter,
+                payload(&request),
+            );
+        }
+        for mirror in route.mirrors.iter() {
+            if command.is_write() || !mirror.writes_only {
+                self.mirror_everywhere(mirror.pool, command, &request);
+            }
+        }
+    }
+
+    fn targets(&self, pool: usize, command: &Command) -> Vec<Target> {
+        let Some(live) = &self.pools[pool].live else {
+            return Vec::new();
+        };
+        match command.request {
+            RequestPolicy::AllNodes if live.is_redis() => {
+                (0..live.topology.hosts.len()).map(Target::Host).collect()
+            }
+            _ => (0..live.topology.shard_count()).map(Target::Shard).collect(),
+        }
+    }
+
+    fn mirror_everywhere(&mut self, pool: usize, command: &'static Command, request: &Request<'_>) {
+        self.refresh_pool(pool);
+        for target in self.targets(pool, command) {
+            match self.connection_for(pool, target, Access::Primary) {
+                Ok(connection) => self.send_mirrored(pool, connection, command.id, payload(request)),
+                Err(_) => self.count_lost_mirror(pool),
+            }
+        }
+    }
+
+    /// One part of something; its failure is the part's answer.
+    pub(crate) fn send_to(
+        &mut self,
+        pool: usize,
+        target: Target,
+        access: Access,
+        command: &'static Command,
+        waiter: Waiter,
+        payload: Payload<'_>,
+    ) {
+        match self.connection_for(pool, target, access) {
+            Ok(connection) => {
+                self.send(
+                    connection,
+                    Sending {
+                        waiter,
+                        command: command.id,
+                        purpose: Purpose::Reply,
+                    },
+                    payload,
+                );
+            }
+            Err(failure) => self.settle(waiter, command.id, self.now, Answer::Failed(failure)),
+        }
+    }
+
+    /// To one primary, any one.
+    pub(crate) fn forward_any(&mut self, key: usize, command: &'static Command, request: Request<'_>) {
+        self.forward_target(key, command, Target::Any, Access::Primary, payload(&request));
+    }
+
+    /// CLUSTER COUNTKEYSINSLOT and GETKEYSINSLOT.
+    pub(crate) fn by_slot_argument(&mut self, key: usize, command: &'static Command, request: Request<'_>) {
+        let slot = std::str::from_utf8(request.arg(2))
+            .ok()
+            .and_then(|text| text.parse::<u16>().ok());
+        match slot.filter(|slot| usize::from(*slot) < usize::from(redplane_command::SLOTS)) {
+            Some(slot) => {
+                self.forward_target(
+                    key,
+                    command,
+                    Target::Slot(slot),
+                    access_of(command),
+                    payload(&request),
+                );
+            }
+            None => self.answer(key, error::INVALID_SLOT),
+        }
+    }
+
+    /// INFO.SHARD.
+    pub(crate) fn by_shard_index(&mut self, key: usize, command: &'static Command, request: Request<'_>) {
+        let Some((_, pool)) = self.keyless_pool(key, command) else {
+            return self.fail_now(key, command.id, Failure::NoHost);
+        };
+        let shards = self.pools[pool]
+            .live
+            .as_ref()
+            .map_or(0, |live| live.topology.shard_count());
+        let index = std::str::from_utf8(request.arg(1))
+            .ok()
+            .and_then(|text| text.parse::<usize>().ok());
+        match index {
+            None => self.answer(key, error::SHARD_NOT_A_NUMBER),
+            Some(_) if shards == 0 => self.fail_now(key, command.id, Failure::NoHost),
+            Some(index) if index >= shards => self.answer_with(key, |out| {
+                error_line(
+                    out,
+                    &format!("ERR shard_id {index} out of range (0-{})", shards - 1),
+                );
+            }),
+            Some(index) => {
+                let mut frame = self.buffers.take_empty();
+                encode::array(&mut frame, request.len() - 1);
+                encode::bulk(&mut frame, b"INFO");
+                (2..request.len()).for_each(|i| encode::bulk(&mut frame, request.arg(i)));
+                self.forward_target(
+                    key,
+                    command,
+                    Target::Shard(index),
+                    Access::Primary,
+                    Payload::Copied(&frame),
+                );
+                self.buffers.give(frame);
+            }
+        }
+    }
+
+    fn forward_target(
+        &mut self,
+        key: usize,
+        command: &'static Command,
+        target: Target,
+        access: Access,
+        payload: Payload<'_>,
+    ) {
+        let found = match self.keyless_pool(key, command) {
+            Some((_, pool)) => self.connection_for(pool, target, access),
+            None => Err(Failure::NoHost),
+        };
+        match found {
+            Ok(connection) => {
+                let waiter = self.expect_reply(key, Slot::Waiting);
+                let sending = Sending {
+                    waiter,
+                    command: command.id,
+                    purpose: Purpose::Reply,
+                };
+                self.send(connection, sending, payload);
+            }
+            Err(failure) => self.fail_now(key, command.id, failure),
+        }
+    }
+}

@@ -1,0 +1,221 @@
+//! A redis_proxy filter as one worker runs it: its configuration with every name resolved to a place.
+//!
+//! Clients hold a filter's place, not its configuration: when a push changes it, their next command finds the new
+//! one. Commands in flight were routed under the old one and finish so.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use redplane_command::{Command, CommandId};
+use redplane_config::listener::{FilterChain, Terminal};
+use redplane_config::redis_proxy::{KeyFormatter, RedisProxy, Route};
+use redplane_telemetry::stats::{redis_command, redis_command_micros, redis_proxy};
+use redplane_telemetry::{Block, Cells, Registry, TableBlock};
+use redplane_upstream::Snapshot;
+use rustc_hash::FxHashMap;
+
+/// Where requests of one route go.
+#[derive(Debug)]
+pub(crate) struct RouteTo {
+    pub(crate) prefix: Vec<u8>,
+    pub(crate) remove_prefix: bool,
+    pub(crate) formatter: Option<KeyFormatter>,
+    pub(crate) pool: usize,
+    pub(crate) read_pool: Option<usize>,
+    pub(crate) mirrors: Rc<[MirrorTo]>,
+    /// The key is forwarded as it came, which lets requests pass through whole.
+    pub(crate) keeps_key: bool,
+}
+
+/// One mirror of a route.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct MirrorTo {
+    pub(crate) pool: usize,
+    pub(crate) parts_per_million: u32,
+    pub(crate) writes_only: bool,
+}
+
+pub(crate) struct Filter {
+    pub(crate) listener: Rc<str>,
+    pub(crate) chain: Rc<str>,
+    /// Clients that use it.
+    pub(crate) users: usize,
+    pub(crate) proxy: Arc<RedisProxy>,
+    pub(crate) prefixes: Vec<Rc<RouteTo>>,
+    pub(crate) catch_all: Option<Rc<RouteTo>>,
+    pub(crate) stats: Block,
+    commands: TableBlock,
+    /// Rows of `commands` by command, and by custom name.
+    rows: Vec<u32>,
+    pub(crate) custom: FxHashMap<Vec<u8>, u32>,
+    micros: bool,
+}
+
+/// A command's row that is not counted (PING and other commands that Envoy has no stats for).
+const UNCOUNTED: u32 = u32::MAX;
+/// Custom commands share the table's ids from here on.
+pub(crate) const CUSTOM: u16 = u16::MAX;
+
+impl Filter {
+    /// Resolves a configuration; `pool` finds or makes the pool of a cluster.
+    pub(crate) fn new(
+        listener: Rc<str>,
+        chain: Rc<str>,
+        proxy: Arc<RedisProxy>,
+        registry: &Registry,
+        mut pool: impl FnMut(&str) -> usize,
+    ) -> Self {
+        let stats = registry
+            .scope(&format!("redis.{}.", proxy.stat_prefix), &redis_proxy::SCHEMA)
+            .block();
+        let counted = redplane_command::all().iter().filter(|c| is_counted(c));
+        let mut names: Vec<Box<str>> = counted.map(|c| c.name.into()).collect();
+        names.extend(proxy.custom_commands.iter().map(|name| name.as_str().into()));
+        let schema = if proxy.latency_in_micros {
+            &redis_command_micros::SCHEMA
+        } else {
+            &redis_command::SCHEMA
+        };
+        let table = registry.table(
+            &format!("redis.{}.command.", proxy.stat_prefix),
+            names.into(),
+            schema,
+        );
+        let row = |command: &Command| match is_counted(command) || is_counted_by_container(command) {
+            true => table.row(command.container) as u32,
+            false => UNCOUNTED,
+        };
+        let rows = redplane_command::all().iter().map(row).collect();
+        let custom = proxy
+            .custom_commands
+            .iter()
+            .map(|name| (name.clone().into_bytes(), table.row(name) as u32))
+            .collect();
+        let prefixes = proxy
+            .routes
+            .prefixes
+            .iter()
+            .map(|route| Rc::new(resolve(route, &mut pool)))
+            .collect();
+        let catch_all = proxy
+            .routes
+            .catch_all
+            .as_ref()
+            .map(|route| Rc::new(resolve(route, &mut pool)));
+        Self {
+            listener,
+            chain,
+            users: 0,
+            micros: proxy.latency_in_micros,
+            commands: table.block(),
+            proxy,
+            prefixes,
+            catch_all,
+            stats,
+            rows,
+            custom,
+        }
+    }
+
+    /// Where a key goes: the longest prefix, else the catch-all.
+    #[inline]
+    pub(crate) fn route(&self, key: &[u8]) -> Option<&Rc<RouteTo>> {
+        if self.prefixes.is_empty() {
+            return self.catch_all.as_ref();
+        }
+        let fold = self.proxy.routes.case_insensitive;
+        let matches = |route: &&Rc<RouteTo>| match key.get(..route.prefix.len()) {
+            Some(start) if fold => start.eq_ignore_ascii_case(&route.prefix),
+            Some(start) => start == route.prefix,
+            None => false,
+        };
+        self.prefixes.iter().find(matches).or(self.catch_all.as_ref())
+    }
+
+    /// The counters of a command; `None` where Envoy has none.
+    #[inline]
+    pub(crate) fn cells(&self, command: CommandId) -> Option<&Cells> {
+        match self.rows.get(command.index()) {
+            Some(&UNCOUNTED) | None => None,
+            Some(&row) => Some(self.commands.row(row as usize)),
+        }
+    }
+
+    /// Counts a finished command.
+    #[inline]
+    pub(crate) fn count(&self, command: CommandId, success: bool, micros: u64) {
+        if let Some(cells) = self.cells(command) {
+            if success {
+                cells.inc(redis_command::SUCCESS);
+            } else {
+                cells.inc(redis_command::ERROR);
+            }
+            cells.record(
+                redis_command::LATENCY,
+                if self.micros { micros } else { micros / 1000 },
+            );
+        }
+    }
+
+    /// Every pool it refers to, once for each reference.
+    pub(crate) fn pools(&self) -> Vec<usize> {
+        let routes = self.prefixes.iter().chain(&self.catch_all);
+        routes
+            .flat_map(|route| {
+                [route.pool]
+                    .into_iter()
+                    .chain(route.read_pool)
+                    .chain(route.mirrors.iter().map(|mirror| mirror.pool))
+            })
+            .collect()
+    }
+}
+
+fn is_counted(command: &Command) -> bool {
+    command.served_by_envoy && command.name == command.container && !is_uncounted_local(command)
+}
+
+fn is_counted_by_container(command: &Command) -> bool {
+    command.served_by_envoy && command.name != command.container && command.container != "client"
+}
+
+/// What Envoy answers without counting it by name.
+fn is_uncounted_local(command: &Command) -> bool {
+    use redplane_command::{Local, RequestPolicy};
+    matches!(
+        command.request,
+        RequestPolicy::Local(Local::Ping | Local::Echo | Local::Time | Local::Auth | Local::Quit)
+    ) || command.name == "client"
+}
+
+fn resolve(route: &Route, pool: &mut impl FnMut(&str) -> usize) -> RouteTo {
+    let mirrors = route.mirrors.iter().map(|mirror| MirrorTo {
+        pool: pool(&mirror.cluster),
+        parts_per_million: mirror.parts_per_million,
+        writes_only: mirror.exclude_read_commands,
+    });
+    RouteTo {
+        mirrors: mirrors.collect(),
+        prefix: route.prefix.clone(),
+        remove_prefix: route.remove_prefix,
+        formatter: route.key_formatter.clone(),
+        pool: pool(&route.cluster),
+        read_pool: route.read_cluster.as_deref().map(&mut *pool),
+        keeps_key: !route.remove_prefix && route.key_formatter.is_none(),
+    }
+}
+
+/// The filter's configuration as the snapshot has it; `None` when the chain is gone or serves something else.
+pub(crate) fn find(snapshot: &Snapshot, listener: &str, chain: &str) -> Option<Arc<RedisProxy>> {
+    let listener = snapshot.listeners.get(listener)?;
+    let named = |candidate: &&Arc<FilterChain>| candidate.name == chain;
+    let chain = listener
+        .chains
+        .iter()
+        .chain(&listener.default_chain)
+        .find(named)?;
+    match &chain.terminal {
+        Terminal::Redis(proxy) => Some(proxy.clone()),
+        _ => None,
+    }
+}

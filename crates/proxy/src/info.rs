@@ -1,0 +1,286 @@
+//! INFO of a whole cluster: the primaries' reports made into one, in the servers' own layout.
+//!
+//! Amounts are added, peaks are the highest, the rest is the first shard's word. What a client decides its behaviour
+//! by says "one server": `redis_mode:standalone`, `cluster_enabled:0`, `role:master`.
+
+use redplane_resp::{encode, reply};
+
+/// How the values of one field become one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Rule {
+    Sum,
+    Max,
+    First,
+    /// The proxy's own word.
+    Fixed(&'static str),
+    /// Made again from the field before the suffix.
+    Human,
+    /// `db0:keys=1,expires=0,avg_ttl=0`.
+    Keyspace,
+    /// `cmdstat_get:calls=1,usec=2,…` and `errorstat_ERR:count=1`.
+    Pairs,
+    /// The lowest version.
+    Lowest,
+}
+
+/// Fields by name, or by the beginning of their name when it ends in `*`. The first that fits counts.
+const RULES: &[(&str, Rule)] = &[
+    ("redis_mode", Rule::Fixed("standalone")),
+    ("cluster_enabled", Rule::Fixed("0")),
+    ("role", Rule::Fixed("master")),
+    ("connected_slaves", Rule::Fixed("0")),
+    ("redis_version", Rule::Lowest),
+    ("db*", Rule::Keyspace),
+    ("cmdstat_*", Rule::Pairs),
+    ("errorstat_*", Rule::Pairs),
+    ("used_memory_peak_perc", Rule::First),
+    ("used_memory_dataset_perc", Rule::First),
+    ("used_memory_scripts_eval", Rule::Sum),
+    ("maxmemory", Rule::Sum),
+    ("maxmemory_policy", Rule::First),
+    ("total_system_memory", Rule::Max),
+    ("used_memory*", Rule::Sum),
+    ("allocator_frag_ratio", Rule::First),
+    ("allocator_rss_ratio", Rule::First),
+    ("rss_overhead_ratio", Rule::First),
+    ("mem_fragmentation_ratio", Rule::First),
+    ("allocator_*", Rule::Sum),
+    ("mem_*", Rule::Sum),
+    ("total_*", Rule::Sum),
+    ("keyspace_*", Rule::Sum),
+    ("expired_keys", Rule::Sum),
+    ("expired_stale_perc", Rule::First),
+    ("evicted_*", Rule::Sum),
+    ("instantaneous_*", Rule::Sum),
+    ("pubsub_channels", Rule::Max),
+    ("pubsub_patterns", Rule::Max),
+    ("rejected_connections", Rule::Sum),
+    ("connected_clients", Rule::Sum),
+    ("blocked_clients", Rule::Sum),
+    ("tracking_clients", Rule::Sum),
+    ("clients_in_timeout_table", Rule::Sum),
+    ("unexpected_error_replies", Rule::Sum),
+    ("rdb_changes_since_last_save", Rule::Sum),
+    ("latest_fork_usec", Rule::Max),
+    ("uptime_in_*", Rule::Max),
+    ("number_of_*", Rule::Max),
+    ("used_cpu_*", Rule::Sum),
+    ("client_recent_max_*", Rule::Max),
+    ("maxclients", Rule::Sum),
+];
+
+fn rule(field: &str) -> Rule {
+    if field.ends_with("_human") {
+        return Rule::Human;
+    }
+    let fits = |name: &str| match name.strip_suffix('*') {
+        Some("db") => field
+            .strip_prefix("db")
+            .is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit())),
+        Some(start) => field.starts_with(start),
+        None => field == name,
+    };
+    RULES
+        .iter()
+        .find(|(name, _)| fits(name))
+        .map_or(Rule::First, |(_, rule)| *rule)
+}
+
+/// A section's name, and its fields in order.
+type Section<'a> = (&'a str, Vec<(&'a str, &'a str)>);
+
+/// Appends one report made of all; false when a reply is no text.
+pub(crate) fn merge<'a>(replies: impl Iterator<Item = &'a [u8]>, out: &mut Vec<u8>) -> bool {
+    let texts: Option<Vec<&str>> = replies
+        .map(|raw| std::str::from_utf8(reply::bulk_payload(raw)?).ok())
+        .collect();
+    let Some(texts) = texts else {
+        return false;
+    };
+    let reports: Vec<Vec<Section<'_>>> = texts.iter().map(|text| sections(text)).collect();
+    encode::bulk(out, render(&reports).as_bytes());
+    true
+}
+
+fn sections(text: &str) -> Vec<Section<'_>> {
+    let mut sections: Vec<Section<'_>> = Vec::new();
+    for line in text.lines() {
+        if let Some(name) = line.strip_prefix("# ") {
+            sections.push((name, Vec::new()));
+        } else if let (Some((field, value)), Some((_, fields))) = (line.split_once(':'), sections.last_mut())
+        {
+            fields.push((field, value));
+        }
+    }
+    sections
+}
+
+fn render(reports: &[Vec<Section<'_>>]) -> String {
+    let mut text = String::new();
+    for name in in_order(reports.iter().flatten().map(|(name, _)| *name)) {
+        let own = |report: &'_ Vec<Section<'_>>| report.iter().position(|(section, _)| *section == name);
+        let lists: Vec<&[(&str, &str)]> = reports
+            .iter()
+            .filter_map(|report| own(report).map(|at| report[at].1.as_slice()))
+            .collect();
+        if !text.is_empty() {
+            text.push_str("\r\n");
+        }
+        text.push_str(&format!("# {name}\r\n"));
+        let mut made: Vec<(&str, String)> = Vec::new();
+        for field in in_order(lists.iter().flat_map(|list| list.iter().map(|(field, _)| *field))) {
+            let values: Vec<&str> = lists
+                .iter()
+                .flat_map(|list| list.iter().filter(|(f, _)| *f == field).map(|(_, v)| *v))
+                .collect();
+            let value = combine(field, &values, &made);
+            text.push_str(&format!("{field}:{value}\r\n"));
+            made.push((field, value));
+        }
+    }
+    text
+}
+
+/// Each name once, at its first place.
+fn in_order<'a>(names: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
+    let mut seen = Vec::new();
+    for name in names {
+        if !seen.contains(&name) {
+            seen.push(name);
+        }
+    }
+    seen
+}
+
+fn combine(field: &str, values: &[&str], made: &[(&str, String)]) -> String {
+    let first = || values.first().copied().unwrap_or_default().to_owned();
+    match rule(field) {
+        Rule::Fixed(value) => value.to_owned(),
+        Rule::First => first(),
+        Rule::Sum => number(values, |a, b| a + b).unwrap_or_else(first),
+        Rule::Max => number(values, f64::max).unwrap_or_else(first),
+        Rule::Lowest => values
+            .iter()
+            .min_by_key(|v| version(v))
+            .map_or_else(first, |v| (*v).to_owned()),
+        Rule::Human => {
+            let base = field.trim_end_matches("_human");
+            let bytes = made
+                .iter()
+                .find(|(name, _)| *name == base)
+                .and_then(|(_, value)| value.parse().ok());
+            bytes.map_or_else(first, human)
+        }
+        Rule::Keyspace | Rule::Pairs => pairs(values),
+    }
+}
+
+fn number(values: &[&str], fold: impl Fn(f64, f64) -> f64) -> Option<String> {
+    if let Ok(whole) = values
+        .iter()
+        .map(|v| v.parse::<u64>())
+        .collect::<Result<Vec<_>, _>>()
+    {
+        let folded = whole.into_iter().reduce(|a, b| fold(a as f64, b as f64) as u64)?;
+        return Some(folded.to_string());
+    }
+    let parsed: Result<Vec<f64>, _> = values.iter().map(|v| v.parse::<f64>()).collect();
+    let folded = parsed.ok()?.into_iter().reduce(fold)?;
+    let decimals = values
+        .first()?
+        .split_once('.')
+        .map_or(0, |(_, after)| after.len());
+    Some(format!("{folded:.decimals$}"))
+}
+
+fn version(text: &str) -> Vec<u64> {
+    text.split('.')
+        .map(|part| part.parse().unwrap_or_default())
+        .collect()
+}
+
+/// `name=number` lists: added by name; averages are weighted by what they are averages of.
+fn pairs(values: &[&str]) -> String {
+    let mut sums: Vec<(&str, f64)> = Vec::new();
+    let mut ttl_weight = 0.0;
+    let mut ttl_sum = 0.0;
+    for value in values {
+        let parsed: Vec<(&str, f64)> = value
+            .split(',')
+            .filter_map(|pair| pair.split_once('='))
+            .filter_map(|(name, n)| Some((name, n.parse().ok()?)))
+            .collect();
+        let of = |name: &str| parsed.iter().find(|(n, _)| *n == name).map_or(0.0, |(_, v)| *v);
+        ttl_sum += of("avg_ttl") * of("expires");
+        ttl_weight += of("expires");
+        for (name, n) in parsed {
+            match sums.iter_mut().find(|(known, _)| *known == name) {
+                Some((_, sum)) => *sum += n,
+                None => sums.push((name, n)),
+            }
+        }
+    }
+    let of = |name: &str| sums.iter().find(|(n, _)| *n == name).map_or(0.0, |(_, v)| *v);
+    let (calls, usec) = (of("calls"), of("usec"));
+    let written = sums.iter().map(|(name, sum)| match *name {
+        "avg_ttl" => format!("avg_ttl={}", (ttl_sum / f64::max(ttl_weight, 1.0)) as u64),
+        "usec_per_call" => format!("usec_per_call={:.2}", usec / f64::max(calls, 1.0)),
+        name => format!("{name}={}", *sum as u64),
+    });
+    written.collect::<Vec<_>>().join(",")
+}
+
+/// Redis's way of writing bytes for people.
+fn human(bytes: u64) -> String {
+    let (mut value, mut unit) = (bytes as f64, "B");
+    for next in ["K", "M", "G", "T", "P"] {
+        if value < 1024.0 {
+            break;
+        }
+        value /= 1024.0;
+        unit = next;
+    }
+    if unit == "B" {
+        format!("{bytes}B")
+    } else {
+        format!("{value:.2}{unit}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(text: &str) -> Vec<u8> {
+        let mut out = Vec::new();
+        encode::bulk(&mut out, text.as_bytes());
+        out
+    }
+
+    #[test]
+    fn one_report_of_two() {
+        let one = report(
+            "# Server\r\nredis_version:7.0.15\r\nredis_mode:cluster\r\nuptime_in_seconds:5\r\n\r\n# Memory\r\nused_memory:1024\r\nused_memory_human:1.00K\r\n\r\n# Keyspace\r\ndb0:keys=1,expires=1,avg_ttl=100\r\n",
+        );
+        let two = report(
+            "# Server\r\nredis_version:7.0.9\r\nredis_mode:cluster\r\nuptime_in_seconds:9\r\n\r\n# Memory\r\nused_memory:1024\r\nused_memory_human:1.00K\r\n\r\n# Keyspace\r\ndb0:keys=2,expires=3,avg_ttl=200\r\n",
+        );
+        let mut out = Vec::new();
+        assert!(merge([one.as_slice(), two.as_slice()].into_iter(), &mut out));
+        let expected = report(
+            "# Server\r\nredis_version:7.0.9\r\nredis_mode:standalone\r\nuptime_in_seconds:9\r\n\r\n# Memory\r\nused_memory:2048\r\nused_memory_human:2.00K\r\n\r\n# Keyspace\r\ndb0:keys=3,expires=4,avg_ttl=175\r\n",
+        );
+        assert_eq!(String::from_utf8_lossy(&out), String::from_utf8_lossy(&expected));
+    }
+
+    #[test]
+    fn calls_are_added_and_averages_made_again() {
+        assert_eq!(
+            pairs(&[
+                "calls=1,usec=10,usec_per_call=10.00,rejected_calls=0",
+                "calls=3,usec=2,usec_per_call=0.67,rejected_calls=1"
+            ]),
+            "calls=4,usec=12,usec_per_call=3.00,rejected_calls=1"
+        );
+    }
+}

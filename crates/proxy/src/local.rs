@@ -1,0 +1,233 @@
+//! Commands that the proxy answers itself: from the connection's state, its configuration or the clock.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use redplane_command::{Command, Local, RequestPolicy, error};
+use redplane_resp::encode;
+
+use crate::client::Ending;
+use crate::dispatch::{Request, Served};
+use crate::engine::Engine;
+
+/// What HELLO and INFO say of the server's version: the command table is that of Redis 7.
+const VERSION: &str = "7.0.15";
+
+impl Engine {
+    /// One local command.
+    pub(crate) fn local(
+        &mut self,
+        key: usize,
+        local: Local,
+        command: &'static Command,
+        request: &Request<'_>,
+    ) {
+        match local {
+            Local::Ping => self.answer_with(key, |out| match request.len() {
+                1 => out.extend_from_slice(b"+PONG\r\n"),
+                _ => encode::bulk(out, request.arg(1)),
+            }),
+            Local::Echo => self.answer_with(key, |out| encode::bulk(out, request.arg(1))),
+            Local::Time => self.answer_with(key, time),
+            Local::Auth => self.auth(key, request),
+            Local::Hello => self.hello(key, request),
+            Local::Quit => self.quit(key),
+            Local::Reset => self.reset(key),
+            Local::Select => self.select(key, command, request),
+            Local::ClientSetName => self.set_name(key, request.arg(2)),
+            Local::ClientGetName => {
+                let name = std::mem::take(&mut self.clients[key].session.name);
+                self.answer_with(key, |out| match name.is_empty() {
+                    true => encode::null_bulk(out),
+                    false => encode::bulk(out, &name),
+                });
+                self.clients[key].session.name = name;
+            }
+            Local::ClientId => {
+                let id = self.clients[key].session.id;
+                self.answer_with(key, |out| encode::integer(out, id as i64));
+            }
+            Local::ClientSetInfo
+            | Local::ClientNoEvict
+            | Local::ClientNoTouch
+            | Local::ClientCapa
+            | Local::Readonly
+            | Local::Readwrite
+            | Local::Asking => self.answer(key, b"+OK\r\n"),
+            Local::Role => self.answer(key, b"*3\r\n$6\r\nmaster\r\n:0\r\n*0\r\n"),
+            Local::AclWhoAmI => self.answer_with(key, |out| encode::bulk(out, b"default")),
+            Local::CommandCount => {
+                let count = redplane_command::all()
+                    .iter()
+                    .filter(|c| c.name == c.container)
+                    .count();
+                self.answer_with(key, |out| encode::integer(out, count as i64));
+            }
+            Local::Command | Local::CommandDocs | Local::CommandList | Local::CommandInfo => {
+                self.answer(key, b"*0\r\n");
+            }
+            Local::ClusterKeySlot => {
+                let slot = redplane_command::slot(request.arg(2));
+                self.answer_with(key, |out| encode::integer(out, i64::from(slot)));
+            }
+            Local::ClusterSlots
+            | Local::ClusterShards
+            | Local::ClusterNodes
+            | Local::ClusterInfo
+            | Local::ClusterMyId
+            | Local::ClusterMyShardId => self.one_node_cluster(key, local),
+            Local::ClusterReplicas | Local::ClusterLinks => self.answer(key, b"*0\r\n"),
+            _ => self.answer_with(key, |out| {
+                error::unknown_command(out, request.arg(0), (1..request.len()).map(|i| request.arg(i)));
+            }),
+        }
+    }
+
+    fn quit(&mut self, key: usize) {
+        self.answer(key, b"+OK\r\n");
+        self.clients[key].ending = Ending::AfterReplies;
+    }
+
+    fn reset(&mut self, key: usize) {
+        self.drop_transaction(key);
+        let client = &mut self.clients[key];
+        client.session.name.clear();
+        client.authenticated = self.filters[client.filter].proxy.auth.is_none();
+        self.answer(key, b"+RESET\r\n");
+    }
+
+    /// One database is all that a cluster has. Connections to other servers are shared between clients, so that
+    /// database 0 is all that they can have either.
+    fn select(&mut self, key: usize, _command: &'static Command, request: &Request<'_>) {
+        match std::str::from_utf8(request.arg(1))
+            .ok()
+            .and_then(|text| text.parse::<i64>().ok())
+        {
+            Some(0) => self.answer(key, b"+OK\r\n"),
+            Some(_) if self.is_cluster(key, b"") => self.answer(key, error::SELECT_IN_CLUSTER),
+            Some(_) => self.answer(key, b"-ERR DB index is out of range\r\n"),
+            None => self.answer(key, error::NOT_AN_INTEGER),
+        }
+    }
+
+    pub(crate) fn set_name(&mut self, key: usize, name: &[u8]) {
+        if !is_client_name(name) {
+            return self.answer(key, error::BAD_CLIENT_NAME);
+        }
+        self.clients[key].session.name = name.to_vec();
+        self.answer(key, b"+OK\r\n");
+    }
+
+    /// A cluster of one node, at the address the client came to: cluster clients work through the proxy, not around it.
+    fn one_node_cluster(&mut self, key: usize, local: Local) {
+        let client = &self.clients[key];
+        let at = client
+            .session
+            .local
+            .unwrap_or(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0));
+        let (ip, port) = (at.ip().to_string(), at.port());
+        let id = node_id(&self.filters[client.filter].listener);
+        self.answer_with(key, |out| match local {
+            Local::ClusterSlots => {
+                out.extend_from_slice(b"*1\r\n*3\r\n:0\r\n:16383\r\n*4\r\n");
+                encode::bulk(out, ip.as_bytes());
+                encode::integer(out, i64::from(port));
+                encode::bulk(out, id.as_bytes());
+                out.extend_from_slice(b"*0\r\n");
+            }
+            Local::ClusterShards => shards(out, &id, &ip, port),
+            Local::ClusterNodes => {
+                let line = format!("{id} {ip}:{port}@{port} myself,master - 0 0 1 connected 0-16383\n");
+                encode::bulk(out, line.as_bytes());
+            }
+            Local::ClusterInfo => encode::bulk(out, CLUSTER_INFO.as_bytes()),
+            _ => encode::bulk(out, id.as_bytes()),
+        });
+    }
+
+    /// HELLO's map, as the flat array that it is in RESP2.
+    pub(crate) fn hello_reply(&mut self, key: usize) {
+        let id = self.clients[key].session.id;
+        self.answer_with(key, |out| {
+            encode::array(out, 14);
+            for (name, value) in [("server", "redis"), ("version", VERSION)] {
+                encode::bulk(out, name.as_bytes());
+                encode::bulk(out, value.as_bytes());
+            }
+            encode::bulk(out, b"proto");
+            encode::integer(out, 2);
+            encode::bulk(out, b"id");
+            encode::integer(out, id as i64);
+            for (name, value) in [("mode", "standalone"), ("role", "master")] {
+                encode::bulk(out, name.as_bytes());
+                encode::bulk(out, value.as_bytes());
+            }
+            encode::bulk(out, b"modules");
+            encode::array(out, 0);
+        });
+    }
+
+    /// Whether a command is one that the proxy answers without looking at faults or transactions.
+    pub(crate) fn is_local(served: Served) -> bool {
+        matches!(served, Served::Known(command) if matches!(command.request, RequestPolicy::Local(_)))
+    }
+}
+
+/// Redis: no blanks, no control characters, nothing beyond ASCII.
+pub(crate) fn is_client_name(name: &[u8]) -> bool {
+    name.iter().all(|byte| (b'!'..=b'~').contains(byte))
+}
+
+const CLUSTER_INFO: &str = "cluster_state:ok\r\ncluster_slots_assigned:16384\r\ncluster_slots_ok:16384\r\n\
+cluster_slots_pfail:0\r\ncluster_slots_fail:0\r\ncluster_known_nodes:1\r\ncluster_size:1\r\ncluster_current_epoch:1\r\n\
+cluster_my_epoch:1\r\ncluster_stats_messages_sent:0\r\ncluster_stats_messages_received:0\r\n\
+total_cluster_links_buffer_limit_exceeded:0\r\n";
+
+fn shards(out: &mut Vec<u8>, id: &str, ip: &str, port: u16) {
+    out.extend_from_slice(b"*1\r\n*4\r\n$5\r\nslots\r\n*2\r\n:0\r\n:16383\r\n$5\r\nnodes\r\n*1\r\n*14\r\n");
+    for (name, value) in [
+        ("id", id),
+        ("ip", ip),
+        ("endpoint", ip),
+        ("role", "master"),
+        ("health", "online"),
+    ] {
+        encode::bulk(out, name.as_bytes());
+        encode::bulk(out, value.as_bytes());
+    }
+    for (name, value) in [("port", i64::from(port)), ("replication-offset", 0)] {
+        encode::bulk(out, name.as_bytes());
+        encode::integer(out, value);
+    }
+}
+
+/// 40 hex digits that all workers and restarts agree on: made of the listener's name.
+fn node_id(listener: &str) -> String {
+    (0..5_u8)
+        .map(|part| {
+            let seeded = [listener.as_bytes(), &[part]].concat();
+            format!("{:08x}", redplane_command::murmur2(&seeded) as u32)
+        })
+        .collect()
+}
+
+fn time(out: &mut Vec<u8>) {
+    // The wall clock is asked for by the client itself here.
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    encode::array(out, 2);
+    encode::bulk(out, now.as_secs().to_string().as_bytes());
+    encode::bulk(out, now.subsec_micros().to_string().as_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn node_ids_are_stable_and_forty_digits() {
+        let id = node_id("0.0.0.0_6379");
+        assert_eq!(id.len(), 40);
+        assert_eq!(id, node_id("0.0.0.0_6379"));
+        assert_ne!(id, node_id("0.0.0.0_6380"));
+    }
+}

@@ -1,0 +1,338 @@
+//! One cluster as one set of connection settings uses it: its topology, and a connection for each host.
+//!
+//! There is one connection per worker and host, opened at its first request; all clients of the worker share it.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use arc_swap::cache::Cache;
+use redplane_command::CommandId;
+use redplane_config::redis_proxy::{ReadPolicy, Settings};
+use redplane_telemetry::{Block, TableBlock};
+use redplane_upstream::{Cluster, Host, Pick, Topology, Want};
+use rustc_hash::FxHashMap;
+
+use crate::failure::Failure;
+
+/// How long a host that could not be reached is left alone, at first and at most.
+const FIRST_BACKOFF: u64 = 20_000;
+const MAX_BACKOFF: u64 = 1_000_000;
+
+/// A request's place among the hosts of a cluster.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Target {
+    /// By slot on a cluster with slots.
+    Slot(u16),
+    /// By hash on any other.
+    Hash(u64),
+    /// A part of a fan-out: shard, or host where there are no shards.
+    Shard(usize),
+    /// This host of the topology.
+    Host(usize),
+    /// Any primary: by the random number.
+    Any,
+}
+
+/// Whom a request may be answered by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Access {
+    /// The primary only.
+    Primary,
+    /// Whom the read policy names.
+    Read,
+}
+
+/// Derefs to the cluster's published topology, so that the cache needs no second `Arc` per cluster.
+#[derive(Clone, Debug)]
+pub(crate) struct Topologies(Arc<Cluster>);
+
+impl std::ops::Deref for Topologies {
+    type Target = ArcSwap<Topology>;
+
+    fn deref(&self) -> &Self::Target {
+        self.0.topologies()
+    }
+}
+
+/// The connection to one host, or how long there will be none.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Link {
+    pub(crate) connection: Option<u32>,
+    /// The host could not be reached: requests fail at once until a connection proves itself.
+    pub(crate) failing: bool,
+    pub(crate) retry_at: u64,
+    backoff: u64,
+    /// Tokens of `connection_rate_limit`, and when they were counted.
+    tokens: f64,
+    counted_at: u64,
+}
+
+impl Link {
+    /// Notes a failure; the next attempt waits longer each time.
+    pub(crate) fn failed(&mut self, now: u64) {
+        self.connection = None;
+        self.failing = true;
+        self.backoff = (self.backoff * 2).clamp(FIRST_BACKOFF, MAX_BACKOFF);
+        self.retry_at = now + self.backoff;
+    }
+
+    /// Notes a connection that works.
+    pub(crate) fn recovered(&mut self) {
+        self.failing = false;
+        self.backoff = 0;
+    }
+
+    /// Takes a token for a new connection.
+    pub(crate) fn may_connect(&mut self, rate: Option<u32>, now: u64) -> bool {
+        let Some(rate) = rate.map(f64::from) else {
+            return true;
+        };
+        let elapsed = Duration::from_micros(now.saturating_sub(self.counted_at)).as_secs_f64();
+        let full = self.counted_at == 0;
+        self.tokens = if full {
+            rate
+        } else {
+            (self.tokens + elapsed * rate).min(rate)
+        };
+        self.counted_at = now.max(1);
+        if self.tokens < 1.0 {
+            return false;
+        }
+        self.tokens -= 1.0;
+        true
+    }
+}
+
+/// What makes two uses of a cluster share connections.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct PoolKey {
+    pub(crate) cluster: String,
+    pub(crate) settings: Arc<Settings>,
+}
+
+pub(crate) struct Pool {
+    pub(crate) key: PoolKey,
+    /// How many routes use it.
+    pub(crate) users: usize,
+    pub(crate) live: Option<Live>,
+}
+
+/// The parts that exist only while the cluster does.
+pub(crate) struct Live {
+    pub(crate) cluster: Arc<Cluster>,
+    cache: Cache<Topologies, Arc<Topology>>,
+    pub(crate) topology: Arc<Topology>,
+    /// Aligned with the hosts of the topology.
+    pub(crate) links: Vec<Link>,
+    /// Hosts known only through redirections.
+    pub(crate) strangers: FxHashMap<SocketAddr, (Arc<Host>, Link)>,
+    pub(crate) stats: Block,
+    pub(crate) redis_stats: Block,
+    pub(crate) commands: Option<Commands>,
+    is_redis: bool,
+}
+
+/// Statistics by upstream command; there only with `enable_command_stats`.
+pub(crate) struct Commands {
+    pub(crate) block: TableBlock,
+    rows: Vec<u32>,
+}
+
+impl Commands {
+    /// The row of a command, named at its first use.
+    #[inline]
+    pub(crate) fn row(&mut self, command: CommandId) -> &redplane_telemetry::Cells {
+        let known = self.rows[command.index()];
+        if known != u32::MAX {
+            return self.block.row(known as usize);
+        }
+        let name = redplane_command::all()[command.index()].container;
+        let row = self.block.table().row(name);
+        self.rows[command.index()] = row as u32;
+        self.block.row(row)
+    }
+}
+
+impl Live {
+    pub(crate) fn new(cluster: Arc<Cluster>, settings: &Settings) -> Self {
+        let mut cache = Cache::new(Topologies(cluster.clone()));
+        let topology = cache.load().clone();
+        let commands = settings.enable_command_stats.then(|| Commands {
+            block: cluster.redis_commands().block(),
+            rows: vec![u32::MAX; redplane_command::all().len()],
+        });
+        Self {
+            links: vec![Link::default(); topology.hosts.len()],
+            strangers: FxHashMap::default(),
+            stats: cluster.stats().block(),
+            redis_stats: cluster.redis_stats().block(),
+            is_redis: topology.slots().is_some(),
+            commands,
+            cluster,
+            cache,
+            topology,
+        }
+    }
+
+    /// Takes over a new topology if there is one, and returns the connections to hosts that left. Links follow their
+    /// hosts.
+    #[inline]
+    pub(crate) fn refresh(&mut self) -> Vec<u32> {
+        let latest = self.cache.load();
+        if Arc::ptr_eq(latest, &self.topology) {
+            return Vec::new();
+        }
+        let latest = latest.clone();
+        self.adopt(latest)
+    }
+
+    #[cold]
+    fn adopt(&mut self, latest: Arc<Topology>) -> Vec<u32> {
+        let mut left: FxHashMap<u64, Link> = self
+            .topology
+            .hosts
+            .iter()
+            .zip(self.links.drain(..))
+            .map(|(host, link)| (host.id, link))
+            .collect();
+        self.links = latest
+            .hosts
+            .iter()
+            .map(|host| {
+                let stranger = host
+                    .address
+                    .ip()
+                    .and_then(|address| self.strangers.remove(&address));
+                let known = left.remove(&host.id);
+                let mut gone = stranger
+                    .map(|(_, link)| link)
+                    .filter(|link| link.connection.is_some());
+                match known {
+                    Some(link) => {
+                        // The host was met through a redirection first: that connection is let go.
+                        if let Some(gone) = gone.take() {
+                            left.insert(u64::MAX - gone.connection.map_or(0, u64::from), gone);
+                        }
+                        link
+                    }
+                    None => gone.unwrap_or_default(),
+                }
+            })
+            .collect();
+        self.is_redis = latest.slots().is_some();
+        self.topology = latest;
+        left.into_values().filter_map(|link| link.connection).collect()
+    }
+
+    /// How a key finds its host here.
+    #[inline]
+    pub(crate) fn target(&self, key: &[u8], settings: &Settings) -> Target {
+        if self.is_redis {
+            return Target::Slot(redplane_command::slot(key));
+        }
+        let key = if settings.enable_hashtagging {
+            redplane_command::hash_tag(key)
+        } else {
+            key
+        };
+        Target::Hash(redplane_command::murmur2(key))
+    }
+
+    /// Whether keys are spread by slot.
+    #[inline]
+    pub(crate) fn is_redis(&self) -> bool {
+        self.is_redis
+    }
+
+    /// The host for a target, as an index into the topology.
+    #[inline]
+    pub(crate) fn pick(
+        &self,
+        target: Target,
+        access: Access,
+        policy: ReadPolicy,
+        zone: &str,
+        random: u64,
+    ) -> Result<usize, Failure> {
+        let want = match access {
+            Access::Read if policy != ReadPolicy::Master => Want::Read(policy, zone, random),
+            _ => Want::Primary,
+        };
+        let pick = match target {
+            Target::Slot(slot) => self.topology.by_slot(slot, want),
+            Target::Hash(hash) => return self.topology.by_hash(hash, random).ok_or(Failure::NoHost),
+            Target::Shard(shard) => self.topology.by_shard(shard, want),
+            Target::Host(host) => return Ok(host),
+            Target::Any => {
+                let shards = self.topology.shard_count();
+                if shards == 0 {
+                    return Err(Failure::NoHost);
+                }
+                self.topology.by_shard((random % shards as u64) as usize, want)
+            }
+        };
+        match pick {
+            Pick::Host(host) => Ok(host),
+            Pick::Unserved => Err(Failure::SlotUnserved),
+            Pick::NoHost => Err(Failure::NoHost),
+        }
+    }
+
+    /// Every connection there is.
+    pub(crate) fn connections(&self) -> impl Iterator<Item = u32> + '_ {
+        let strangers = self.strangers.values().map(|(_, link)| link);
+        self.links
+            .iter()
+            .chain(strangers)
+            .filter_map(|link| link.connection)
+    }
+
+    /// The link that leads to a host, known or stranger.
+    pub(crate) fn link_of(&mut self, host: &Host) -> Option<&mut Link> {
+        if let Some(at) = self.topology.hosts.iter().position(|known| known.id == host.id) {
+            return self.links.get_mut(at);
+        }
+        let address = host.address.ip()?;
+        match self.strangers.get_mut(&address) {
+            Some((known, link)) if known.id == host.id => Some(link),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn attempts_wait_longer_each_time() {
+        let mut link = Link::default();
+        let waits: Vec<u64> = (0..8)
+            .map(|_| {
+                link.failed(0);
+                link.retry_at
+            })
+            .collect();
+        assert_eq!(
+            waits,
+            [
+                20_000, 40_000, 80_000, 160_000, 320_000, 640_000, 1_000_000, 1_000_000
+            ]
+        );
+        link.recovered();
+        link.failed(5);
+        assert_eq!(link.retry_at, 20_005);
+    }
+
+    #[test]
+    fn tokens_come_back_with_time() {
+        let mut link = Link::default();
+        assert!(link.may_connect(Some(2), 10) && link.may_connect(Some(2), 10));
+        assert!(!link.may_connect(Some(2), 10));
+        assert!(!link.may_connect(Some(2), 400_000));
+        assert!(link.may_connect(Some(2), 600_000));
+        assert!(link.may_connect(None, 600_000));
+    }
+}

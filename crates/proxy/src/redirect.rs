@@ -1,0 +1,416 @@
+//! MOVED and ASK: followed within the request's one deadline and at most five hops.
+//!
+//! The request's bytes are still in the output of the connection they left by; they are sent again from there. A MOVED
+//! also corrects the slot table at once.
+
+use std::net::{IpAddr, SocketAddr};
+
+use bytes::Bytes;
+use redplane_resp::value;
+use redplane_telemetry::stats::{cluster, redis_cluster};
+use redplane_upstream::Signal;
+
+use crate::connection::{Pending, Purpose, State};
+use crate::engine::{Action, Engine};
+use crate::failure::Failure;
+use crate::pool::Link;
+use crate::settle::Answer;
+
+/// Redirections that one request may follow.
+const MAX_HOPS: u8 = 5;
+
+/// What a redirection says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Redirection<'a> {
+    ask: bool,
+    slot: u16,
+    host: &'a str,
+    port: u16,
+}
+
+/// Reads `MOVED slot host:port` or `ASK slot host:port`: three words, no more. The host may be empty ("the same one")
+/// or an IPv6 address without brackets.
+pub(crate) fn parse(raw: &[u8]) -> Option<Redirection<'_>> {
+    let text = std::str::from_utf8(value::error_text(raw)?).ok()?;
+    let mut words = text.split(' ');
+    let ask = match words.next()? {
+        "MOVED" => false,
+        "ASK" => true,
+        _ => return None,
+    };
+    let slot = words
+        .next()?
+        .parse()
+        .ok()
+        .filter(|slot: &u16| usize::from(*slot) < usize::from(redplane_command::SLOTS))?;
+    let (host, port) = words.next()?.rsplit_once(':')?;
+    if words.next().is_some() {
+        return None;
+    }
+    let host = host
+        .strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'))
+        .unwrap_or(host);
+    Some(Redirection {
+        ask,
+        slot,
+        host,
+        port: port.parse().ok()?,
+    })
+}
+
+/// A redirected request whose target's name is being resolved.
+pub(crate) struct Unresolved {
+    pool: usize,
+    pending: Pending,
+    frame: Bytes,
+    ask: bool,
+    slot: u16,
+    port: u16,
+    host: String,
+    error: Vec<u8>,
+}
+
+impl Engine {
+    /// Looks at an error before the client does. True when it was dealt with.
+    #[cold]
+    pub(crate) fn intercept(&mut self, key: usize, pending: &Pending, raw: &[u8]) -> bool {
+        let pool = self.connections[key].pool;
+        if !self.pools[pool].key.settings.enable_redirection {
+            return false;
+        }
+        if raw.starts_with(b"-CLUSTERDOWN") {
+            self.connections[key].cluster.signal(Signal::Failed);
+            self.settle(
+                pending.waiter,
+                pending.command,
+                pending.since,
+                Answer::Failed(Failure::Upstream),
+            );
+            return true;
+        }
+        let Some(redirection) = parse(raw) else {
+            return false;
+        };
+        self.follow(key, pending, redirection, raw)
+    }
+
+    fn follow(&mut self, key: usize, pending: &Pending, to: Redirection<'_>, raw: &[u8]) -> bool {
+        let connection = &self.connections[key];
+        let pool = connection.pool;
+        let op_timeout = self.pools[pool].key.settings.op_timeout.as_micros() as u64;
+        if pending.hops >= MAX_HOPS || self.now >= pending.since + op_timeout {
+            self.count_redirect(pool, false);
+            self.settle(
+                pending.waiter,
+                pending.command,
+                pending.since,
+                Answer::Failed(Failure::Upstream),
+            );
+            return true;
+        }
+        let len = pending.len as usize;
+        let shared = connection.out.shared_range(pending.at, len);
+        let Some(frame) =
+            shared.or_else(|| connection.out.range(pending.at, len).map(Bytes::copy_from_slice))
+        else {
+            return false;
+        };
+        match self.target_of(key, to) {
+            Some(address) => self.resend(pool, *pending, &frame, to, address, raw),
+            None => {
+                self.resolve(pool, *pending, frame, to, raw);
+                true
+            }
+        }
+    }
+
+    /// The address of a redirection's target, where it can be known without asking.
+    pub(crate) fn target_of(&self, key: usize, to: Redirection<'_>) -> Option<SocketAddr> {
+        let connection = &self.connections[key];
+        if to.host.is_empty() {
+            return connection
+                .host
+                .address
+                .ip()
+                .map(|own| SocketAddr::new(own.ip(), to.port));
+        }
+        if let Ok(ip) = to.host.parse::<IpAddr>() {
+            return Some(SocketAddr::new(ip.to_canonical(), to.port));
+        }
+        let topology = &self.pools[connection.pool].live.as_ref()?.topology;
+        topology
+            .hosts
+            .get(topology.host_by_name(to.host, to.port)?)?
+            .address
+            .ip()
+    }
+
+    fn resend(
+        &mut self,
+        pool: usize,
+        pending: Pending,
+        frame: &Bytes,
+        to: Redirection<'_>,
+        address: SocketAddr,
+        raw: &[u8],
+    ) -> bool {
+        if let Some(live) = &self.pools[pool].live {
+            if !to.ask {
+                live.cluster.signal(Signal::Moved {
+                    slot: to.slot,
+                    to: address,
+                });
+            }
+            live.cluster.signal(Signal::Redirected);
+        }
+        let target = match self.connection_to(pool, address, to.host) {
+            Ok(target) => target,
+            Err(Some(failure)) => {
+                self.count_redirect(pool, false);
+                self.settle(
+                    pending.waiter,
+                    pending.command,
+                    pending.since,
+                    Answer::Failed(failure),
+                );
+                return true;
+            }
+            Err(None) => {
+                self.count_redirect(pool, false);
+                self.settle(pending.waiter, pending.command, pending.since, Answer::Raw(raw));
+                return true;
+            }
+        };
+        self.count_redirect(pool, true);
+        if to.ask {
+            self.setup(target, Purpose::Setup, &[b"asking"]);
+        }
+        let at = self.begin_send(target);
+        let out = &mut self.connections[target as usize].out;
+        if frame.len() >= crate::output::LARGE {
+            out.append_shared(frame.clone());
+        } else {
+            out.append(frame);
+        }
+        self.note_sent(
+            target,
+            Pending {
+                at,
+                hops: pending.hops + 1,
+                ..pending
+            },
+        );
+        true
+    }
+
+    /// The connection to a redirection's target: a known host, or a stranger of whom there may be only so many.
+    /// `Err(None)`: the client gets the redirection itself, as from Envoy.
+    pub(crate) fn connection_to(
+        &mut self,
+        pool: usize,
+        address: SocketAddr,
+        name: &str,
+    ) -> Result<u32, Option<Failure>> {
+        let entry = &mut self.pools[pool];
+        let limit = entry.key.settings.max_upstream_unknown_connections as usize;
+        let Some(live) = &mut entry.live else {
+            return Err(Some(Failure::NoHost));
+        };
+        let known = live.topology.host_by_address(address);
+        let link = match known {
+            Some(host) => live.links.get(host),
+            None => live.strangers.get(&address).map(|(_, link)| link),
+        };
+        match (link.and_then(|link| link.connection), known) {
+            (Some(open), _) => match self.connections[open as usize].state {
+                State::Probing => Err(Some(Failure::Upstream)),
+                _ => Ok(open),
+            },
+            (None, Some(host)) => self.open(pool, host).map_err(Some),
+            (None, None) => {
+                if !live.strangers.contains_key(&address) && live.strangers.len() >= limit {
+                    live.redis_stats
+                        .inc(redis_cluster::MAX_UPSTREAM_UNKNOWN_CONNECTIONS_REACHED);
+                    return Err(None);
+                }
+                self.open_stranger(pool, address, name).map_err(Some)
+            }
+        }
+    }
+
+    fn open_stranger(&mut self, pool: usize, address: SocketAddr, name: &str) -> Result<u32, Failure> {
+        let now = self.now;
+        let Some(live) = &mut self.pools[pool].live else {
+            return Err(Failure::NoHost);
+        };
+        let cluster = live.cluster.clone();
+        let (host, link) = live
+            .strangers
+            .entry(address)
+            .or_insert_with(|| (cluster.stranger(address, name), Link::default()));
+        if link.failing && now < link.retry_at {
+            return Err(Failure::Upstream);
+        }
+        let (host, failing) = (host.clone(), link.failing);
+        let opened = self.connect(pool, host, failing)?;
+        if let Some((_, link)) = self.pools[pool]
+            .live
+            .as_mut()
+            .and_then(|live| live.strangers.get_mut(&address))
+        {
+            link.connection = Some(opened);
+        }
+        if failing {
+            Err(Failure::Upstream)
+        } else {
+            Ok(opened)
+        }
+    }
+
+    fn count_redirect(&self, pool: usize, success: bool) {
+        if let Some(live) = &self.pools[pool].live {
+            live.stats.inc(match success {
+                true => cluster::UPSTREAM_INTERNAL_REDIRECT_SUCCEEDED_TOTAL,
+                false => cluster::UPSTREAM_INTERNAL_REDIRECT_FAILED_TOTAL,
+            });
+        }
+    }
+
+    /// Has a name resolved; the request waits outside all queues.
+    fn resolve(&mut self, pool: usize, pending: Pending, frame: Bytes, to: Redirection<'_>, raw: &[u8]) {
+        let Some(live) = &self.pools[pool].live else {
+            return;
+        };
+        self.held_count += 1;
+        let ticket = self.held_count;
+        let cluster = live.cluster.clone();
+        self.actions.push(Action::Resolve {
+            ticket,
+            host: to.host.to_owned(),
+            cluster,
+        });
+        self.in_flight += 1;
+        let waiting = Unresolved {
+            pool,
+            pending,
+            frame,
+            ask: to.ask,
+            slot: to.slot,
+            port: to.port,
+            host: to.host.to_owned(),
+            error: raw.to_vec(),
+        };
+        self.unresolved.insert(ticket, waiting);
+    }
+
+    /// The driver has resolved a name, or could not.
+    pub fn resolved(&mut self, ticket: u64, address: Option<IpAddr>) {
+        let Some(waiting) = self.unresolved.remove(&ticket) else {
+            return;
+        };
+        self.in_flight -= 1;
+        let Unresolved {
+            pool,
+            pending,
+            frame,
+            ask,
+            slot,
+            port,
+            host,
+            error,
+        } = waiting;
+        match address.filter(|_| self.pools.contains(pool)) {
+            Some(ip) => {
+                let to = Redirection {
+                    ask,
+                    slot,
+                    host: &host,
+                    port,
+                };
+                self.resend(
+                    pool,
+                    pending,
+                    &frame,
+                    to,
+                    SocketAddr::new(ip.to_canonical(), port),
+                    &error,
+                );
+            }
+            None => self.settle(
+                pending.waiter,
+                pending.command,
+                pending.since,
+                Answer::Raw(&error),
+            ),
+        }
+    }
+
+    /// Names that take too long.
+    pub(crate) fn expire_unresolved(&mut self) {
+        let now = self.now;
+        let due = |waiting: &Unresolved, pools: &slab::Slab<crate::pool::Pool>| {
+            let timeout = pools
+                .get(waiting.pool)
+                .map_or(0, |pool| pool.key.settings.op_timeout.as_micros() as u64);
+            now >= waiting.pending.since + timeout
+        };
+        let late: Vec<u64> = self
+            .unresolved
+            .iter()
+            .filter(|(_, w)| due(w, &self.pools))
+            .map(|(ticket, _)| *ticket)
+            .collect();
+        for ticket in late {
+            if let Some(waiting) = self.unresolved.remove(&ticket) {
+                self.in_flight -= 1;
+                let pending = waiting.pending;
+                self.settle(
+                    pending.waiter,
+                    pending.command,
+                    pending.since,
+                    Answer::Failed(Failure::Upstream),
+                );
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn three_words_and_no_more() {
+        let to = |ask, slot, host, port| {
+            Some(Redirection {
+                ask,
+                slot,
+                host,
+                port,
+            })
+        };
+        assert_eq!(
+            parse(b"-MOVED 3999 127.0.0.1:6381\r\n"),
+            to(false, 3999, "127.0.0.1", 6381)
+        );
+        assert_eq!(
+            parse(b"-ASK 1 redis-0.svc:6379\r\n"),
+            to(true, 1, "redis-0.svc", 6379)
+        );
+        assert_eq!(parse(b"-MOVED 1 ::1:7139\r\n"), to(false, 1, "::1", 7139));
+        assert_eq!(parse(b"-MOVED 1 [::1]:7139\r\n"), to(false, 1, "::1", 7139));
+        assert_eq!(parse(b"-MOVED 1 :7139\r\n"), to(false, 1, "", 7139));
+        for bad in [
+            "-MOVED 1 a:1 x\r\n",
+            "-moved 1 a:1\r\n",
+            "-MOVED 16384 a:1\r\n",
+            "-MOVED 1 a\r\n",
+            "-MOVED 1 a:99999\r\n",
+            "-MOVED\r\n",
+            "+MOVED 1 a:1\r\n",
+        ] {
+            assert_eq!(parse(bad.as_bytes()), None, "{bad}");
+        }
+    }
+}

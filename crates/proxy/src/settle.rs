@@ -1,0 +1,167 @@
+//! How replies find back: to their place in their client's order, and out when it is their turn.
+
+use bytes::Bytes;
+use redplane_command::CommandId;
+use redplane_telemetry::stats::redis_proxy;
+
+use crate::client::{ClientId, Ending, MAX_BACKLOG, Slot, Waiter};
+use crate::dispatch::mark_dirty;
+use crate::engine::{Action, Engine};
+use crate::failure::Failure;
+
+/// A reply on its way to a client.
+pub(crate) enum Answer<'a> {
+    /// As the server gave it.
+    Raw(&'a [u8]),
+    /// A large one, in the buffer it was received into.
+    Shared(Bytes),
+    /// There is none.
+    Failed(Failure),
+}
+
+impl Answer<'_> {
+    /// The bytes that a client would see.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Raw(raw) => raw,
+            Self::Shared(shared) => shared,
+            Self::Failed(failure) => failure.reply(),
+        }
+    }
+}
+
+impl Engine {
+    /// A request is answered. `since` is when it was sent, for the statistics.
+    #[inline]
+    pub(crate) fn settle(&mut self, waiter: Waiter, command: CommandId, since: u64, answer: Answer<'_>) {
+        let key = waiter.client as usize;
+        let Some(client) = self
+            .clients
+            .get_mut(key)
+            .filter(|client| client.generation == waiter.generation)
+        else {
+            return;
+        };
+        if !client.delays.is_empty() && self.hold_delayed(waiter, answer.bytes()) {
+            return;
+        }
+        let client = &mut self.clients[key];
+        match client.place(waiter.sequence) {
+            Some((offset, Slot::Waiting)) => {
+                let success = !matches!(answer, Answer::Failed(_));
+                match answer {
+                    Answer::Shared(reply) => client.finish_shared(offset, reply),
+                    small => client.finish(offset, small.bytes()),
+                }
+                self.finished(key, command, success, since);
+            }
+            Some((offset, Slot::Split(_))) => self.settle_part(key, offset, waiter.part, answer),
+            _ => {}
+        }
+    }
+
+    /// A command has its whole reply: statistics, and the client is written to at the end of the turn.
+    #[inline]
+    pub(crate) fn finished(&mut self, key: usize, command: CommandId, success: bool, since: u64) {
+        let client = &mut self.clients[key];
+        let filter = &self.filters[client.filter];
+        filter.stats.dec(redis_proxy::DOWNSTREAM_RQ_ACTIVE);
+        filter.count(command, success, self.now - since);
+        mark_dirty(client, key, &mut self.dirty_clients);
+    }
+
+    /// A part of a split command is answered; the last one completes it.
+    fn settle_part(&mut self, key: usize, offset: usize, part: u32, answer: Answer<'_>) {
+        let Some(Slot::Split(split)) = self.clients[key].queue.get_mut(offset) else {
+            return;
+        };
+        if !split.take(part, answer) {
+            return;
+        }
+        let Some(slot) = self.clients[key].queue.get_mut(offset) else {
+            return;
+        };
+        let Slot::Split(split) = std::mem::replace(slot, Slot::Waiting) else {
+            return;
+        };
+        self.complete(key, offset, split);
+    }
+
+    /// A failure before anything was sent: answered in its place, and counted.
+    #[cold]
+    pub(crate) fn fail_now(&mut self, key: usize, command: CommandId, failure: Failure) {
+        let client = &mut self.clients[key];
+        client.reply(|out| out.extend_from_slice(failure.reply()));
+        let filter = &self.filters[client.filter];
+        if let Some(cells) = filter.cells(command) {
+            cells.inc(redplane_telemetry::stats::redis_command::ERROR);
+        }
+    }
+
+    /// The driver wrote `count` bytes to a client. Says whether more waits.
+    pub fn client_wrote(&mut self, id: ClientId, count: usize) -> bool {
+        let key = id.0 as usize;
+        let Some(client) = self.clients.get_mut(key) else {
+            return false;
+        };
+        client.dirty = false;
+        client.out.wrote(count);
+        let position = client.out.end() - client.out.unwritten() as u64;
+        client.out.release(position);
+        client.sent += count as u64;
+        self.filters[client.filter]
+            .stats
+            .add(redis_proxy::DOWNSTREAM_CX_TX_BYTES_TOTAL, count as u64);
+        if client.out.unwritten() > 0 {
+            return true;
+        }
+        if let Some(buffer) = client.out.take_idle_buffer() {
+            self.buffers.give(buffer);
+        }
+        client.rest();
+        self.after_output(key);
+        false
+    }
+
+    /// All that was to be written is: connections that end, end here, and paused ones go on.
+    fn after_output(&mut self, key: usize) {
+        let client = &mut self.clients[key];
+        let id = ClientId(key as u32);
+        if client.queue.is_empty() {
+            if client.ending == Ending::AfterReplies {
+                self.client_closed(id);
+                self.actions.push(Action::CloseClient(id));
+                return;
+            }
+            if client.session.draining && client.transaction.is_none() {
+                return self.drain_close(id);
+            }
+        }
+        self.resume(key);
+    }
+
+    /// Reads from a paused client again once there is room.
+    pub(crate) fn resume(&mut self, key: usize) {
+        let client = &mut self.clients[key];
+        if client.paused
+            && client.out.unwritten() + client.parked.len() < MAX_BACKLOG / 2
+            && !client.is_full()
+        {
+            client.paused = false;
+            self.actions.push(Action::Resume(ClientId(key as u32)));
+        }
+    }
+
+    /// The client will send nothing more: what it asked for is answered, then its connection closes.
+    pub fn client_finished(&mut self, id: ClientId) {
+        let key = id.0 as usize;
+        let Some(client) = self.clients.get_mut(key) else {
+            return;
+        };
+        client.ending = Ending::AfterReplies;
+        if client.queue.is_empty() && client.out.unwritten() == 0 {
+            self.client_closed(id);
+            self.actions.push(Action::CloseClient(id));
+        }
+    }
+}

@@ -1,0 +1,292 @@
+//! Commands whose keys lie in several slots: one request per slot, all at once, put together at the end.
+//!
+//! Keys of one slot travel in one command; the commands for one node leave in one write. Not atomic, as it is nowhere
+//! in a cluster; a command whose keys share a slot passes through whole and is.
+
+use redplane_command::{Command, FastKeys, error};
+use redplane_resp::encode;
+
+use crate::client::Slot;
+use crate::connection::Purpose;
+use crate::dispatch::{Request, Served};
+use crate::engine::Engine;
+use crate::failure::Failure;
+use crate::filter::RouteTo;
+use crate::forward::{Sending, access_of};
+use crate::pool::{Access, Target};
+use crate::settle::Answer;
+
+/// The reply of one part.
+#[derive(Debug)]
+pub(crate) enum PartReply {
+    Missing,
+    Raw(Vec<u8>),
+    Failed(Failure),
+}
+
+/// A command of which several servers were asked.
+#[derive(Debug)]
+pub(crate) struct Split {
+    pub(crate) command: &'static Command,
+    pub(crate) since: u64,
+    left: u32,
+    pub(crate) parts: Vec<PartReply>,
+    /// For each key, in the order of the request, the part it travelled in. Empty for fan-outs.
+    pub(crate) keys: Vec<u32>,
+    /// Commands that go on from one shard to the next keep their place here.
+    pub(crate) walk: Option<Box<crate::scan::Walk>>,
+    /// Argument 2 of the request, where merging needs it (SLOWLOG GET's count).
+    pub(crate) limit: Option<i64>,
+}
+
+impl Split {
+    pub(crate) fn new(command: &'static Command, since: u64, parts: usize, keys: Vec<u32>) -> Self {
+        let missing = std::iter::repeat_with(|| PartReply::Missing);
+        Self {
+            command,
+            since,
+            left: parts as u32,
+            parts: missing.take(parts).collect(),
+            keys,
+            walk: None,
+            limit: None,
+        }
+    }
+
+    /// Takes the reply of a part; true when it was the last that was missing.
+    pub(crate) fn take(&mut self, part: u32, answer: Answer<'_>) -> bool {
+        let Some(slot @ PartReply::Missing) = self.parts.get_mut(part as usize) else {
+            return false;
+        };
+        *slot = match answer {
+            Answer::Raw(raw) => PartReply::Raw(raw.to_vec()),
+            Answer::Shared(shared) => PartReply::Raw(shared.into()),
+            Answer::Failed(failure) => PartReply::Failed(failure),
+        };
+        self.left -= 1;
+        self.left == 0
+    }
+}
+
+/// One key of the request on its way to its part.
+#[derive(Clone, Copy)]
+struct Place {
+    pool: usize,
+    /// Slot, or host where there are no slots.
+    group: usize,
+    argument: usize,
+    part: u32,
+}
+
+impl Engine {
+    /// MGET, MSET, DEL, UNLINK, EXISTS, TOUCH.
+    pub(crate) fn split(&mut self, key: usize, command: &'static Command, request: Request<'_>) {
+        let (first, step) = match command.fast_keys {
+            FastKeys::Range { first, step, .. } => (usize::from(first), usize::from(step).max(1)),
+            _ => (1, 1),
+        };
+        if !(request.len() - first).is_multiple_of(step) {
+            return self.answer_with(key, |out| error::wrong_arity(out, command));
+        }
+        if request.len() == first + step {
+            return self.forward_by_key(key, Served::Known(command), request, first);
+        }
+        let mut places = match self.places(key, command, &request, first, step) {
+            Ok(places) => places,
+            Err(failure) => return self.fail_now(key, command.id, failure),
+        };
+        let same = |place: &Place| (place.pool, place.group) == (places[0].pool, places[0].group);
+        if places.iter().all(same) && self.keeps_keys(key, &request, first, step) {
+            return self.forward_by_key(key, Served::Known(command), request, first);
+        }
+        let parts = number_parts(&mut places);
+        let mut keys = vec![0; places.len()];
+        for place in &places {
+            keys[(place.argument - first) / step] = place.part;
+        }
+        let split = Split::new(command, self.now, parts, keys);
+        let waiter = self.expect_reply(key, Slot::Split(Box::new(split)));
+        let mut begin = 0;
+        for part in 0..parts as u32 {
+            let end = begin
+                + places[begin..]
+                    .iter()
+                    .take_while(|place| place.part == part)
+                    .count();
+            let waiter = crate::client::Waiter { part, ..waiter };
+            let sending = Sending {
+                waiter,
+                command: command.id,
+                purpose: Purpose::Reply,
+            };
+            self.send_part(key, &request, &places[begin..end], step, sending);
+            begin = end;
+        }
+    }
+
+    /// Where each key goes. Keys without a route fail the whole command before anything is sent.
+    fn places(
+        &mut self,
+        key: usize,
+        command: &'static Command,
+        request: &Request<'_>,
+        first: usize,
+        step: usize,
+    ) -> Result<Vec<Place>, Failure> {
+        let mut places = Vec::with_capacity((request.len() - first) / step);
+        for argument in (first..request.len()).step_by(step) {
+            let name = request.arg(argument);
+            let filter = &self.filters[self.clients[key].filter];
+            let route = filter.route(name).cloned().ok_or(Failure::NoHost)?;
+            let pool = match route.read_pool {
+                Some(read_pool) if command.is_read() => read_pool,
+                _ => route.pool,
+            };
+            let renamed;
+            let name = if route.keeps_key {
+                name
+            } else {
+                renamed = self.rename(key, &route, name);
+                &renamed
+            };
+            let group = self.group(pool, name)?;
+            places.push(Place {
+                pool,
+                group,
+                argument,
+                part: 0,
+            });
+        }
+        Ok(places)
+    }
+
+    /// What keys must share to travel together: the slot, or the host.
+    fn group(&mut self, pool: usize, name: &[u8]) -> Result<usize, Failure> {
+        self.refresh_pool(pool);
+        let random = self.random.u64(..);
+        let entry = &self.pools[pool];
+        let live = entry.live.as_ref().ok_or(Failure::NoHost)?;
+        match live.target(name, &entry.key.settings) {
+            Target::Slot(slot) => Ok(usize::from(slot)),
+            target => live.pick(
+                target,
+                Access::Primary,
+                entry.key.settings.read_policy,
+                "",
+                random,
+            ),
+        }
+    }
+
+    /// Whether every key is forwarded as it came, so that the command can be as well.
+    fn keeps_keys(&self, key: usize, request: &Request<'_>, first: usize, step: usize) -> bool {
+        let filter = &self.filters[self.clients[key].filter];
+        let keeps = |route: &std::rc::Rc<RouteTo>| route.keeps_key;
+        filter.prefixes.is_empty() && filter.catch_all.as_ref().is_some_and(keeps)
+            || (first..request.len())
+                .step_by(step)
+                .all(|at| filter.route(request.arg(at)).is_some_and(keeps))
+    }
+
+    /// One part's command, written straight into its connection's output, and to the mirrors of its route.
+    fn send_part(
+        &mut self,
+        key: usize,
+        request: &Request<'_>,
+        places: &[Place],
+        step: usize,
+        sending: Sending,
+    ) {
+        let Some(&Place {
+            pool,
+            group,
+            argument,
+            ..
+        }) = places.first()
+        else {
+            return;
+        };
+        let command = &redplane_command::all()[sending.command.index()];
+        let mut frame = self.buffers.take_empty();
+        encode::array(&mut frame, 1 + places.len() * step);
+        encode::bulk(&mut frame, request.arg(0));
+        for place in places {
+            self.append_key(key, request.arg(place.argument), &mut frame);
+            for value in 1..step {
+                encode::bulk(&mut frame, request.arg(place.argument + value));
+            }
+        }
+        let target = match self.pools[pool]
+            .live
+            .as_ref()
+            .is_some_and(crate::pool::Live::is_redis)
+        {
+            true => Target::Slot(group as u16),
+            false => Target::Host(group),
+        };
+        match self.connection_for(pool, target, access_of(command)) {
+            Ok(connection) => {
+                self.send(connection, sending, crate::forward::Payload::Copied(&frame));
+                self.choke(connection, key);
+                self.mirror_part(key, request.arg(argument), command, &frame);
+            }
+            Err(failure) => self.settle(sending.waiter, sending.command, self.now, Answer::Failed(failure)),
+        }
+        self.buffers.give(frame);
+    }
+
+    fn append_key(&self, key: usize, name: &[u8], frame: &mut Vec<u8>) {
+        let filter = &self.filters[self.clients[key].filter];
+        match filter.route(name) {
+            Some(route) if !route.keeps_key => encode::bulk(frame, &self.rename(key, route, name)),
+            _ => encode::bulk(frame, name),
+        }
+    }
+
+    /// A mirror may spread keys otherwise than the main cluster does, but a slot is a slot on every Redis Cluster.
+    fn mirror_part(&mut self, key: usize, name: &[u8], command: &'static Command, frame: &[u8]) {
+        let filter = &self.filters[self.clients[key].filter];
+        let Some(route) = filter
+            .route(name)
+            .filter(|route| !route.mirrors.is_empty())
+            .cloned()
+        else {
+            return;
+        };
+        let name = self.rename(key, &route, name);
+        let args = redplane_resp::request::Args::default();
+        let copy = Request {
+            frame,
+            args: &args,
+            shared: None,
+        };
+        self.mirror(&route, Served::Known(command), &name, &copy);
+    }
+
+    /// All parts are answered.
+    pub(crate) fn complete(&mut self, key: usize, offset: usize, split: Box<Split>) {
+        if split.walk.is_some() {
+            return self.walk_on(key, offset, split);
+        }
+        let mut reply = self.buffers.take_empty();
+        let success = crate::merge::merge(&split, &mut reply);
+        self.clients[key].finish(offset, &reply);
+        self.buffers.give(reply);
+        self.finished(key, split.command.id, success, split.since);
+    }
+}
+
+/// Sorts places by where they go (keeping the order within) and numbers the parts.
+fn number_parts(places: &mut [Place]) -> usize {
+    places.sort_by_key(|place| (place.pool, place.group));
+    let mut parts = 0;
+    let mut last = None;
+    for place in places {
+        if last.is_some_and(|last| last != (place.pool, place.group)) {
+            parts += 1;
+        }
+        last = Some((place.pool, place.group));
+        place.part = parts;
+    }
+    parts as usize + 1
+}

@@ -1,0 +1,60 @@
+//! Encoders: each appends to the caller's buffer and allocates nothing else.
+
+/// `+text`. The text must hold neither CR nor LF; [`line_safe`] makes it so.
+pub fn simple(out: &mut Vec<u8>, text: &[u8]) {
+    out.push(b'+');
+    line_safe(out, text);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// `-text`, control characters as blanks.
+pub fn error(out: &mut Vec<u8>, text: &[u8]) {
+    out.push(b'-');
+    line_safe(out, text);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// `:n`.
+pub fn integer(out: &mut Vec<u8>, n: i64) {
+    header(out, b':', n);
+}
+
+/// `$len` and the payload.
+pub fn bulk(out: &mut Vec<u8>, payload: &[u8]) {
+    header(out, b'$', payload.len() as i64);
+    out.extend_from_slice(payload);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// `$-1`: RESP2's null bulk string.
+pub fn null_bulk(out: &mut Vec<u8>) {
+    out.extend_from_slice(b"$-1\r\n");
+}
+
+/// `*n`: the elements follow.
+pub fn array(out: &mut Vec<u8>, n: usize) {
+    header(out, b'*', n as i64);
+}
+
+/// A whole request: an array of bulk strings.
+pub fn request(out: &mut Vec<u8>, args: &[&[u8]]) {
+    array(out, args.len());
+    for arg in args {
+        bulk(out, arg);
+    }
+}
+
+/// `kind` and `n` as a line.
+pub fn header(out: &mut Vec<u8>, kind: u8, n: i64) {
+    out.push(kind);
+    out.extend_from_slice(itoa::Buffer::new().format(n).as_bytes());
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Appends `text` with control characters as blanks, so that it cannot end its line.
+pub fn line_safe(out: &mut Vec<u8>, text: &[u8]) {
+    out.extend(
+        text.iter()
+            .map(|&byte| if byte.is_ascii_control() { b' ' } else { byte }),
+    );
+}

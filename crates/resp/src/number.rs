@@ -1,0 +1,96 @@
+//! Decimal lengths and counts, as strictly as redis-server reads them: no sign but `-`, no leading zeros, no
+//! blanks. Strictness also makes a forwarded frame mean the same to every server.
+
+/// A line that ends in CR LF and holds one integer.
+pub(crate) enum Line {
+    /// The integer and the position behind the LF.
+    Number(i64, usize),
+    /// The line is not there as a whole.
+    Incomplete,
+    /// Not an integer.
+    NotANumber,
+    /// CR without LF.
+    NoLineFeed,
+}
+
+/// Reads the line that starts at `at`. Short lines, nearly all there are, are read by hand: a search costs more.
+#[inline]
+pub(crate) fn line(buf: &[u8], at: usize) -> Line {
+    let rest = &buf[at.min(buf.len())..];
+    if let [first @ b'0'..=b'9', b'\r', b'\n', ..] = rest {
+        return Line::Number(i64::from(first - b'0'), at + 3);
+    }
+    if let [tens @ b'1'..=b'9', ones @ b'0'..=b'9', b'\r', b'\n', ..] = rest {
+        return Line::Number(i64::from(tens - b'0') * 10 + i64::from(ones - b'0'), at + 4);
+    }
+    long_line(rest, at)
+}
+
+fn long_line(rest: &[u8], at: usize) -> Line {
+    let Some(end) = memchr::memchr(b'\r', rest) else {
+        return Line::Incomplete;
+    };
+    match rest.get(end + 1) {
+        None => Line::Incomplete,
+        Some(b'\n') => match integer(&rest[..end]) {
+            Some(n) => Line::Number(n, at + end + 2),
+            None => Line::NotANumber,
+        },
+        Some(_) => Line::NoLineFeed,
+    }
+}
+
+/// A canonical signed 64-bit decimal.
+pub(crate) fn integer(text: &[u8]) -> Option<i64> {
+    let (negative, digits) = match text {
+        [b'-', rest @ ..] => (true, rest),
+        _ => (false, text),
+    };
+    match digits {
+        [] => return None,
+        [b'0'] if !negative => return Some(0),
+        [b'0', ..] => return None,
+        _ => {}
+    }
+    if digits.len() > 19 {
+        return None;
+    }
+    let mut value: u64 = 0;
+    for &digit in digits {
+        if !digit.is_ascii_digit() {
+            return None;
+        }
+        value = value * 10 + u64::from(digit - b'0');
+    }
+    if negative {
+        0_i64.checked_sub_unsigned(value)
+    } else {
+        i64::try_from(value).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn integers_are_read_as_redis_reads_them() {
+        for (text, expected) in [
+            (&b"0"[..], Some(0)),
+            (b"-1", Some(-1)),
+            (b"9223372036854775807", Some(i64::MAX)),
+            (b"-9223372036854775808", Some(i64::MIN)),
+            (b"9223372036854775808", None),
+            (b"99999999999999999999", None),
+            (b"01", None),
+            (b"-0", None),
+            (b"+1", None),
+            (b" 1", None),
+            (b"", None),
+            (b"-", None),
+            (b"1x", None),
+        ] {
+            assert_eq!(integer(text), expected, "{}", String::from_utf8_lossy(text));
+        }
+    }
+}
