@@ -127,9 +127,10 @@ impl Samples {
             let shown = |name: &String| names.matcher.admits(name) && query.wants(name);
             samples.texts = living.texts.into_iter().filter(|(name, _)| shown(name)).collect();
         }
-        samples.counters.sort_unstable();
-        samples.gauges.sort_unstable();
+        sort_and_add(&mut samples.counters);
+        sort_and_add(&mut samples.gauges);
         samples.histograms.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+        samples.histograms.dedup_by(|a, b| a.0 == b.0);
         samples
     }
 
@@ -148,6 +149,18 @@ impl Samples {
         scalars.sort_unstable();
         scalars
     }
+}
+
+/// Sorts by name. One name from two scopes is one stat: a page must not have a line twice.
+fn sort_and_add(samples: &mut Vec<(String, u64)>) {
+    samples.sort_unstable();
+    samples.dedup_by(|later, kept| {
+        let same = later.0 == kept.0;
+        if same {
+            kept.1 = kept.1.wrapping_add(later.1);
+        }
+        same
+    });
 }
 
 impl Registry {

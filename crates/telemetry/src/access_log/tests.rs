@@ -1,6 +1,8 @@
 use std::fs;
 use std::time::UNIX_EPOCH;
 
+use proptest::prelude::*;
+
 use super::*;
 use crate::Registry;
 use crate::stats::filesystem;
@@ -240,4 +242,15 @@ fn a_file_that_cannot_be_opened_is_an_error() {
     let (_registry, files) = files(8);
     assert!(files.open("/no/such/folder/log").is_err());
     assert!(files.open("/dev/stdout").is_ok());
+}
+
+proptest! {
+    /// Formats come from a control plane: whatever the text, no panic, and what was accepted renders.
+    #[test]
+    fn any_text_is_a_format_or_refused(text in "(%[A-Z_]{0,12}[()%:]?|[a-z0-9%():?é ]){0,20}") {
+        if let Ok(format) = Format::text(&text) {
+            let mut line = String::new();
+            format.render(&record(), &mut line);
+        }
+    }
 }

@@ -276,3 +276,18 @@ fn bucket_modes_of_the_text_page() {
     assert!(page(BucketMode::Cumulative).contains("B1(0,0) B5(2,2) B10(3,3) B25(3,3)"));
     assert!(page(BucketMode::Disjoint).contains("B1(0,0) B5(2,2) B10(1,1) B25(0,0)"));
 }
+
+#[test]
+fn a_name_from_two_scopes_is_printed_once() {
+    crate::schema! {
+        mod other {
+            upstream_cx_total: Counter,
+        }
+    }
+    let registry = Registry::new();
+    let one = registry.scope("cluster.c.", &cluster::SCHEMA).block();
+    let two = registry.scope("cluster.c.", &other::SCHEMA).block();
+    one.inc(cluster::UPSTREAM_CX_TOTAL);
+    two.inc(other::UPSTREAM_CX_TOTAL);
+    assert_eq!(registry.print_text(&used()), "cluster.c.upstream_cx_total: 2\n");
+}

@@ -113,15 +113,11 @@ crate::schema! {
         upstream_cx_length_ms: Histogram(Milliseconds),
         upstream_rq_per_cx: Histogram(Unspecified),
     }
-    /// `cluster.<name>.`: of clusters whose endpoints come over EDS, and of the subscription's owner in general.
-    pub mod subscription {
+    /// `cluster.<name>.`: what a cluster whose endpoints come over EDS has beside [`cluster`].
+    pub mod eds {
         init_fetch_timeout: Counter,
-        update_attempt: Counter,
-        update_failure: Counter,
         update_rejected: Counter,
-        update_success: Counter,
         update_time: Gauge,
-        version: Gauge,
         update_duration: Histogram(Milliseconds),
     }
     /// `cluster.<name>.health_check.`: active health checks.
