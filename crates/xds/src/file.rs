@@ -169,6 +169,7 @@ impl Task {
                 }
                 obey(&mut self.machine, command)
             }
+            () = self.events.closed() => return None,
             change = self.changes.recv() => {
                 change?;
                 self.due = true;

@@ -15,10 +15,13 @@ pub const USER_AGENT: &str = "envoy";
 /// Version of Envoy whose behaviour is followed.
 pub const ENVOY_VERSION: (u32, u32, u32) = (1, 40, 0);
 
-/// What a control plane may rely on.
-pub const CLIENT_FEATURES: [&str; 2] = [
+/// What a control plane may rely on: Envoy's own two, and what the subscription machine understands besides
+/// (TTLs, and resources wrapped in state-of-the-world responses).
+pub const CLIENT_FEATURES: [&str; 4] = [
     "envoy.lb.does_not_support_overprovisioning",
     "envoy.lrs.supports_send_all_clusters",
+    "xds.config.resource-in-sotw",
+    "xds.config.supports-resource-ttl",
 ];
 
 /// The bootstrap's node with user agent, build version and client features. Only what is empty is filled in.

@@ -15,14 +15,19 @@ use crate::subscriptions::{Output, Purpose, Request, Subscriptions};
 use crate::transport::{Endpoint, Outgoing, Stream, Target};
 
 pub(super) struct Task {
-    machine: Subscriptions,
+    desk: Desk,
     target: Target,
     endpoints: Vec<Endpoint>,
     next_endpoint: usize,
     backoff: Backoff,
+    counters: Arc<Counters>,
+}
+
+/// What goes on without a stream as well: orders come in, TTLs end, events go out.
+struct Desk {
+    machine: Subscriptions,
     commands: mpsc::UnboundedReceiver<Command>,
     events: mpsc::Sender<Event>,
-    counters: Arc<Counters>,
 }
 
 impl Task {
@@ -35,13 +40,15 @@ impl Task {
     ) -> Self {
         let mut random = fastrand::Rng::with_seed(config.seed);
         Self {
-            machine: Subscriptions::new(config.form, config.node_policy),
+            desk: Desk {
+                machine: Subscriptions::new(config.form, config.node_policy),
+                commands,
+                events,
+            },
             target,
             endpoints: config.endpoints.clone(),
             next_endpoint: random.usize(..config.endpoints.len()),
             backoff: Backoff::new(config.backoff_base, config.backoff_cap, random.u64(..)),
-            commands,
-            events,
             counters,
         }
     }
@@ -54,7 +61,7 @@ impl Task {
     async fn live_once(&mut self) -> Option<()> {
         let endpoint = self.endpoints[self.next_endpoint].clone();
         self.next_endpoint = (self.next_endpoint + 1) % self.endpoints.len();
-        let (reason, established) = match self.open(&endpoint).await? {
+        let (reason, established) = match self.desk.meanwhile(self.target.open(&endpoint)).await? {
             Err(reason) => {
                 self.counters.connect_failures.fetch_add(1, Relaxed);
                 (reason, false)
@@ -81,68 +88,32 @@ impl Task {
             retry_in,
         })
         .await?;
-        self.wait(retry_in).await
-    }
-
-    async fn open(&mut self, endpoint: &Endpoint) -> Option<Result<(Outgoing, Stream), String>> {
-        let Self {
-            target,
-            machine,
-            commands,
-            events,
-            ..
-        } = self;
-        let mut opening = pin!(target.open(endpoint));
-        loop {
-            tokio::select! {
-                biased;
-                command = commands.recv() => offline(obey(machine, command?), events).await?,
-                () = tick(machine) => offline(machine.on_tick(now()), events).await?,
-                result = &mut opening => return Some(result),
-            }
-        }
-    }
-
-    async fn wait(&mut self, pause: std::time::Duration) -> Option<()> {
-        let Self {
-            machine,
-            commands,
-            events,
-            ..
-        } = self;
-        let mut pause = pin!(tokio::time::sleep(pause));
-        loop {
-            tokio::select! {
-                biased;
-                command = commands.recv() => offline(obey(machine, command?), events).await?,
-                () = tick(machine) => offline(machine.on_tick(now()), events).await?,
-                () = &mut pause => return Some(()),
-            }
-        }
+        self.desk.meanwhile(tokio::time::sleep(retry_in)).await
     }
 
     /// Talks until the stream ends and says why it did.
     async fn converse(&mut self, outgoing: Outgoing, mut stream: Stream) -> Option<String> {
-        let outputs = self.machine.on_connect();
+        let outputs = self.desk.machine.on_connect();
         self.deliver(outputs, &outgoing).await?;
         loop {
             let outputs = tokio::select! {
                 biased;
-                command = self.commands.recv() => obey(&mut self.machine, command?),
-                () = tick(&self.machine) => self.machine.on_tick(now()),
-                response = stream.next(), if self.machine.outstanding() == 0 => match response {
+                command = self.desk.commands.recv() => obey(&mut self.desk.machine, command?),
+                () = self.desk.events.closed() => return None,
+                () = tick(&self.desk.machine) => self.desk.machine.on_tick(now()),
+                response = stream.next(), if self.desk.machine.outstanding() == 0 => match response {
                     Ok(response) => {
                         self.backoff.reset();
                         self.counters.responses.fetch_add(1, Relaxed);
-                        self.machine.on_response(response, now())
+                        self.desk.machine.on_response(response, now())
                     }
                     Err(reason) => {
-                        self.machine.on_disconnect();
+                        self.desk.machine.on_disconnect();
                         return Some(reason);
                     }
                 },
             };
-            self.counters.ignored.store(self.machine.ignored(), Relaxed);
+            self.counters.ignored.store(self.desk.machine.ignored(), Relaxed);
             self.deliver(outputs, &outgoing).await?;
         }
     }
@@ -175,7 +146,28 @@ impl Task {
     }
 
     async fn tell(&self, event: Event) -> Option<()> {
-        self.events.send(event).await.ok()
+        self.desk.events.send(event).await.ok()
+    }
+}
+
+impl Desk {
+    /// Awaits something while no stream is up. The machine has nothing to send then, but a TTL may end.
+    async fn meanwhile<T>(&mut self, future: impl Future<Output = T>) -> Option<T> {
+        let mut future = pin!(future);
+        loop {
+            let outputs = tokio::select! {
+                biased;
+                command = self.commands.recv() => obey(&mut self.machine, command?),
+                () = self.events.closed() => return None,
+                () = tick(&self.machine) => self.machine.on_tick(now()),
+                result = &mut future => return Some(result),
+            };
+            for output in outputs {
+                if let Output::Apply(update) = output {
+                    self.events.send(Event::Update(update)).await.ok()?;
+                }
+            }
+        }
     }
 }
 
@@ -191,16 +183,6 @@ pub(crate) fn obey(machine: &mut Subscriptions, command: Command) -> Vec<Output>
         Command::Release(type_url) => machine.release(&type_url),
         Command::Verdict(verdict) => machine.on_verdict(verdict),
     }
-}
-
-/// Without a stream the machine has nothing to send, but a TTL may still end.
-async fn offline(outputs: Vec<Output>, events: &mpsc::Sender<Event>) -> Option<()> {
-    for output in outputs {
-        if let Output::Apply(update) = output {
-            events.send(Event::Update(update)).await.ok()?;
-        }
-    }
-    Some(())
 }
 
 /// Waits for the next TTL to end; for ever when there is none.

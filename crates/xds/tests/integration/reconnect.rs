@@ -142,12 +142,14 @@ async fn endpoints_take_turns_and_the_pause_is_short_again_after_a_healthy_strea
 }
 
 #[tokio::test]
-async fn the_task_ends_with_its_last_owner() {
+async fn the_task_ends_with_the_client_even_while_a_handle_is_left() {
     let (mut server, endpoint) = Server::tcp().await;
     let receiver = Receiver::start(config(Form::Delta, endpoint));
-    receiver.handle.subscribe(type_url::CLUSTER, Names::Wildcard);
+    let handle = receiver.handle.clone();
+    handle.subscribe(type_url::CLUSTER, Names::Wildcard);
     let mut peer = server.accept().await;
     peer.hear().await;
     drop(receiver);
     assert_eq!(soon("the end of the stream", peer.next()).await, None);
+    handle.subscribe(type_url::LISTENER, Names::Wildcard);
 }
