@@ -3,6 +3,7 @@
 //! The sections are made in [`sections`], `resource`, `mask` and `name_regex` are applied in [`select`]. Messages become
 //! JSON through [`Json`], which redacts secrets and passwords and never fails on a type it does not know.
 
+mod layout;
 mod sections;
 mod select;
 

@@ -8,7 +8,8 @@ use hyper::StatusCode;
 use serde_json::{Map, Value};
 
 use super::DumpInput;
-use super::sections::{Filter, Repeated, Section, typed};
+use super::layout::{Repeated, Section};
+use super::sections::{Filter, typed};
 
 /// Why nothing is dumped.
 pub(super) struct Refusal {
