@@ -3,6 +3,7 @@
 mod chain_match;
 mod filter_chain;
 mod listener_filters;
+mod predicate;
 #[cfg(test)]
 mod tests;
 
@@ -19,6 +20,7 @@ use redplane_proto::pb::envoy::config::listener::v3 as proto;
 pub use crate::access_log::{AccessLog, LogFormat};
 pub use chain_match::{ChainMatch, Cidr, SourceType};
 pub use filter_chain::{FilterChain, Terminal};
+pub use predicate::Predicate;
 
 use listener_filters::ListenerFilters;
 
@@ -45,8 +47,12 @@ pub struct Listener {
     pub default_chain: Option<Arc<FilterChain>>,
     /// The tls_inspector listener filter is present: SNI, ALPN and transport protocol are read off the first bytes.
     pub tls_inspector: bool,
+    /// Its `filter_disabled`: it does not look at connections to these ports.
+    pub tls_inspector_disabled: Option<Predicate>,
     /// The http_inspector listener filter is present.
     pub http_inspector: bool,
+    /// Its `filter_disabled`.
+    pub http_inspector_disabled: Option<Predicate>,
     /// The proxy_protocol listener filter is present.
     pub proxy_protocol: bool,
     /// How long listener filters may wait; zero is for ever. Default 15 s.
@@ -108,7 +114,9 @@ impl Listener {
             chains,
             default_chain,
             tls_inspector: filters.tls_inspector,
+            tls_inspector_disabled: filters.tls_inspector_disabled,
             http_inspector: filters.http_inspector,
+            http_inspector_disabled: filters.http_inspector_disabled,
             proxy_protocol: filters.proxy_protocol,
             listener_filters_timeout: duration_or(
                 timeout,

@@ -8,7 +8,7 @@ use crate::Invalid;
 /// The message that the YAML describes.
 pub(crate) fn message<M: Message + Name + Default>(yaml: &str) -> M {
     Json::load()
-        .message(&yaml_value(yaml).unwrap())
+        .message(yaml_value(yaml).unwrap())
         .unwrap_or_else(|error| panic!("{error}\n{yaml}"))
 }
 

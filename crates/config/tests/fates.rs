@@ -3,6 +3,9 @@
 //!
 //! After a change that is meant, write the texts anew with `REDPLANE_WRITE_FATES=1` and read the difference.
 
+// A test without its recorded pushes must fail.
+#![allow(clippy::unwrap_used)]
+
 #[path = "fates/report.rs"]
 mod report;
 

@@ -105,7 +105,7 @@ impl Discovery {
             DiscoveryType::Static => Ok(Self::Fixed(assignment(message, Names::Refused, ignored)?)),
             DiscoveryType::StrictDns => Ok(Self::StrictDns(Dns::from_proto(message, ignored)?)),
             DiscoveryType::LogicalDns => Ok(Self::LogicalDns(Dns::from_proto(message, ignored)?.single()?)),
-            DiscoveryType::Eds => Self::eds(message),
+            DiscoveryType::Eds => Self::eds(message, ignored),
             DiscoveryType::OriginalDst if message.load_assignment.is_some() => {
                 let reason = "ORIGINAL_DST clusters must have no load assignment configured";
                 Err(Invalid::new("load_assignment", reason))
@@ -114,14 +114,9 @@ impl Discovery {
         }
     }
 
-    fn eds(message: &proto::Cluster) -> Result<Self, Invalid> {
+    fn eds(message: &proto::Cluster, ignored: &mut Ignored) -> Result<Self, Invalid> {
         let refuse = |refusal: Invalid| refusal.within("eds_cluster_config");
-        if message.load_assignment.is_some() {
-            return Err(Invalid::new(
-                "load_assignment",
-                "EDS clusters get their endpoints by EDS",
-            ));
-        }
+        ignore_fields!(ignored, message, load_assignment);
         let eds = required(message.eds_cluster_config.as_ref(), "eds_cluster_config")?;
         let source = required(eds.eds_config.as_ref(), "eds_config").map_err(refuse)?;
         let source =

@@ -140,10 +140,6 @@ fn by_enum(
                 choices(least.choice_count.as_ref().map(|count| count.value))
             })
         }
-        (Proto::ClusterProvided, Some(config)) if !matches!(config, LbConfig::OriginalDstLbConfig(_)) => {
-            let reason = "LB policy CLUSTER_PROVIDED cannot be combined with lb_config";
-            Err(Invalid::new("lb_policy", reason))
-        }
         (kind, config) => {
             if let Some(config) = config {
                 ignored.note(config_name(config));

@@ -4,17 +4,19 @@ use redplane_proto::pb::envoy::config::listener::v3 as proto;
 use redplane_proto::pb::envoy::config::listener::v3::listener_filter::ConfigType;
 use redplane_proto::type_url;
 
+use super::predicate::Predicate;
 use crate::extension::Extension;
 use crate::field::non_empty;
-use crate::invalid::ignore_fields;
 use crate::{Ignored, Invalid};
 
 /// Which of them a listener has.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct ListenerFilters {
     pub original_dst: bool,
     pub tls_inspector: bool,
+    pub tls_inspector_disabled: Option<Predicate>,
     pub http_inspector: bool,
+    pub http_inspector_disabled: Option<Predicate>,
     pub proxy_protocol: bool,
 }
 
@@ -45,27 +47,47 @@ impl ListenerFilters {
             None => None,
         };
         let extension = Extension::new(&name, any);
-        let Some(flag) = self.flag(&extension) else {
-            ignored.note(format!("typed_config: {} is left out", extension.label()));
-            return Ok(());
-        };
-        *flag = true;
-        ignore_fields!(ignored, message, filter_disabled);
+        let disabled = message
+            .filter_disabled
+            .as_ref()
+            .map(Predicate::from_proto)
+            .transpose();
+        let disabled = disabled.map_err(|refusal| refusal.within("filter_disabled"))?;
+        let kind = kind(&extension);
+        if disabled.is_some() && !matches!(kind, Some(Kind::TlsInspector | Kind::HttpInspector)) {
+            ignored.note("filter_disabled");
+        }
+        match kind {
+            Some(Kind::OriginalDst) => self.original_dst = true,
+            Some(Kind::ProxyProtocol) => self.proxy_protocol = true,
+            Some(Kind::TlsInspector) => (self.tls_inspector, self.tls_inspector_disabled) = (true, disabled),
+            Some(Kind::HttpInspector) => {
+                (self.http_inspector, self.http_inspector_disabled) = (true, disabled);
+            }
+            None => ignored.note(format!("typed_config: {} is left out", extension.label())),
+        }
         Ok(())
     }
+}
 
-    fn flag(&mut self, extension: &Extension<'_>) -> Option<&mut bool> {
-        let bare = extension
-            .name
-            .trim_start_matches("envoy.")
-            .trim_start_matches("filters.")
-            .trim_start_matches("listener.");
-        match (extension.type_url.as_str(), bare) {
-            (type_url::ORIGINAL_DST, _) | ("", "original_dst") => Some(&mut self.original_dst),
-            (type_url::TLS_INSPECTOR, _) | ("", "tls_inspector") => Some(&mut self.tls_inspector),
-            (type_url::HTTP_INSPECTOR, _) | ("", "http_inspector") => Some(&mut self.http_inspector),
-            (type_url::PROXY_PROTOCOL, _) | ("", "proxy_protocol") => Some(&mut self.proxy_protocol),
-            _ => None,
-        }
-    }
+enum Kind {
+    OriginalDst,
+    ProxyProtocol,
+    TlsInspector,
+    HttpInspector,
+}
+
+fn kind(extension: &Extension<'_>) -> Option<Kind> {
+    let bare = extension
+        .name
+        .trim_start_matches("envoy.")
+        .trim_start_matches("filters.")
+        .trim_start_matches("listener.");
+    Some(match (extension.type_url.as_str(), bare) {
+        (type_url::ORIGINAL_DST, _) | ("", "original_dst") => Kind::OriginalDst,
+        (type_url::TLS_INSPECTOR, _) | ("", "tls_inspector") => Kind::TlsInspector,
+        (type_url::HTTP_INSPECTOR, _) | ("", "http_inspector") => Kind::HttpInspector,
+        (type_url::PROXY_PROTOCOL, _) | ("", "proxy_protocol") => Kind::ProxyProtocol,
+        _ => return None,
+    })
 }
