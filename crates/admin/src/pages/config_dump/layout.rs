@@ -35,6 +35,59 @@ const fn repeated(name: &'static str, element: &'static str, fields: &'static [&
     }
 }
 
+const STATIC_NAMED: &[&str] = &["name", "last_updated"];
+const DYNAMIC_NAMED: &[&str] = &[
+    "name",
+    "version_info",
+    "last_updated",
+    "error_state",
+    "client_status",
+];
+const LISTENER: &[&str] = &[
+    "name",
+    "active_state",
+    "warming_state",
+    "draining_state",
+    "error_state",
+    "client_status",
+];
+
+const CLUSTERS: &[Repeated] = &[
+    repeated("static_clusters", "StaticCluster", STATIC),
+    repeated("dynamic_active_clusters", "DynamicCluster", DYNAMIC),
+    repeated("dynamic_warming_clusters", "DynamicCluster", DYNAMIC),
+];
+const ENDPOINTS: &[Repeated] = &[
+    repeated("static_endpoint_configs", "StaticEndpointConfig", STATIC),
+    repeated("dynamic_endpoint_configs", "DynamicEndpointConfig", DYNAMIC),
+];
+const LISTENERS: &[Repeated] = &[
+    repeated("static_listeners", "StaticListener", STATIC),
+    repeated("dynamic_listeners", "DynamicListener", LISTENER),
+];
+const SCOPED_ROUTES: &[Repeated] = &[
+    repeated(
+        "inline_scoped_route_configs",
+        "InlineScopedRouteConfigs",
+        STATIC_NAMED,
+    ),
+    repeated(
+        "dynamic_scoped_route_configs",
+        "DynamicScopedRouteConfigs",
+        DYNAMIC_NAMED,
+    ),
+];
+const ROUTES: &[Repeated] = &[
+    repeated("static_route_configs", "StaticRouteConfig", STATIC),
+    repeated("dynamic_route_configs", "DynamicRouteConfig", DYNAMIC),
+];
+const SECRETS: &[Repeated] = &[
+    repeated("static_secrets", "StaticSecret", STATIC_NAMED),
+    repeated("dynamic_active_secrets", "DynamicSecret", DYNAMIC_NAMED),
+    repeated("dynamic_warming_secrets", "DynamicSecret", DYNAMIC_NAMED),
+];
+const EXTENSIONS: &[Repeated] = &[repeated("ecds_filters", "EcdsFilterConfig", DYNAMIC)];
+
 impl Section {
     /// Envoy's order.
     pub(super) const ALL: [Self; 8] = [
@@ -87,102 +140,13 @@ impl Section {
     pub(super) fn repeated_fields(self) -> &'static [Repeated] {
         match self {
             Self::Bootstrap => &[],
-            Self::Clusters => {
-                const {
-                    &[
-                        repeated("static_clusters", "StaticCluster", STATIC),
-                        repeated("dynamic_active_clusters", "DynamicCluster", DYNAMIC),
-                        repeated("dynamic_warming_clusters", "DynamicCluster", DYNAMIC),
-                    ]
-                }
-            }
-            Self::Endpoints => {
-                const {
-                    &[
-                        repeated("static_endpoint_configs", "StaticEndpointConfig", STATIC),
-                        repeated("dynamic_endpoint_configs", "DynamicEndpointConfig", DYNAMIC),
-                    ]
-                }
-            }
-            Self::Listeners => {
-                const {
-                    &[
-                        repeated("static_listeners", "StaticListener", STATIC),
-                        repeated(
-                            "dynamic_listeners",
-                            "DynamicListener",
-                            &[
-                                "name",
-                                "active_state",
-                                "warming_state",
-                                "draining_state",
-                                "error_state",
-                                "client_status",
-                            ],
-                        ),
-                    ]
-                }
-            }
-            Self::ScopedRoutes => {
-                const {
-                    &[
-                        repeated(
-                            "inline_scoped_route_configs",
-                            "InlineScopedRouteConfigs",
-                            &["name", "last_updated"],
-                        ),
-                        repeated(
-                            "dynamic_scoped_route_configs",
-                            "DynamicScopedRouteConfigs",
-                            &[
-                                "name",
-                                "version_info",
-                                "last_updated",
-                                "error_state",
-                                "client_status",
-                            ],
-                        ),
-                    ]
-                }
-            }
-            Self::Routes => {
-                const {
-                    &[
-                        repeated("static_route_configs", "StaticRouteConfig", STATIC),
-                        repeated("dynamic_route_configs", "DynamicRouteConfig", DYNAMIC),
-                    ]
-                }
-            }
-            Self::Secrets => {
-                const {
-                    &[
-                        repeated("static_secrets", "StaticSecret", &["name", "last_updated"]),
-                        repeated(
-                            "dynamic_active_secrets",
-                            "DynamicSecret",
-                            &[
-                                "name",
-                                "version_info",
-                                "last_updated",
-                                "error_state",
-                                "client_status",
-                            ],
-                        ),
-                        repeated(
-                            "dynamic_warming_secrets",
-                            "DynamicSecret",
-                            &[
-                                "name",
-                                "version_info",
-                                "last_updated",
-                                "error_state",
-                                "client_status",
-                            ],
-                        ),
-                    ]
-                }
-            }
-            Self::Extensions => const { &[repeated("ecds_filters", "EcdsFilterConfig", DYNAMIC)] },
+            Self::Clusters => CLUSTERS,
+            Self::Endpoints => ENDPOINTS,
+            Self::Listeners => LISTENERS,
+            Self::ScopedRoutes => SCOPED_ROUTES,
+            Self::Routes => ROUTES,
+            Self::Secrets => SECRETS,
+            Self::Extensions => EXTENSIONS,
         }
     }
 
