@@ -155,7 +155,10 @@ fn every_file_opens_with_its_head() {
             wrong.push(format!("{}: {lines} lines", shown(&path)));
         }
     }
-    assert!(wrong.is_empty(), "a file opens with a head of at most 15 lines: {wrong:#?}");
+    assert!(
+        wrong.is_empty(),
+        "a file opens with a head of at most 15 lines: {wrong:#?}"
+    );
 }
 
 #[test]

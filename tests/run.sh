@@ -125,9 +125,9 @@ summary() {
   say "summary after $((SECONDS / 60)) min $((SECONDS % 60)) s"
   grep -E '^conformance: .* (passed|SKIPPED|cases)' "$LOG" || true
   grep -iE '^SKIPPED' "$LOG" | sort -u || true
-  for line in "${NOTES[@]}"; do echo "NOT CHECKED: $line"; done
+  for line in "${NOTES[@]}"; do echo "!! $line"; done
   for name in "${FAILED[@]}"; do echo "FAILED: $name"; done
-  if [ "$passed" -eq 0 ]; then
+  if [ "$((passed + failed))" -eq 0 ]; then
     echo "FAILED: no test has run"
     FAILED+=("no test has run")
   fi
