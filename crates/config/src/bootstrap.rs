@@ -2,6 +2,7 @@
 
 mod dynamic;
 mod load;
+mod stats;
 #[cfg(test)]
 mod tests;
 
@@ -10,17 +11,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use redplane_proto::pb::envoy::config::bootstrap::v3 as proto;
+use redplane_proto::pb::envoy::config::bootstrap::v3::bootstrap::application_log_config::log_format;
+use redplane_proto::pb::envoy::config::bootstrap::v3::runtime_layer::LayerSpecifier;
 use redplane_proto::pb::envoy::config::core::v3 as core;
 
 pub use dynamic::Ads;
 pub use load::LoadError;
+pub use stats::{Stats, StatsMatcher, StatsTag, TagValue};
 
 use dynamic::Dynamic;
 
 use crate::cluster::{Cluster, ConfigSource};
 use crate::field::duration_or;
 use crate::invalid::ignore_fields;
-use crate::listener::Listener;
+use crate::listener::{Listener, LogFormat};
+use crate::metadata::pairs;
 use crate::{Address, Ignored, Invalid};
 
 /// What the process starts with.
@@ -42,6 +47,12 @@ pub struct Bootstrap {
     pub lds: Option<ConfigSource>,
     /// `stats_flush_interval`. Default 5 s.
     pub stats_flush_interval: Duration,
+    /// `stats_config`.
+    pub stats: Stats,
+    /// `application_log_config.log_format`; `None` is Envoy's own.
+    pub log_format: Option<LogFormat>,
+    /// `layered_runtime.layers`, shown in `/runtime`: the name and the values of each. Nothing here reads them.
+    pub runtime: Vec<(String, Vec<(String, String)>)>,
     /// Accepted but without effect.
     pub ignored: Ignored,
 }
@@ -84,6 +95,9 @@ impl Bootstrap {
             cds: dynamic.cds,
             lds: dynamic.lds,
             stats_flush_interval: stats_flush_interval(message)?,
+            stats: Stats::from_proto(message.stats_config.as_ref(), &mut ignored)?,
+            log_format: log_format(message),
+            runtime: runtime(message, &mut ignored),
             ignored,
         })
     }
@@ -161,6 +175,31 @@ fn note_ignored(message: &proto::Bootstrap, ignored: &mut Ignored) {
     if !message.certificate_provider_instances.is_empty() {
         ignored.note("certificate_provider_instances");
     }
+}
+
+/// The format of the process's own log.
+fn log_format(message: &proto::Bootstrap) -> Option<LogFormat> {
+    let format = message.application_log_config.as_ref()?.log_format.as_ref()?;
+    Some(match format.log_format.as_ref()? {
+        log_format::LogFormat::TextFormat(text) => LogFormat::Text(text.clone()),
+        log_format::LogFormat::JsonFormat(object) => LogFormat::Json(pairs(object)),
+    })
+}
+
+fn runtime(message: &proto::Bootstrap, ignored: &mut Ignored) -> Vec<(String, Vec<(String, String)>)> {
+    let layers = message.layered_runtime.iter().flat_map(|runtime| &runtime.layers);
+    let read = |(i, layer): (usize, &proto::RuntimeLayer)| {
+        let values = match layer.layer_specifier.as_ref() {
+            Some(LayerSpecifier::StaticLayer(values)) => pairs(values),
+            Some(LayerSpecifier::AdminLayer(_)) => Vec::new(),
+            Some(LayerSpecifier::DiskLayer(_) | LayerSpecifier::RtdsLayer(_)) | None => {
+                ignored.note(format!("layered_runtime.layers[{i}]"));
+                Vec::new()
+            }
+        };
+        (layer.name.clone(), values)
+    };
+    layers.enumerate().map(read).collect()
 }
 
 fn clusters(

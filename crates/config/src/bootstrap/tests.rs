@@ -117,6 +117,47 @@ fn control_planes_that_are_refused() {
     );
 }
 
+#[test]
+fn stats_log_and_runtime() {
+    let bootstrap = read("
+stats_config:
+  use_all_default_tags: false
+  stats_tags: [{tag_name: a, regex: '^a(?=b)'}, {tag_name: b, fixed_value: v}, {tag_name: envoy.cluster_name}]
+  stats_matcher: {inclusion_list: {patterns: [{prefix: server}, {safe_regex: {regex: 'vhost.*'}}]}}
+  histogram_bucket_settings: [{match: {suffix: _ms}, buckets: [5, 1, 5]}]
+application_log_config: {log_format: {text_format: '%v'}}
+layered_runtime: {layers: [{name: static, static_layer: {b: 5, a: true}}, {name: admin, admin_layer: {}}, {name: d, disk_layer: {}}]}
+").unwrap();
+    let stats = &bootstrap.stats;
+    let tag = |name: &str, value| StatsTag {
+        name: name.into(),
+        value,
+    };
+    let default = tag("envoy.cluster_name", TagValue::Default);
+    let (regex, fixed) = (TagValue::Regex("^a(?=b)".into()), TagValue::Fixed("v".into()));
+    assert_eq!(stats.tags, [tag("a", regex), tag("b", fixed), default]);
+    assert!(
+        !stats.use_all_default_tags
+            && matches!(&stats.matcher, StatsMatcher::Inclusion(list) if list.len() == 2)
+    );
+    assert_eq!(stats.buckets[0].1, [1.0, 5.0]);
+    assert_eq!(bootstrap.log_format, Some(LogFormat::Text("%v".into())));
+    let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    assert_eq!(
+        bootstrap.runtime[0],
+        ("static".to_owned(), vec![pair("a", "true"), pair("b", "5")])
+    );
+    assert_eq!(
+        (bootstrap.runtime.len(), bootstrap.ignored.0),
+        (3, vec!["layered_runtime.layers[2]".to_owned()])
+    );
+    let at = "stats_config.stats_matcher.exclusion_list.patterns[0].match_pattern";
+    let bad = refusal(read(
+        "stats_config: {stats_matcher: {exclusion_list: {patterns: [{}]}}}",
+    ));
+    assert_eq!(bad, format!("{at}: value is required"));
+}
+
 fn file(folder: &tempfile::TempDir, name: &str, text: impl AsRef<[u8]>) -> std::path::PathBuf {
     let path = folder.path().join(name);
     std::fs::write(&path, text).unwrap();
