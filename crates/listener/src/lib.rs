@@ -1,1 +1,26 @@
 //! Accepting, matching and serving downstream connections.
+//!
+//! [`Workers`] is the control side: it binds sockets, so that a conflict is refused before anything changes, and tells
+//! the worker threads what to serve. A worker accepts, looks at the first bytes where a listener filter wants to,
+//! chooses the filter chain, does the TLS handshake and hands the connection to its terminal filter: to the Redis
+//! driver ([`redis`]), or to tcp_proxy.
+
+mod accept;
+mod access_log;
+mod bind;
+mod chain;
+mod connection;
+mod descriptor;
+mod inspect;
+mod original_dst;
+mod prepare;
+pub mod redis;
+mod stats;
+mod stream;
+mod tcp_proxy;
+mod tls;
+mod worker;
+mod workers;
+
+pub use chain::{Arrival, Choice, choose};
+pub use workers::{BoundListener, Context, MakeDriver, Workers};

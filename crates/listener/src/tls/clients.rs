@@ -1,0 +1,166 @@
+//! How clients' certificates are checked: a chain up to the configured roots, then SAN matchers and pinned hashes.
+//!
+//! Envoy: `DefaultCertValidator`. A context asks for a certificate as soon as it has a validation context; only
+//! `require_client_certificate` makes one compulsory.
+
+use std::fmt;
+use std::sync::Arc;
+
+use redplane_config::tls::{ServerTls, Validation};
+use redplane_upstream::tls::peer::PeerRules;
+use redplane_upstream::tls::{pem, provider};
+use rustls::client::danger::HandshakeSignatureValid;
+use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::{CertificateDer, UnixTime};
+use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, OtherError, SignatureScheme};
+
+/// What was wrong with a client, as the stats tell it apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// None was given.
+    NoCertificate,
+    /// The chain does not lead to a root.
+    Chain,
+    /// No SAN is accepted.
+    Name,
+    /// Not pinned.
+    Hash,
+}
+
+impl Fault {
+    /// Reads it out of a failed handshake; other failures are none of these.
+    pub(super) fn of(error: &Error) -> Option<Self> {
+        match error {
+            Error::NoCertificatesPresented => Some(Self::NoCertificate),
+            Error::InvalidCertificate(CertificateError::Other(OtherError(inner))) => {
+                Some(inner.downcast_ref::<Refusal>().map_or(Self::Chain, |refusal| refusal.fault))
+            }
+            Error::InvalidCertificate(_) | Error::InvalidCertRevocationList(_) => Some(Self::Chain),
+            _ => None,
+        }
+    }
+}
+
+/// A fault with its reason.
+#[derive(Debug)]
+struct Refusal {
+    fault: Fault,
+    reason: String,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.reason)
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+/// The checks of one context.
+#[derive(Debug)]
+pub(super) struct ClientCheck {
+    /// `None` accepts any chain.
+    chain: Option<Arc<dyn ClientCertVerifier>>,
+    names: PeerRules,
+    hashes: PeerRules,
+    mandatory: bool,
+    algorithms: WebPkiSupportedAlgorithms,
+}
+
+impl ClientCheck {
+    /// Prepares the checks; `None` if clients are not asked for a certificate. The error is the reason of the refusal.
+    pub(super) fn new(tls: &ServerTls) -> Result<Option<Self>, String> {
+        if tls.validation.is_none() && !tls.require_client_certificate {
+            return Ok(None);
+        }
+        let mut check = Self {
+            chain: None,
+            names: PeerRules::default(),
+            hashes: PeerRules::default(),
+            mandatory: tls.require_client_certificate,
+            algorithms: provider().signature_verification_algorithms,
+        };
+        if let Some(validation) = tls.validation.as_deref().filter(|validation| !validation.accept_untrusted) {
+            check.chain = chain(validation)?;
+            check.names = PeerRules::new(&Validation {
+                certificate_hashes: Vec::new(),
+                spki_hashes: Vec::new(),
+                ..validation.clone()
+            })?;
+            check.hashes = PeerRules::new(&Validation {
+                sans: Vec::new(),
+                ..validation.clone()
+            })?;
+        }
+        Ok(Some(check))
+    }
+}
+
+fn chain(validation: &Validation) -> Result<Option<Arc<dyn ClientCertVerifier>>, String> {
+    let roots = match (validation.system_roots, validation.roots.is_empty()) {
+        (true, _) => pem::system_roots()?,
+        (false, false) => pem::roots(&validation.roots).map_err(|error| format!("trusted_ca: {error}"))?,
+        (false, true) => return Ok(None),
+    };
+    let lists = pem::revocation_lists(&validation.crl).map_err(|error| format!("crl: {error}"))?;
+    let mut builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider());
+    if !lists.is_empty() {
+        builder = builder.with_crls(lists).allow_unknown_revocation_status();
+    }
+    builder.build().map(Some).map_err(|error| format!("validation_context: {error}"))
+}
+
+fn refused(fault: Fault) -> impl Fn(String) -> Error {
+    move |reason| {
+        let refusal = Arc::new(Refusal { fault, reason });
+        Error::InvalidCertificate(CertificateError::Other(OtherError(refusal)))
+    }
+}
+
+impl ClientCertVerifier for ClientCheck {
+    fn client_auth_mandatory(&self) -> bool {
+        self.mandatory
+    }
+
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        self.chain.as_ref().map_or(&[], |chain| chain.root_hint_subjects())
+    }
+
+    fn verify_client_cert(
+        &self,
+        leaf: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
+        if let Some(chain) = &self.chain {
+            chain.verify_client_cert(leaf, intermediates, now)?;
+        }
+        self.names.check(leaf).map_err(refused(Fault::Name))?;
+        self.hashes.check(leaf).map_err(refused(Fault::Hash))?;
+        Ok(ClientCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls12_signature(message, certificate, signed, &self.algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature(message, certificate, signed, &self.algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.algorithms.supported_schemes()
+    }
+}

@@ -1,0 +1,393 @@
+//! The control side of the worker threads: listeners come, change, drain and go here.
+//!
+//! Sockets are bound on the caller's thread and for all workers at once: a conflict is an error of the call and leaves
+//! nothing half open. Workers are told what to do over channels and never waited for, but at start and stop. Whoever
+//! calls must be one owner at a time; the lock inside only lets the admin pages look meanwhile.
+//!
+//! Envoy: `ListenerManagerImpl`, `/drain_listeners`.
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use redplane_config::Address;
+use redplane_config::listener::{Direction, Listener};
+use redplane_telemetry::access_log::Files;
+use redplane_telemetry::stats::listener_manager as names;
+use redplane_telemetry::{Block, Registry};
+use redplane_upstream::Store;
+use tokio::sync::mpsc::UnboundedSender;
+
+use crate::bind::Bound;
+use crate::prepare::Preparer;
+use crate::redis;
+use crate::worker::{self, Order, Serve};
+
+/// Makes the Redis driver of a worker. Called once on each worker's thread, inside its runtime and `LocalSet`.
+pub type MakeDriver = Arc<dyn Fn(usize) -> io::Result<redis::Handle> + Send + Sync>;
+
+/// What workers share.
+#[derive(Clone)]
+pub struct Context {
+    /// Clusters, looked up when a connection needs one.
+    pub store: Store,
+    /// Where stats are registered.
+    pub registry: Registry,
+    /// The access log files of the process.
+    pub files: Arc<Files>,
+    /// The Redis driver; the argument is the worker's index.
+    pub make_driver: MakeDriver,
+}
+
+/// One listener of `/listeners`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BoundListener {
+    /// Its name.
+    pub name: String,
+    /// Its addresses, the main one first, with the port that was really bound.
+    pub addresses: Vec<Address>,
+}
+
+/// The worker threads. Dropping them is [`stop`](Self::stop).
+pub struct Workers {
+    /// A std mutex: held while a listener is bound or shown, on the control side only.
+    state: Mutex<State>,
+}
+
+struct State {
+    threads: Vec<Thread>,
+    listeners: BTreeMap<String, Entry>,
+    preparer: Preparer,
+    stats: Arc<Mutex<Block>>,
+    stopped: Stopped,
+}
+
+struct Thread {
+    orders: UnboundedSender<Order>,
+    thread: JoinHandle<()>,
+}
+
+struct Entry {
+    config: Arc<Listener>,
+    bound: Vec<Bound>,
+}
+
+/// Which listeners `/drain_listeners` has stopped: they do not come back with a push.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stopped {
+    None,
+    Inbound,
+    All,
+}
+
+impl Stopped {
+    fn covers(self, listener: &Listener) -> bool {
+        match self {
+            Self::None => false,
+            Self::Inbound => listener.direction == Direction::Inbound,
+            Self::All => true,
+        }
+    }
+}
+
+/// Counts a removed listener as draining for as long as a connection of it lives.
+pub(crate) struct Draining(Arc<Mutex<Block>>);
+
+impl Draining {
+    fn new(stats: &Arc<Mutex<Block>>) -> Arc<Self> {
+        locked(stats).inc(names::TOTAL_LISTENERS_DRAINING);
+        Arc::new(Self(Arc::clone(stats)))
+    }
+}
+
+impl Drop for Draining {
+    fn drop(&mut self) {
+        locked(&self.0).dec(names::TOTAL_LISTENERS_DRAINING);
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // What is kept here is changed in single steps: a panic elsewhere leaves nothing half done.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Workers {
+    /// Starts the threads, named `wrk:worker_<n>`; at least one.
+    ///
+    /// # Errors
+    ///
+    /// A thread, its runtime or its Redis driver could not be made; those already started are ended again.
+    pub fn start(count: usize, context: Context) -> io::Result<Self> {
+        let stats = context.registry.scope("listener_manager.", &names::SCHEMA).block();
+        let mut state = State {
+            threads: Vec::new(),
+            listeners: BTreeMap::new(),
+            preparer: Preparer {
+                registry: context.registry.clone(),
+                files: Arc::clone(&context.files),
+                tls: Vec::new(),
+            },
+            stats: Arc::new(Mutex::new(stats)),
+            stopped: Stopped::None,
+        };
+        for index in 0..count.max(1) {
+            match start_thread(index, context.clone()) {
+                Ok(thread) => state.threads.push(thread),
+                Err(error) => {
+                    state.stop();
+                    return Err(error);
+                }
+            }
+        }
+        locked(&state.stats).set(names::WORKERS_STARTED, 1);
+        Ok(Self { state: Mutex::new(state) })
+    }
+
+    /// How many workers there are.
+    pub fn count(&self) -> usize {
+        self.lock().threads.len()
+    }
+
+    /// Takes a new listener, or another version of one it has: addresses that stay keep their sockets, and open
+    /// connections live on. Answers the TCP addresses as bound; none if the listener does not bind its port.
+    ///
+    /// # Errors
+    ///
+    /// Why it is refused (an address in use, a log file that cannot be opened); nothing has changed then.
+    pub fn add(&self, listener: Arc<Listener>) -> Result<Vec<SocketAddr>, String> {
+        let mut state = self.lock();
+        let known = state.listeners.contains_key(&listener.name);
+        let result = state.apply(listener);
+        state.count(|stats| match (&result, known) {
+            (Err(_), _) => stats.inc(names::LISTENER_CREATE_FAILURE),
+            (Ok(_), true) => stats.inc(names::LISTENER_MODIFIED),
+            (Ok(_), false) => {
+                stats.inc(names::LISTENER_ADDED);
+                stats.inc(names::LISTENER_CREATE_SUCCESS);
+                stats.inc(names::TOTAL_LISTENERS_ACTIVE);
+            }
+        });
+        result
+    }
+
+    /// Takes another version of a listener.
+    ///
+    /// # Errors
+    ///
+    /// As [`add`](Self::add).
+    pub fn update(&self, listener: Arc<Listener>) -> Result<Vec<SocketAddr>, String> {
+        self.add(listener)
+    }
+
+    /// Takes a listener away. It stops listening at once; its connections end at the first quiet moment, all of them
+    /// after `drain_time`. Unknown names are left alone.
+    pub fn remove(&self, name: &str, drain_time: Duration) {
+        let mut state = self.lock();
+        let Some(entry) = state.listeners.remove(name) else {
+            return;
+        };
+        entry.bound.iter().for_each(Bound::close);
+        state.count(|stats| {
+            stats.inc(names::LISTENER_REMOVED);
+            stats.dec(names::TOTAL_LISTENERS_ACTIVE);
+        });
+        let token = Draining::new(&state.stats);
+        state.tell(|_| Order::Remove {
+            name: name.to_owned(),
+            grace: drain_time,
+            token: Arc::clone(&token),
+        });
+    }
+
+    /// `/drain_listeners`. Without `graceful` the listeners stop listening at once and connections are left alone; with
+    /// it connections are drained and listening stops after `drain_time`; with `skip_exit` connections are drained and
+    /// listening never stops.
+    pub fn drain(&self, inbound_only: bool, graceful: bool, skip_exit: bool, drain_time: Duration) {
+        let mut state = self.lock();
+        let scope = if inbound_only { Stopped::Inbound } else { Stopped::All };
+        let covered = state.listeners.values().filter(|entry| scope.covers(&entry.config));
+        for entry in covered {
+            let name = &entry.config.name;
+            if graceful || skip_exit {
+                state.tell(|_| Order::Drain { name: name.clone() });
+            }
+            match (skip_exit, graceful) {
+                (true, _) => {}
+                (false, true) => state.tell(|_| Order::StopListening { name: name.clone(), after: drain_time }),
+                (false, false) => entry.bound.iter().for_each(Bound::close),
+            }
+        }
+        if !skip_exit && state.stopped != Stopped::All {
+            state.stopped = scope;
+        }
+    }
+
+    /// What `/listeners` shows, in the order of names; also listeners that do not bind their port.
+    pub fn bound(&self) -> Vec<BoundListener> {
+        self.lock().listeners.values().map(Entry::view).collect()
+    }
+
+    /// Ends all connections and threads, and waits for the threads.
+    pub fn stop(&self) {
+        self.lock().stop();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        locked(&self.state)
+    }
+}
+
+impl Drop for Workers {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+fn start_thread(index: usize, context: Context) -> io::Result<Thread> {
+    let (orders, inbox) = tokio::sync::mpsc::unbounded_channel();
+    let (ready, started) = mpsc::sync_channel(1);
+    let thread = std::thread::Builder::new()
+        .name(format!("wrk:worker_{index}"))
+        .spawn(move || worker::run(index, &context, inbox, &ready))?;
+    match started.recv() {
+        Ok(Ok(())) => Ok(Thread { orders, thread }),
+        Ok(Err(error)) => Err(error),
+        Err(_) => Err(io::Error::other(format!("worker {index} ended while it started"))),
+    }
+}
+
+impl State {
+    fn apply(&mut self, config: Arc<Listener>) -> Result<Vec<SocketAddr>, String> {
+        let name = config.name.clone();
+        self.refuse_duplicate(&config)?;
+        let prepared = Arc::new(self.preparer.prepare(Arc::clone(&config))?);
+        let mut old = self.listeners.remove(&name);
+        let wanted = Wanted {
+            config: &config,
+            workers: self.threads.len(),
+            stopped: self.stopped.covers(&config),
+        };
+        let bound = match wanted.rebind(old.as_mut()) {
+            Ok(bound) => bound,
+            Err(reason) => {
+                self.listeners.extend(old.map(|old| (name, old)));
+                return Err(reason);
+            }
+        };
+        // Whatever the new version has not taken over.
+        old.iter().flat_map(|old| &old.bound).for_each(Bound::close);
+        self.tell(|worker| {
+            Order::Serve(Serve {
+                prepared: Arc::clone(&prepared),
+                sockets: bound.iter().map(|bound| bound.socket_of(worker)).collect(),
+            })
+        });
+        let addresses = bound.iter().filter_map(|bound| match bound.actual {
+            Address::Ip(address) => Some(address),
+            Address::Pipe(_) | Address::Name { .. } => None,
+        });
+        let addresses = addresses.collect();
+        self.listeners.insert(name, Entry { config, bound });
+        Ok(addresses)
+    }
+
+    /// With `SO_REUSEPORT` the kernel would let two listeners share an address.
+    fn refuse_duplicate(&self, config: &Listener) -> Result<(), String> {
+        let binds = |listener: &Listener| listener.bind_to_port;
+        let others = self.listeners.values().map(|entry| &entry.config);
+        let mut others = others.filter(|other| other.name != config.name && binds(other) && binds(config));
+        let shared = others.find_map(|other| {
+            let fixed = |address: &&Address| !matches!(address, Address::Ip(ip) if ip.port() == 0);
+            config.addresses.iter().filter(fixed).find(|address| other.addresses.contains(address))
+        });
+        shared.map_or(Ok(()), |address| {
+            let name = &config.name;
+            Err(format!("error adding listener: '{name}' has duplicate address '{address}' as existing listener"))
+        })
+    }
+
+    fn tell(&self, order: impl Fn(usize) -> Order) {
+        for (index, worker) in self.threads.iter().enumerate() {
+            // A worker that is gone serves nothing; there is nobody else to tell.
+            let _ = worker.orders.send(order(index));
+        }
+    }
+
+    fn count(&self, count: impl FnOnce(&Block)) {
+        count(&locked(&self.stats));
+    }
+
+    fn stop(&mut self) {
+        self.tell(|_| Order::Stop);
+        self.listeners.values().flat_map(|entry| &entry.bound).for_each(Bound::close);
+        for worker in self.threads.drain(..) {
+            // A worker that panicked has ended as well.
+            let _ = worker.thread.join();
+        }
+        locked(&self.stats).set(names::WORKERS_STARTED, 0);
+    }
+}
+
+/// The sockets that a version of a listener is to have.
+struct Wanted<'a> {
+    config: &'a Listener,
+    workers: usize,
+    /// Nothing new is opened: `/drain_listeners` was there.
+    stopped: bool,
+}
+
+impl Wanted<'_> {
+    /// Takes the sockets of addresses that stay out of the old version and opens the others. When one cannot be opened
+    /// the old version is as it was.
+    fn rebind(&self, mut old: Option<&mut Entry>) -> Result<Vec<Bound>, String> {
+        let config = self.config;
+        let bound = old.as_deref().map_or(&[][..], |old| &old.bound[..]);
+        if old.as_deref().is_some_and(|old| old.config.reuse_port != config.reuse_port) && !bound.is_empty() {
+            let name = &config.name;
+            return Err(format!("Listener {name}: reuse port cannot be changed during an update"));
+        }
+        let has = |address: &&Address| bound.iter().any(|bound| bound.configured == **address);
+        let addresses = || config.addresses.iter().filter(|_| config.bind_to_port);
+        let news = addresses().filter(|address| !self.stopped && !has(address));
+        let opened = news.map(|address| Bound::open(address, config, self.workers));
+        let mut all: Vec<Bound> = opened.collect::<Result<_, _>>()?;
+        for address in addresses() {
+            let bound = old.as_deref_mut().map(|old| &mut old.bound);
+            let kept = bound.and_then(|bound| {
+                let at = bound.iter().position(|bound| bound.configured == *address)?;
+                Some(bound.remove(at))
+            });
+            if let Some(kept) = kept.as_ref().filter(|_| !self.stopped) {
+                // Only the backlog can differ; a socket that listens already keeps doing so.
+                let _ = kept.listen(config);
+            }
+            all.extend(kept);
+        }
+        Ok(self.in_order(all))
+    }
+
+    fn in_order(&self, mut bound: Vec<Bound>) -> Vec<Bound> {
+        let place = |bound: &Bound| self.config.addresses.iter().position(|address| *address == bound.configured);
+        bound.sort_by_key(place);
+        bound
+    }
+}
+
+impl Entry {
+    fn view(&self) -> BoundListener {
+        let actual = |configured: &Address| {
+            let bound = self.bound.iter().find(|bound| bound.configured == *configured);
+            bound.map_or(configured, |bound| &bound.actual).clone()
+        };
+        BoundListener {
+            name: self.config.name.clone(),
+            addresses: self.config.addresses.iter().map(actual).collect(),
+        }
+    }
+}
