@@ -15,11 +15,10 @@ pub(crate) type Answer = Vec<String>;
 
 /// Runs a case; the error is one line that says what was sent, expected and got.
 pub(crate) fn run(servers: &Servers, case: &Case, leg: Leg) -> Result<(), String> {
-    let mut client = servers.prepare(case, leg)?.patience(Duration::from_secs(8));
+    let mut client = servers.prepare(case, leg)?.patience(Duration::from_secs(4));
     for step in &case.steps {
         play_others(servers, case, leg, step)?;
-        // A peer that has closed is noticed by what does not come back.
-        let _ = client.send(&step.bytes);
+        send(&mut client, step);
         let expected = step.expected(leg);
         let count = expected
             .iter()
@@ -52,7 +51,7 @@ pub(crate) fn record(servers: &Servers, case: &Case, leg: Leg) -> Result<Vec<Ans
     let mut answers = Vec::new();
     for step in &case.steps {
         play_others(servers, case, leg, step)?;
-        let _ = client.send(&step.bytes);
+        send(&mut client, step);
         let replies = client.read_until_quiet(QUIET);
         let mut lines = lines_of(&replies, client.is_closed());
         if !client.leftover().is_empty() {
@@ -61,6 +60,14 @@ pub(crate) fn record(servers: &Servers, case: &Case, leg: Leg) -> Result<Vec<Ans
         answers.push(lines);
     }
     Ok(answers)
+}
+
+fn send(client: &mut Client, step: &Step) {
+    // A peer that has closed is noticed by what does not come back.
+    let _ = client.send(&step.bytes);
+    if step.finish {
+        client.half_close();
+    }
 }
 
 fn play_others(servers: &Servers, case: &Case, leg: Leg, step: &Step) -> Result<(), String> {

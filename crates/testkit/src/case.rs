@@ -75,6 +75,8 @@ pub struct Step {
     pub other: Vec<Vec<Vec<u8>>>,
     /// The bytes of the write.
     pub bytes: Vec<u8>,
+    /// Whether the client closes its side behind the write.
+    pub finish: bool,
     /// The write as the file has it.
     pub shown: String,
     /// The line behind which a missing expectation belongs, from 1.
@@ -225,6 +227,10 @@ impl Reader<'_> {
             "until" => case.until = Some(version(value)?),
             "other" => other(case, words(value)?),
             "send" => write(case, line, value, command_bytes(&words(value)?)),
+            "finish" => {
+                write(case, line, value, command_bytes(&words(value)?));
+                last_step(case)?.finish = true;
+            }
             "raw" => write(case, line, value, unescape(value)?),
             "and" => write_more(case, line, value, &command_bytes(&words(value)?))?,
             "expect" => last_step(case)?.all.push(expected(value)?),
