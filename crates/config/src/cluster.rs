@@ -11,6 +11,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use redplane_proto::pb::envoy::config::cluster::v3 as proto;
+use redplane_proto::pb::envoy::config::cluster::v3::cluster::ClusterDiscoveryType;
 use redplane_proto::pb::envoy::config::core::v3::{BindConfig, RoutingPriority, TcpKeepalive};
 use redplane_proto::pb::envoy::extensions::upstreams::http::v3::HttpProtocolOptions;
 use redplane_proto::pb::envoy::extensions::upstreams::http::v3::http_protocol_options::UpstreamProtocolOptions;
@@ -91,7 +92,7 @@ impl Cluster {
             common: common_lb,
         } = LoadBalancing::from_proto(message, &mut ignored)?;
         let discovery = Discovery::from_proto(message, &mut ignored)?;
-        refuse_mismatch(&discovery, lb_policy)?;
+        let lb_policy = fitting(&discovery, lb_policy, message, &mut ignored)?;
         let options = Options::from_proto(message, &mut ignored)?;
         let socket = message.transport_socket.as_ref();
         let matches = &message.transport_socket_matches;
@@ -121,20 +122,35 @@ impl Cluster {
     }
 }
 
-/// Some discoveries bring their own way to choose a host, others have none.
-fn refuse_mismatch(discovery: &Discovery, policy: LbPolicy) -> Result<(), Invalid> {
+/// Some discoveries bring their own way to choose a host, others have none. An extension that is not known here would
+/// have brought one: in its place hosts are taken in turn.
+fn fitting(
+    discovery: &Discovery,
+    policy: LbPolicy,
+    message: &proto::Cluster,
+    ignored: &mut Ignored,
+) -> Result<LbPolicy, Invalid> {
     let reason = match (discovery, policy) {
-        (Discovery::Redis(_) | Discovery::OriginalDst, LbPolicy::ClusterProvided) => return Ok(()),
+        (Discovery::Redis(_) | Discovery::OriginalDst, LbPolicy::ClusterProvided) => return Ok(policy),
         (Discovery::Redis(_), _) => {
             "must be CLUSTER_PROVIDED for envoy.clusters.redis: any other policy would spread a key over all nodes"
         }
         (Discovery::OriginalDst, _) => "Only 'CLUSTER_PROVIDED' is allowed with cluster type 'ORIGINAL_DST'",
-        (_, LbPolicy::ClusterProvided) => {
-            "cluster type does not provide a load balancer for CLUSTER_PROVIDED"
+        (_, LbPolicy::ClusterProvided) if has_extension_type(message) => {
+            ignored.note("lb_policy: hosts are taken in turn");
+            return Ok(LbPolicy::RoundRobin);
         }
-        _ => return Ok(()),
+        (_, LbPolicy::ClusterProvided) => "cluster provided LB specified but the cluster did not provide one",
+        _ => return Ok(policy),
     };
     Err(Invalid::new("lb_policy", reason))
+}
+
+fn has_extension_type(message: &proto::Cluster) -> bool {
+    matches!(
+        message.cluster_discovery_type,
+        Some(ClusterDiscoveryType::ClusterType(_))
+    )
 }
 
 fn note_ignored(message: &proto::Cluster, ignored: &mut Ignored) {

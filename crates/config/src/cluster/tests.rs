@@ -329,6 +329,20 @@ fn who_may_say_cluster_provided() {
 }
 
 #[test]
+fn extensions_that_are_not_known_take_hosts_in_turn() {
+    // What Istio pushes for its dynamic DNS mode.
+    let url = "type.googleapis.com/envoy.extensions.clusters.dynamic_forward_proxy.v3.ClusterConfig";
+    let kind = format!(
+        "cluster_type: {{name: envoy.clusters.dynamic_forward_proxy, typed_config: {{'@type': {url}}}}}"
+    );
+    let cluster = with(&format!("lb_policy: CLUSTER_PROVIDED\n{kind}")).unwrap();
+    assert_eq!(
+        (cluster.lb_policy, cluster.ignored.0.len()),
+        (LbPolicy::RoundRobin, 2)
+    );
+}
+
+#[test]
 fn policies_by_enum() {
     assert_eq!(
         policy("lb_policy: LEAST_REQUEST").unwrap(),
