@@ -266,6 +266,7 @@ impl Cluster {
         let changed = next.is_some();
         if let Some((hosts, layout)) = next {
             self.count_members(&control, &current.hosts, &hosts);
+            control.roster.leave(&current.hosts, &hosts);
             self.topology
                 .store(Arc::new(Topology::new(hosts, layout, current.version + 1)));
         } else {

@@ -5,13 +5,16 @@
 
 mod hosts_file;
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use hickory_resolver::TokioResolver;
+use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolveHosts, ResolverConfig};
+use hickory_resolver::net::NetError;
+use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::proto::rr::{RData, RecordType};
+use hickory_resolver::{ResolverBuilder, TokioResolver};
 use redplane_config::cluster::DnsFamily;
 
 /// A resolver. Cloning shares its cache and connections.
@@ -53,9 +56,25 @@ impl Dns {
 
     /// The system's servers with another hosts file.
     pub fn with_hosts(hosts: impl Into<PathBuf>) -> Self {
-        let resolver = TokioResolver::builder_tokio().and_then(|mut builder| {
+        Self::built(TokioResolver::builder_tokio(), hosts.into())
+    }
+
+    /// One server instead of the system's, and another hosts file.
+    pub fn with_server(server: SocketAddr, hosts: impl Into<PathBuf>) -> Self {
+        let mut connection = ConnectionConfig::udp();
+        connection.port = server.port();
+        let server = NameServerConfig::new(server.ip(), true, vec![connection]);
+        let config = ResolverConfig::from_parts(None, Vec::new(), vec![server]);
+        let builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
+        Self::built(Ok(builder), hosts.into())
+    }
+
+    fn built(builder: Result<ResolverBuilder<TokioRuntimeProvider>, NetError>, hosts: PathBuf) -> Self {
+        let resolver = builder.and_then(|mut builder| {
             let options = builder.options_mut();
-            options.use_hosts_file = hickory_resolver::config::ResolveHosts::Never;
+            options.use_hosts_file = ResolveHosts::Never;
+            // A refresh asks the servers, as c-ares does for Envoy; the TTL says when to refresh, not what to repeat.
+            options.cache_size = 0;
             builder.build()
         });
         if let Err(error) = &resolver {
@@ -63,7 +82,7 @@ impl Dns {
         }
         Self {
             resolver: Arc::new(resolver.map_err(|error| error.to_string())),
-            hosts: hosts.into().into(),
+            hosts: hosts.into(),
         }
     }
 

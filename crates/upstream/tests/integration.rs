@@ -6,6 +6,7 @@
 mod integration {
     mod balanced;
     mod connecting;
+    mod dns;
     mod envoy;
     mod hashing;
     mod model;

@@ -1,11 +1,11 @@
 //! Hosts by address and name, so that the next topology goes on with the hosts of the current one.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Weak};
 
 use crate::host::{Draft, Host, HostAddress};
 
-/// Most hosts that are remembered from redirections only.
+/// Most hosts outside the topology that are remembered.
 const STRANGERS: usize = 1024;
 
 /// The hosts a cluster knows.
@@ -44,6 +44,15 @@ impl Roster {
         }
     }
 
+    /// Remembers hosts that leave a topology for as long as somebody uses them: a replica that is syncing is missing
+    /// from the slot map for a moment.
+    pub(crate) fn leave(&mut self, before: &[Arc<Host>], after: &[Arc<Host>]) {
+        let stay: HashSet<u64> = after.iter().map(|host| host.id).collect();
+        for host in before.iter().filter(|host| !stay.contains(&host.id)) {
+            self.remember((host.address.clone(), host.hostname.clone()), host);
+        }
+    }
+
     /// The host of a redirection; it is remembered for as long as somebody uses it.
     pub(crate) fn stranger(&mut self, draft: Draft) -> Arc<Host> {
         let key = (draft.address.clone(), draft.hostname.clone());
@@ -53,13 +62,17 @@ impl Roster {
         if let Some(host) = self.strangers.get(&key).and_then(Weak::upgrade) {
             return host;
         }
+        let host = draft.fresh();
+        self.remember(key, &host);
+        host
+    }
+
+    fn remember(&mut self, key: (HostAddress, String), host: &Arc<Host>) {
         if self.strangers.len() >= STRANGERS {
             self.strangers.retain(|_, host| host.strong_count() > 0);
         }
-        let host = draft.fresh();
         if self.strangers.len() < STRANGERS {
-            self.strangers.insert(key, Arc::downgrade(&host));
+            self.strangers.insert(key, Arc::downgrade(host));
         }
-        host
     }
 }

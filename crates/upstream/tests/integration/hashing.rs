@@ -274,7 +274,8 @@ fn listener(variant: &Variant, port: u16) -> Value {
 fn cluster(variant: &Variant) -> Value {
     let mut cluster = json!({
         "name": variant.name,
-        "type": "STATIC",
+        // Envoy hashes host names of DNS clusters only; addresses are literals all the same.
+        "type": if by_name(variant.policy) { "STRICT_DNS" } else { "STATIC" },
         "load_assignment": {
             "cluster_name": variant.name,
             "endpoints": variant.assignment.localities.iter().map(locality_json).collect::<Vec<_>>(),
@@ -316,6 +317,19 @@ fn cluster(variant: &Variant) -> Value {
         other => panic!("{other:?} does not hash"),
     }
     cluster
+}
+
+fn by_name(policy: LbPolicy) -> bool {
+    matches!(
+        policy,
+        LbPolicy::RingHash {
+            use_hostname: true,
+            ..
+        } | LbPolicy::Maglev {
+            use_hostname: true,
+            ..
+        }
+    )
 }
 
 fn locality_json(locality: &Locality) -> Value {

@@ -48,11 +48,15 @@ pub(super) async fn ask(
     session: Option<Session>,
     timeout: Duration,
 ) -> Asked {
-    let connected = session.is_none();
-    let opened = match session {
-        Some(session) => Ok(session),
-        None => Session::open(&cluster, &host).await,
-    };
+    if let Some(mut session) = session {
+        let start = Instant::now();
+        match exchange(&mut session, timeout).await {
+            // A server closes idle connections; that says nothing about its health.
+            Err(error) if error.kind() != io::ErrorKind::TimedOut => {}
+            replies => return judged(host, session, replies, false, Instant::now() - start),
+        }
+    }
+    let opened = Session::open(&cluster, &host).await;
     let mut session = match opened {
         Ok(session) => session,
         Err(error) => {
@@ -68,7 +72,16 @@ pub(super) async fn ask(
     };
     let start = Instant::now();
     let replies = exchange(&mut session, timeout).await;
-    let took = Instant::now() - start;
+    judged(host, session, replies, true, Instant::now() - start)
+}
+
+fn judged(
+    host: Arc<Host>,
+    session: Session,
+    replies: io::Result<Replies>,
+    connected: bool,
+    took: Duration,
+) -> Asked {
     let (whole, outcome) = match replies {
         Err(error) => (false, Err(Silence::Broken(error))),
         Ok(replies) => {
