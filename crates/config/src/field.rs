@@ -1,6 +1,6 @@
 //! Single fields: durations, fractions, enums, lengths.
 //!
-//! The rules and their wording are those of Envoy's generated validators and of its protobuf helpers, so that an
+//! The rules and their wording are those of Envoy's generated validators and of its duration functions, so that an
 //! operator finds a refusal by searching Envoy's own text. Nothing here knows what a field is for.
 
 use std::time::Duration;
