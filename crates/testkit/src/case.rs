@@ -54,6 +54,8 @@ pub enum Expected {
     Reply(Pattern),
     /// The peer closes the connection.
     Closed,
+    /// Whatever comes, until the peer closes: for what depends on who is faster.
+    Whatever,
     /// No reply to this write; anything that comes shows up as a surplus.
     Nothing,
 }
@@ -63,6 +65,7 @@ impl std::fmt::Display for Expected {
         match self {
             Self::Reply(pattern) => write!(f, "{pattern}"),
             Self::Closed => f.write_str("closed"),
+            Self::Whatever => f.write_str("whatever"),
             Self::Nothing => f.write_str("nothing"),
         }
     }
@@ -304,6 +307,7 @@ fn version(value: &str) -> Result<Vec<u32>, String> {
 fn expected(value: &str) -> Result<Expected, String> {
     match value {
         "closed" => Ok(Expected::Closed),
+        "whatever" => Ok(Expected::Whatever),
         "nothing" => Ok(Expected::Nothing),
         _ => Pattern::read(value).map(Expected::Reply),
     }

@@ -265,6 +265,8 @@ fn directives(config: &RedisConfig, port: u16, tls_port: Option<u16>) -> Vec<(St
     put("save", "\"\"");
     put("appendonly", "no");
     put("repl-diskless-sync-delay", "0");
+    // A cluster tells of a replica only once it has an offset, which an idle master gives it with a ping.
+    put("repl-ping-replica-period", "1");
     if let Some(password) = &config.password {
         put("requirepass", password);
         put("masterauth", password);
