@@ -5,9 +5,10 @@
 /// Refused configuration: the field's path in the message (`filter_chains[0].filters[1].settings.op_timeout`)
 /// and the reason.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{path}: {reason}")]
+#[error("{path}{}{reason}", if path.is_empty() { "" } else { ": " })]
 pub struct Invalid {
-    /// Where the field stands, as snake_case proto names joined by dots; lists with their index.
+    /// Where the field stands, as snake_case proto names joined by dots; lists with their index. Empty for the message
+    /// itself.
     pub path: String,
     /// Why it cannot be honoured, one clause without a full stop.
     pub reason: String,
@@ -125,3 +126,31 @@ macro_rules! ignore_fields {
     };
 }
 pub(crate) use ignore_fields;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_grow_from_the_inside() {
+        let refusal = Invalid::new("", "is malformed");
+        assert_eq!(refusal.to_string(), "is malformed");
+        let refusal = refusal.within("typed_config").within("filters[1]");
+        assert_eq!(refusal.to_string(), "filters[1].typed_config: is malformed");
+    }
+
+    #[test]
+    fn notes_and_refusals_get_the_same_path() {
+        let mut ignored = Ignored::default();
+        let result: Result<Vec<()>, _> = ignored.each("list", &[1, 2], |item, ignored| {
+            ignored.note(format!("a{item}"));
+            if *item == 2 {
+                Err(Invalid::new("b", "no"))
+            } else {
+                Ok(())
+            }
+        });
+        assert_eq!(result.unwrap_err().to_string(), "list[1].b: no");
+        assert_eq!(ignored.0, ["list[0].a1", "list[1].a2"]);
+    }
+}

@@ -216,7 +216,7 @@ fn errors_name_the_file_and_the_field() {
         "{bad}"
     );
     let broken = text(&file(&folder, "broken.json", "{"));
-    assert!(broken.contains("broken.json: "), "{broken}");
+    assert!(broken.contains("broken.json: EOF"), "{broken}");
     assert!(text(Path::new("/nonexistent/x.json")).contains("Invalid path: /nonexistent/x.json"));
     let over = Bootstrap::load(None, Some("node: 5"), false)
         .unwrap_err()
