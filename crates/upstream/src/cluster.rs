@@ -62,7 +62,7 @@ pub struct Cluster {
     config: Arc<Config>,
     context: Context,
     topology: Arc<ArcSwap<Topology>>,
-    transports: Transports,
+    transports: Arc<Transports>,
     events: Arc<Events>,
     rebalancing: AtomicBool,
     warm: watch::Sender<bool>,
@@ -87,7 +87,25 @@ impl Cluster {
     ///
     /// Certificates, names and addresses that cannot be used, with the path of the field.
     pub fn start(config: Arc<Config>, context: &Context) -> Result<Arc<Self>, Invalid> {
-        let transports = Transports::new(&config)?;
+        Self::start_after(config, context, None)
+    }
+
+    /// As [`start`](Self::start), for a cluster that takes the place of another of the same name: it goes on with the
+    /// hosts it has in common with that one, and where endpoints come from the same place also with its topology, so
+    /// that nothing has to be found again before commands can be served.
+    ///
+    /// # Errors
+    ///
+    /// As [`start`](Self::start); the previous cluster is untouched then.
+    pub fn start_after(
+        config: Arc<Config>,
+        context: &Context,
+        previous: Option<&Self>,
+    ) -> Result<Arc<Self>, Invalid> {
+        let transports = match previous.filter(|previous| Transports::same(&previous.config, &config)) {
+            Some(previous) => previous.transports.clone(),
+            None => Arc::new(Transports::new(&config)?),
+        };
         discovery::check(&config)?;
         let scope = context
             .registry
@@ -116,6 +134,9 @@ impl Cluster {
             tasks: Mutex::default(),
         });
         cluster.count_members(&cluster.control(), &[], &[]);
+        if let Some(previous) = previous {
+            discovery::inherit(&cluster, previous);
+        }
         discovery::start(&cluster, moves);
         Ok(cluster)
     }
@@ -169,6 +190,15 @@ impl Cluster {
         for task in self.tasks().drain(..) {
             task.abort();
         }
+        // A successor counts under the same names.
+        let gauges = [
+            names::MEMBERSHIP_TOTAL,
+            names::MEMBERSHIP_HEALTHY,
+            names::MEMBERSHIP_DEGRADED,
+            names::MAX_HOST_WEIGHT,
+            names::UPSTREAM_CX_ACTIVE,
+        ];
+        self.count(|block| gauges.iter().for_each(|gauge| block.set(*gauge, 0)));
     }
 
     /// Tells the control side what a worker saw. Never blocks; a flood is put together.
@@ -220,6 +250,11 @@ impl Cluster {
                 .registry
                 .table(&table, Arc::default(), &upstream_command::SCHEMA),
         )
+    }
+
+    /// The resolver, for names that redirections tell.
+    pub fn dns(&self) -> &Dns {
+        &self.context.dns
     }
 
     pub(crate) fn context(&self) -> &Context {

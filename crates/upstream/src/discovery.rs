@@ -16,8 +16,9 @@ use std::sync::Arc;
 use redplane_config::cluster::{Cluster as Config, Discovery, LbPolicy};
 use redplane_config::{Address, Invalid};
 
-use crate::balancer::Balancer;
-use crate::cluster::{Cluster, Moves};
+use crate::balancer::{Balancer, Plan};
+use crate::cluster::{Cluster, Moves, Roster};
+use crate::host::{Draft, Host};
 use crate::topology::{Layout, SlotMap};
 
 /// Refuses what cannot be discovered.
@@ -50,6 +51,64 @@ pub(crate) fn layout(config: &Config) -> Layout {
         Discovery::Fixed(_) | Discovery::StrictDns(_) | Discovery::LogicalDns(_) | Discovery::Eds { .. } => {
             Layout::Balanced(Balancer::new(place::plan(config, 140, Vec::new()), &[]))
         }
+    }
+}
+
+/// Lets a cluster begin with what its predecessor found. Hosts that stay keep their connections.
+pub(crate) fn inherit(cluster: &Cluster, previous: &Cluster) {
+    let before = previous.topology().clone();
+    let same = same_source(&cluster.config().discovery, &previous.config().discovery);
+    let inherited = cluster.publish(|_, roster| {
+        roster.leave(&before.hosts, &[]);
+        if !same || before.hosts.is_empty() {
+            return None;
+        }
+        let hosts: Vec<Arc<Host>> = before
+            .hosts
+            .iter()
+            .map(|host| adopted(cluster, roster, host))
+            .collect();
+        let layout = match &before.layout {
+            Layout::Slots(map) => Layout::Slots(map.clone()),
+            Layout::OriginalDst => Layout::OriginalDst,
+            Layout::Balanced(balancer) => {
+                let Plan {
+                    overprovisioning,
+                    groups,
+                    ..
+                } = balancer.plan().clone();
+                Layout::Balanced(Balancer::new(
+                    place::plan(cluster.config(), overprovisioning, groups),
+                    &hosts,
+                ))
+            }
+        };
+        Some((hosts, layout))
+    });
+    if inherited && previous.is_warm() {
+        cluster.set_warm();
+    }
+}
+
+fn adopted(cluster: &Cluster, roster: &mut Roster, host: &Host) -> Arc<Host> {
+    let transport = cluster.transport(&host.address, &host.hostname, &host.socket_match);
+    roster.host(Draft {
+        transport,
+        ..Draft::of(host)
+    })
+}
+
+/// Whether endpoints come from the same place, so that what was found is still true.
+fn same_source(a: &Discovery, b: &Discovery) -> bool {
+    match (a, b) {
+        (Discovery::Redis(a), Discovery::Redis(b)) => a.seeds == b.seeds && a.family == b.family,
+        (Discovery::Eds { service_name: a, .. }, Discovery::Eds { service_name: b, .. }) => a == b,
+        (Discovery::StrictDns(a), Discovery::StrictDns(b))
+        | (Discovery::LogicalDns(a), Discovery::LogicalDns(b)) => {
+            a.assignment == b.assignment && a.family == b.family
+        }
+        // Known at once.
+        _ => false,
     }
 }
 

@@ -143,6 +143,8 @@ pub struct Host {
     pub transport: Transport,
     /// Istio's workload metadata (`workload;namespace;name;revision;cluster`), if the endpoint has it.
     pub workload: Option<String>,
+    /// Metadata that chose its transport.
+    pub socket_match: Vec<(String, String)>,
     /// Counters.
     pub stats: Arc<HostStats>,
     pub(crate) condition: Arc<Condition>,
@@ -196,6 +198,7 @@ pub(crate) struct Draft {
     pub(crate) priority: u32,
     pub(crate) transport: Transport,
     pub(crate) workload: Option<String>,
+    pub(crate) socket_match: Vec<(String, String)>,
 }
 
 impl Draft {
@@ -210,6 +213,22 @@ impl Draft {
             priority: 0,
             transport,
             workload: None,
+            socket_match: Vec::new(),
+        }
+    }
+
+    /// The description of a host.
+    pub(crate) fn of(host: &Host) -> Self {
+        Self {
+            address: host.address.clone(),
+            hostname: host.hostname.clone(),
+            zone: host.zone.clone(),
+            region: host.region.clone(),
+            weight: host.weight,
+            priority: host.priority,
+            transport: host.transport.clone(),
+            workload: host.workload.clone(),
+            socket_match: host.socket_match.clone(),
         }
     }
 
@@ -242,6 +261,7 @@ impl Draft {
             priority: self.priority,
             transport: self.transport,
             workload: self.workload,
+            socket_match: self.socket_match,
             stats,
             condition,
         })
@@ -256,6 +276,7 @@ impl Draft {
             && self.priority == host.priority
             && self.transport == host.transport
             && self.workload == host.workload
+            && self.socket_match == host.socket_match
     }
 }
 

@@ -36,6 +36,11 @@ impl Transports {
         Ok(Self { matches, default })
     }
 
+    /// Whether two configurations give the same transports.
+    pub(super) fn same(a: &Cluster, b: &Cluster) -> bool {
+        a.transport == b.transport && a.transport_matches == b.transport_matches
+    }
+
     pub(super) fn of(
         &self,
         address: &HostAddress,

@@ -113,6 +113,7 @@ impl Placing<'_> {
             priority: locality.priority,
             transport,
             workload: endpoint.workload.clone(),
+            socket_match: endpoint.socket_match.clone(),
         };
         let host = if self.logical {
             self.roster.renamed(draft, self.current.hosts.first())

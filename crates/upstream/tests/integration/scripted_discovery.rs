@@ -308,6 +308,55 @@ fn node_of_three(index: usize, words: &[String], ports: &[u16]) -> Vec<u8> {
     }
 }
 
+/// A push that changes the cluster finds the slots where they were, also when nobody answers any more.
+#[tokio::test]
+async fn a_successor_goes_on_with_what_was_found() {
+    let rows: Rows<'_> = &[(0, 99, &[("127.0.0.1", 7001), ("127.0.0.1", 7002)])];
+    let server = Scripted::start(only_slots(move || slots(rows))).await;
+    let first = start(redis(vec![ip(server.address)], NEVER));
+    until("a topology", || first.topology().version > 0).await;
+    let ids = |cluster: &Cluster| {
+        cluster
+            .topology()
+            .hosts
+            .iter()
+            .map(|host| host.id)
+            .collect::<Vec<_>>()
+    };
+    let (found, seeds) = (ids(&first), vec![ip(server.address)]);
+    drop(server);
+    let changed = adjust(redis(seeds, NEVER), |settings| {
+        settings.refresh_timeout = Duration::from_secs(1);
+    });
+    let second = Cluster::start_after(Arc::new(changed), &super::model::context(), Some(&first)).unwrap();
+    first.stop();
+    assert_eq!(ids(&second), found);
+    assert_eq!(primary(&second, 50), Some("127.0.0.1:7001".parse().unwrap()));
+    let elsewhere = redis(vec![named("localhost", 1)], NEVER);
+    let third = Cluster::start_after(Arc::new(elsewhere), &super::model::context(), Some(&second)).unwrap();
+    assert!(third.topology().hosts.is_empty(), "other seeds, another cluster");
+}
+
+#[tokio::test]
+async fn names_of_redirections_are_resolved() {
+    let cluster = start(redis(vec![], NEVER));
+    let host = cluster.stranger_by_name("localhost", 7001).await.unwrap();
+    assert_eq!(
+        (host.address.to_string().as_str(), host.hostname.as_str()),
+        ("127.0.0.1:7001", "localhost")
+    );
+    assert!(
+        cluster
+            .stranger_by_name("no such host.invalid", 7001)
+            .await
+            .is_none()
+    );
+    assert_eq!(
+        cluster.stranger_by_name("localhost", 7001).await.unwrap().id,
+        host.id
+    );
+}
+
 #[tokio::test]
 async fn a_dropped_cluster_asks_nobody_any_more() {
     let server = Scripted::start(only_slots(|| slots(&[(0, 16383, &[("127.0.0.1", 7001)])]))).await;

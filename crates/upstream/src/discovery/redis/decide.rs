@@ -5,7 +5,7 @@
 //! to the claim with the highest config epoch, as Redis itself decides; with equal epochs to the one that most nodes
 //! name, and at last to the one that served it before.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 
 use super::answer::{Answer, Node, ShardView};
 use crate::topology::SLOTS;
@@ -17,71 +17,129 @@ pub struct View {
     pub shards: Vec<ShardView>,
 }
 
-impl View {
-    /// Keys of all nodes.
-    fn nodes(&self) -> HashSet<String> {
-        self.shards.iter().flat_map(keys).collect()
-    }
-
-    /// The owner of each slot by key.
-    fn owners(&self) -> HashMap<u16, String> {
-        let slots = |shard: &ShardView| {
-            let key = shard.primary.key();
-            shard
-                .ranges
-                .clone()
-                .into_iter()
-                .flat_map(|(first, last)| first..=last)
-                .map(move |slot| (slot, key.clone()))
-        };
-        self.shards.iter().flat_map(slots).collect()
-    }
-}
-
 /// The view that answers give, after `previous`. `None` without answers.
 pub fn decide(answers: &[Answer], previous: &View) -> Option<View> {
     let heard = heard(answers, previous);
-    let claims: Vec<Claims> = heard.iter().map(|answer| Claims::of(answer)).collect();
-    let before = previous.owners();
-    let mut owned: BTreeMap<String, Vec<(u16, u16)>> = BTreeMap::new();
-    let mut order: Vec<String> = Vec::new();
+    if heard.is_empty() {
+        return None;
+    }
+    let mut keys = Keys::default();
+    let claims: Vec<Vec<Option<Claim>>> = heard.iter().map(|answer| keys.claims(&answer.shards)).collect();
+    let before = keys.claims(&previous.shards);
+    let mut owned: Vec<Owned> = Vec::new();
     for slot in 0..SLOTS {
-        let Some(owner) = owner(&claims, slot, before.get(&slot)) else {
-            continue;
-        };
-        if !owned.contains_key(owner) {
-            order.push(owner.to_owned());
-        }
-        let ranges = owned.entry(owner.to_owned()).or_default();
-        match ranges.last_mut() {
-            Some((_, last)) if *last + 1 == slot => *last = slot,
-            _ => ranges.push((slot, slot)),
+        if let Some(key) = owner(&claims, &before, usize::from(slot)) {
+            grant(&mut owned, key, slot);
         }
     }
-    let primaries: HashSet<&String> = order.iter().collect();
-    let shards = order.iter().filter_map(|key| {
-        let mut shard = described(&heard, key)?.clone();
-        shard.ranges = owned.remove(key)?;
+    let primaries: HashSet<&str> = owned.iter().map(|owned| keys.names[owned.key].as_str()).collect();
+    let shards = owned.iter().filter_map(|owned| {
+        let mut shard = described(&heard, &keys.names[owned.key])?.clone();
+        shard.ranges.clone_from(&owned.ranges);
         shard
             .replicas
-            .retain(|replica| !primaries.contains(&replica.key()));
+            .retain(|replica| !primaries.contains(replica.key().as_str()));
         Some(shard)
     });
-    (!heard.is_empty()).then(|| View {
+    Some(View {
         shards: shards.collect(),
     })
 }
 
-fn keys(shard: &ShardView) -> Vec<String> {
+/// Nodes' keys as small numbers.
+#[derive(Default)]
+struct Keys {
+    names: Vec<String>,
+    numbers: HashMap<String, usize>,
+}
+
+/// Who says to serve a slot, and since which config epoch.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Claim {
+    epoch: u64,
+    key: usize,
+}
+
+/// A primary and its slots.
+struct Owned {
+    key: usize,
+    ranges: Vec<(u16, u16)>,
+}
+
+impl Keys {
+    fn number(&mut self, name: String) -> usize {
+        let next = self.names.len();
+        let number = *self.numbers.entry(name.clone()).or_insert(next);
+        if number == next {
+            self.names.push(name);
+        }
+        number
+    }
+
+    /// The claim on each slot. A later range wins over an earlier one of the same answer unless its epoch is lower.
+    fn claims(&mut self, shards: &[ShardView]) -> Vec<Option<Claim>> {
+        let mut slots = vec![None; usize::from(SLOTS)];
+        for shard in shards {
+            let claim = Claim {
+                epoch: shard.epoch,
+                key: self.number(shard.primary.key()),
+            };
+            for slot in shard
+                .ranges
+                .iter()
+                .flat_map(|(first, last)| *first..=(*last).min(SLOTS - 1))
+            {
+                let held: &mut Option<Claim> = &mut slots[usize::from(slot)];
+                if held.is_none_or(|held| held.epoch <= claim.epoch) {
+                    *held = Some(claim);
+                }
+            }
+        }
+        slots
+    }
+}
+
+fn grant(owned: &mut Vec<Owned>, key: usize, slot: u16) {
+    // Neighbours mostly have the same owner, and clusters have few primaries.
+    let at = owned
+        .iter()
+        .rposition(|owned| owned.key == key)
+        .unwrap_or_else(|| {
+            owned.push(Owned {
+                key,
+                ranges: Vec::new(),
+            });
+            owned.len() - 1
+        });
+    match owned[at].ranges.last_mut() {
+        Some((_, last)) if *last + 1 == slot => *last = slot,
+        _ => owned[at].ranges.push((slot, slot)),
+    }
+}
+
+fn owner(claims: &[Vec<Option<Claim>>], before: &[Option<Claim>], slot: usize) -> Option<usize> {
+    let said = claims.iter().filter_map(|claims| claims[slot]);
+    let highest = said.clone().map(|claim| claim.epoch).max()?;
+    let best = said.filter(|claim| claim.epoch == highest).map(|claim| claim.key);
+    let votes = |key: usize| best.clone().filter(|other| *other == key).count();
+    let held = before[slot].map(|claim| claim.key);
+    // Of equals the first answer counts.
+    let ranked = best
+        .clone()
+        .enumerate()
+        .map(|(at, key)| (votes(key), held == Some(key), std::cmp::Reverse(at), key));
+    ranked.max().map(|(.., key)| key)
+}
+
+fn keys(shard: &ShardView) -> impl Iterator<Item = String> {
     std::iter::once(&shard.primary)
         .chain(&shard.replicas)
         .map(Node::key)
-        .collect()
 }
 
 /// The answers that count.
 fn heard<'a>(answers: &'a [Answer], previous: &View) -> Vec<&'a Answer> {
-    let known = previous.nodes();
+    let known: HashSet<String> = previous.shards.iter().flat_map(keys).collect();
     let groups = clusters(answers);
     let rank = |group: &(HashSet<String>, Vec<&Answer>)| {
         let familiar = group.0.intersection(&known).count();
@@ -118,47 +176,6 @@ fn clusters(answers: &[Answer]) -> Vec<(HashSet<String>, Vec<&Answer>)> {
         groups.push((nodes, members));
     }
     groups
-}
-
-/// Who claims each slot in one answer, with the epoch of the claim. A later range wins over an earlier one of the same
-/// answer unless its epoch is lower.
-struct Claims(Vec<Option<(u64, String)>>);
-
-impl Claims {
-    fn of(answer: &Answer) -> Self {
-        let mut slots: Vec<Option<(u64, String)>> = vec![None; usize::from(SLOTS)];
-        for shard in &answer.shards {
-            let key = shard.primary.key();
-            for slot in shard
-                .ranges
-                .iter()
-                .flat_map(|(first, last)| *first..=(*last).min(SLOTS - 1))
-            {
-                let claim = &mut slots[usize::from(slot)];
-                if claim.as_ref().is_none_or(|(epoch, _)| *epoch <= shard.epoch) {
-                    *claim = Some((shard.epoch, key.clone()));
-                }
-            }
-        }
-        Self(slots)
-    }
-}
-
-fn owner<'a>(claims: &'a [Claims], slot: u16, before: Option<&String>) -> Option<&'a str> {
-    let said = claims
-        .iter()
-        .filter_map(|claims| claims.0[usize::from(slot)].as_ref());
-    let highest = said.clone().map(|(epoch, _)| *epoch).max()?;
-    let best: Vec<&String> = said
-        .filter(|(epoch, _)| *epoch == highest)
-        .map(|(_, key)| key)
-        .collect();
-    let votes = |key: &String| best.iter().filter(|other| **other == key).count();
-    // Of equals the last wins, so the first answer is put last.
-    best.iter()
-        .rev()
-        .max_by_key(|key| (votes(key), before == Some(**key)))
-        .map(|key| key.as_str())
 }
 
 /// What the best informed answer says of a primary.

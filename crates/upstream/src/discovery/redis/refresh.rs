@@ -52,7 +52,7 @@ impl Refresher {
             sessions: HashMap::new(),
             view: View::default(),
             addresses: HashMap::new(),
-            zones: HashMap::new(),
+            zones: zones::known(cluster),
             counts: Counts::new(cluster),
         }
     }

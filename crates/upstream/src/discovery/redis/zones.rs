@@ -14,6 +14,15 @@ use crate::host::Host;
 /// Nodes that are asked at the same time.
 const AT_ONCE: usize = 8;
 
+/// Zones of the hosts that a cluster begins with.
+pub(super) fn known(cluster: &Cluster) -> HashMap<SocketAddr, String> {
+    let topology = cluster.topology();
+    let zoned = topology.hosts.iter().filter(|host| !host.zone.is_empty());
+    zoned
+        .filter_map(|host| Some((host.address.ip()?, host.zone.clone())))
+        .collect()
+}
+
 /// Asks all hosts whose zone is not known yet and forgets those that left; says whether anything was learned.
 pub(super) async fn learn(
     cluster: &Arc<Cluster>,

@@ -183,3 +183,49 @@ fn shards_tell_who_is_loading() {
     );
     assert!(shards::health(&value("-ERR unknown subcommand\n")).is_empty());
 }
+
+/// Whatever a server sends: an answer or a reason, never more slots than there are, and no end of the process.
+#[test]
+fn no_reply_is_too_strange() {
+    let mut random = fastrand::Rng::with_seed(7);
+    let good = format!(
+        "*2\n{}{}",
+        row(0, 8000, &bulk("10.0.0.1"), 1),
+        row(8001, 16383, &bulk("b.example"), 2)
+    );
+    let good = good.replace('\n', "\r\n").into_bytes();
+    for round in 0..3000 {
+        let mut bytes = good.clone();
+        for _ in 0..random.usize(1..6) {
+            let at = random.usize(..bytes.len());
+            bytes[at] = if random.bool() {
+                random.u8(..)
+            } else {
+                *random.choice(b"*$:+-_%~0123456789\r\n").unwrap()
+            };
+        }
+        let nodes = bytes
+            .iter()
+            .map(|byte| byte.rotate_left(round % 8))
+            .collect::<Vec<u8>>();
+        let Ok(Some((slots, _))) = decode(&bytes) else {
+            continue;
+        };
+        let shards = Some(slots.clone());
+        let replies = Replies {
+            slots,
+            shards,
+            nodes: Some(Value::Bulk(Some(nodes))),
+        };
+        if let Ok(answer) = Answer::read(&replies, IpAddr::from([10, 0, 0, 1])) {
+            let ranges = answer.shards.iter().flat_map(|shard| &shard.ranges);
+            assert!(ranges.clone().all(|(first, last)| first <= last && *last < SLOTS));
+            if round % 16 == 0 {
+                super::super::decide::decide(
+                    &[answer.clone(), answer],
+                    &super::super::decide::View::default(),
+                );
+            }
+        }
+    }
+}
