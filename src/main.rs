@@ -1,1 +1,82 @@
-fn main() {}
+//! `redplane`: an Envoy-compatible, xDS-configured Redis data plane.
+//!
+//! Here are the flags, the log and the exit code: 0 after SIGTERM, SIGINT or `/quitquitquit`, else 1 with one line on
+//! stderr that names the field or the address at fault. Everything else is joined in `server` and decided elsewhere.
+
+mod book;
+mod bootstrap;
+mod concurrency;
+mod feeds;
+mod flags;
+mod logging;
+mod reconcile;
+mod server;
+mod stats;
+mod views;
+mod world;
+
+use std::process::ExitCode;
+
+use crate::bootstrap::Bootstrap;
+use crate::flags::{Flags, Mode};
+use crate::logging::{Log, Pattern};
+
+fn main() -> ExitCode {
+    let flags = match Flags::read(std::env::args_os()) {
+        Ok(flags) => flags,
+        Err(error) => {
+            // Help is no failure. A closed stderr has nothing to be told.
+            let _ = error.print();
+            return if error.use_stderr() {
+                ExitCode::FAILURE
+            } else {
+                ExitCode::SUCCESS
+            };
+        }
+    };
+    if flags.version {
+        let program = std::env::args().next().unwrap_or_default();
+        println!("{program}  version: {}", version());
+        return ExitCode::SUCCESS;
+    }
+    match start(&flags) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(reason) => {
+            eprintln!("redplane: {reason}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Revision, version, state, build and TLS library, as Envoy tells them.
+pub(crate) fn version() -> String {
+    let build = if cfg!(debug_assertions) {
+        "DEBUG"
+    } else {
+        "RELEASE"
+    };
+    format!("redplane/{}/Clean/{build}/rustls", env!("CARGO_PKG_VERSION"))
+}
+
+fn start(flags: &Flags) -> Result<(), String> {
+    let bootstrap = Bootstrap::load(flags)?;
+    if flags.mode == Mode::Validate {
+        let path = flags.config_path.as_ref().map(|path| path.display().to_string());
+        println!("configuration '{}' OK", path.unwrap_or_default());
+        return Ok(());
+    }
+    let given = flags.log_format.as_ref().map(Pattern::new);
+    let log = Log::install(flags.log_path.as_deref(), given.clone().unwrap_or_default());
+    let log = log.map_err(|error| format!("--log-path: {error}"))?;
+    // The flag wins over the bootstrap.
+    if let (None, Some(pattern)) = (given, &bootstrap.log) {
+        log.set_pattern(pattern.clone());
+    }
+    for flag in &flags.unknown {
+        tracing::warn!("unknown flag {flag} is ignored");
+    }
+    for field in &bootstrap.config.ignored.0 {
+        tracing::debug!(field, "accepted without effect");
+    }
+    server::run(flags, bootstrap, &log)
+}

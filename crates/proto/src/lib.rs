@@ -8,12 +8,14 @@ mod descriptors;
 pub mod istio;
 pub mod json;
 pub mod legacy;
+mod packed;
 pub mod type_url;
 mod typed;
 mod yaml;
 
 pub use envoy_types::pb;
 pub use json::{Ignored, Json, JsonError, Read};
+pub use packed::{pack, unpack};
 pub use pb::google::protobuf::Any;
 pub use typed::{ResolveError, Resolved, from_struct, from_struct_lenient, resolve, resolve_lenient};
 pub use yaml::{YamlError, yaml_documents, yaml_value};

@@ -1,0 +1,155 @@
+//! What the process starts with: the bootstrap, with the flags laid over it.
+//!
+//! `config` reads the file and validates what is served; here are the parts that belong to the process itself: log
+//! format, stats, runtime layers, and how long start-up waits for the control plane.
+
+mod stats_config;
+
+use std::time::Duration;
+
+use redplane_admin::RuntimeView;
+use redplane_config::bootstrap::Bootstrap as Config;
+use redplane_proto::Json;
+use redplane_proto::pb::envoy::config::bootstrap::v3 as proto;
+use redplane_proto::pb::envoy::config::bootstrap::v3::bootstrap::application_log_config::log_format::LogFormat;
+use redplane_proto::pb::envoy::config::bootstrap::v3::runtime_layer::LayerSpecifier;
+use redplane_proto::pb::envoy::config::core::v3 as core;
+use redplane_proto::pb::google::protobuf::Struct;
+use redplane_telemetry::StatsConfig;
+use redplane_xds::node::wire_node;
+use serde_json::Value;
+
+use crate::flags::Flags;
+use crate::logging::Pattern;
+
+/// Envoy's `initial_fetch_timeout` where none is given.
+const INITIAL_FETCH: Duration = Duration::from_secs(15);
+
+/// A bootstrap that was accepted.
+pub(crate) struct Bootstrap {
+    /// The validated model.
+    pub(crate) config: Config,
+    /// The message, node completed, for `/config_dump` and the control plane.
+    pub(crate) message: proto::Bootstrap,
+    /// `stats_config`
+    pub(crate) stats: StatsConfig,
+    /// `application_log_config`
+    pub(crate) log: Option<Pattern>,
+    /// `layered_runtime`
+    pub(crate) runtime: RuntimeView,
+    /// How long CDS may keep start-up waiting; `None` is for ever.
+    pub(crate) cds_patience: Option<Duration>,
+    /// The same for LDS.
+    pub(crate) lds_patience: Option<Duration>,
+}
+
+impl Bootstrap {
+    /// Reads file and flags.
+    ///
+    /// # Errors
+    /// One line that names the source, the field and the reason.
+    pub(crate) fn load(flags: &Flags) -> Result<Self, String> {
+        let file = flags.config_path.as_deref();
+        let yaml = flags.config_yaml.as_deref();
+        let (mut config, mut message) =
+            Config::load(file, yaml, flags.allow_unknown_static_fields).map_err(|error| error.to_string())?;
+        let source = file.map_or_else(|| "--config-yaml".to_owned(), |path| path.display().to_string());
+        override_node(&mut config, &mut message, flags);
+        let stats = stats_config::read(message.stats_config.as_ref())
+            .map_err(|error| format!("{source}: {error}"))?;
+        let dynamic = message.dynamic_resources.clone().unwrap_or_default();
+        Ok(Self {
+            stats,
+            log: log_pattern(&message),
+            runtime: runtime(&message),
+            cds_patience: initial_fetch_timeout(dynamic.cds_config.as_ref()),
+            lds_patience: initial_fetch_timeout(dynamic.lds_config.as_ref()),
+            config,
+            message,
+        })
+    }
+}
+
+/// `initial_fetch_timeout`: 15 s where it is not given, `None` for 0, which is for ever.
+pub(crate) fn initial_fetch_timeout(source: Option<&core::ConfigSource>) -> Option<Duration> {
+    let Some(given) = source.and_then(|source| source.initial_fetch_timeout.as_ref()) else {
+        return Some(INITIAL_FETCH);
+    };
+    let seconds = u64::try_from(given.seconds).unwrap_or(0);
+    let nanos = u32::try_from(given.nanos).unwrap_or(0).min(999_999_999);
+    Some(Duration::new(seconds, nanos)).filter(|timeout| !timeout.is_zero())
+}
+
+fn override_node(config: &mut Config, message: &mut proto::Bootstrap, flags: &Flags) {
+    let mut node = wire_node(&message.node.clone().unwrap_or_default());
+    if let Some(id) = &flags.service_node {
+        config.node.id.clone_from(id);
+        node.id.clone_from(id);
+    }
+    if let Some(cluster) = &flags.service_cluster {
+        config.node.cluster.clone_from(cluster);
+        node.cluster.clone_from(cluster);
+    }
+    if let Some(zone) = &flags.service_zone {
+        config.node.zone.clone_from(zone);
+        node.locality.get_or_insert_default().zone.clone_from(zone);
+    }
+    message.node = Some(node);
+}
+
+fn log_pattern(message: &proto::Bootstrap) -> Option<Pattern> {
+    let format = message.application_log_config.as_ref()?.log_format.as_ref()?;
+    Some(match format.log_format.as_ref()? {
+        LogFormat::TextFormat(text) => Pattern::new(text),
+        LogFormat::JsonFormat(shape) => Pattern::new(Json::load().message_value(shape).to_string()),
+    })
+}
+
+fn runtime(message: &proto::Bootstrap) -> RuntimeView {
+    let layers = message
+        .layered_runtime
+        .as_ref()
+        .map(|runtime| &runtime.layers[..]);
+    let layers = layers.unwrap_or_default();
+    let mut view = RuntimeView {
+        layers: layers.iter().map(|layer| layer.name.clone()).collect(),
+        ..RuntimeView::default()
+    };
+    for (at, layer) in layers.iter().enumerate() {
+        match &layer.layer_specifier {
+            Some(LayerSpecifier::StaticLayer(values)) => {
+                for (key, value) in flatten(values) {
+                    let row = view.entries.entry(key).or_default();
+                    row.resize(layers.len(), String::new());
+                    row[at] = value;
+                }
+            }
+            Some(LayerSpecifier::AdminLayer(_)) => view.admin_layer = true,
+            Some(LayerSpecifier::DiskLayer(_) | LayerSpecifier::RtdsLayer(_)) | None => {}
+        }
+    }
+    view
+}
+
+/// Keys with dots for what is nested. Nothing is decided by runtime keys here; they are only shown.
+fn flatten(values: &Struct) -> Vec<(String, String)> {
+    fn walk(prefix: &str, value: &Value, found: &mut Vec<(String, String)>) {
+        match value {
+            Value::Object(fields) => {
+                for (key, value) in fields {
+                    let key = if prefix.is_empty() {
+                        key.clone()
+                    } else {
+                        format!("{prefix}.{key}")
+                    };
+                    walk(&key, value, found);
+                }
+            }
+            Value::String(text) => found.push((prefix.to_owned(), text.clone())),
+            other => found.push((prefix.to_owned(), other.to_string())),
+        }
+    }
+    let mut found = Vec::new();
+    walk("", &Json::load().message_value(values), &mut found);
+    found
+}

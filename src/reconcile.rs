@@ -1,0 +1,379 @@
+//! The one road to live: an update goes in, is validated, warms, is published as one snapshot, and what left is drained.
+//!
+//! Runs on the control thread alone and never waits: whatever takes time comes back through the queue. Bad resources
+//! are named in the verdict, the good ones of the same update live. Start-up waits for the first clusters (their
+//! endpoints as long as `initial_fetch_timeout` says; Redis topologies and DNS answers a moment only), then asks for
+//! listeners, then is live. Envoy: `ClusterManagerInitHelper`, `CdsApiImpl`, `LdsApiImpl`; xDS warming rules.
+
+mod clusters;
+mod endpoints;
+mod listeners;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use redplane_admin::{FailedUpdate, ServerState};
+use redplane_config::cluster::ConfigSource;
+use redplane_telemetry::Block;
+use redplane_telemetry::stats::{cluster as cluster_stats, control_plane, server};
+use redplane_upstream::{Context, Snapshot};
+use redplane_xds::type_url::{CLUSTER, ENDPOINT, LISTENER};
+use redplane_xds::{Event, Handle, Names, Rejected, Resource, Update, Verdict};
+
+use self::clusters::Clusters;
+use self::endpoints::Endpoints;
+use self::listeners::Listeners;
+use crate::bootstrap::Bootstrap;
+use crate::feeds::{self, Feeds, From};
+use crate::stats::Subscription;
+use crate::world::World;
+
+/// What the control thread has to look at.
+pub(crate) enum Incoming {
+    /// A source has something to say; verdicts go to the handle.
+    Xds {
+        from: From,
+        handle: Handle,
+        event: Event,
+    },
+    /// A cluster has what it waited for, or has waited long enough.
+    Warm { name: String, id: u64, timed_out: bool },
+    /// The first answer about a type has not come in time.
+    Overdue(&'static str),
+}
+
+/// One of the subscriptions that start-up waits for.
+struct Root {
+    type_url: &'static str,
+    /// For people, and for `/init_dump`.
+    word: &'static str,
+    source: Option<ConfigSource>,
+    patience: Option<Duration>,
+    stats: Subscription,
+    answered: bool,
+}
+
+/// How far start-up is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Clusters,
+    Listeners,
+    Live,
+}
+
+/// The owner of everything that is configured.
+pub(crate) struct Reconcile {
+    world: Arc<World>,
+    context: Context,
+    feeds: Feeds,
+    /// The next snapshot in the making.
+    draft: Snapshot,
+    clusters: Clusters,
+    endpoints: Endpoints,
+    listeners: Listeners,
+    cds: Root,
+    lds: Root,
+    control_plane: Block,
+    /// `cluster.<ads>.`: the ADS stream is a connection of its cluster as well.
+    ads_stats: Option<Block>,
+    phase: Phase,
+}
+
+impl Reconcile {
+    pub(crate) fn new(world: Arc<World>, context: Context, feeds: Feeds, bootstrap: &Bootstrap) -> Self {
+        let registry = &world.registry;
+        let root = |type_url, word, prefix, source: &Option<ConfigSource>, patience| Root {
+            type_url,
+            word,
+            source: source.clone(),
+            patience,
+            stats: Subscription::new(registry, prefix),
+            answered: source.is_none(),
+        };
+        let config = &bootstrap.config;
+        let (cds_patience, lds_patience) = (bootstrap.cds_patience, bootstrap.lds_patience);
+        Self {
+            cds: root(CLUSTER, "CDS", "cluster_manager.cds.", &config.cds, cds_patience),
+            lds: root(
+                LISTENER,
+                "LDS",
+                "listener_manager.lds.",
+                &config.lds,
+                lds_patience,
+            ),
+            clusters: Clusters::new(registry),
+            endpoints: Endpoints::default(),
+            listeners: Listeners::new(registry),
+            control_plane: registry.scope("control_plane.", &control_plane::SCHEMA).block(),
+            ads_stats: None,
+            phase: Phase::Clusters,
+            draft: Snapshot::default(),
+            world,
+            context,
+            feeds,
+        }
+    }
+
+    /// Brings up what the bootstrap says, and asks for what it does not.
+    ///
+    /// # Errors
+    /// One line: the resource at fault and the reason.
+    pub(crate) fn start(&mut self, bootstrap: &Bootstrap) -> Result<(), String> {
+        let resources = bootstrap.message.static_resources.clone().unwrap_or_default();
+        let config = &bootstrap.config;
+        if let Some(ads) = &config.ads {
+            let node = bootstrap.message.node.clone().unwrap_or_default();
+            self.feeds
+                .start_ads(feeds::ads_config(ads, &config.clusters, node)?)?;
+        }
+        for (config, message) in config.clusters.iter().zip(&resources.clusters) {
+            self.add_static_cluster(config, message)?;
+        }
+        self.publish();
+        for (config, message) in config.listeners.iter().zip(&resources.listeners) {
+            self.add_static_listener(config, message)?;
+        }
+        if let Some(cluster) = config
+            .ads
+            .as_ref()
+            .and_then(|ads| self.draft.cluster(&ads.cluster))
+        {
+            self.ads_stats = Some(cluster.stats().block());
+        }
+        ask(&mut self.feeds, &self.world, &self.cds)?;
+        self.advance()
+    }
+
+    /// Takes in one event.
+    ///
+    /// # Errors
+    /// Start-up cannot go on.
+    pub(crate) fn take(&mut self, incoming: Incoming) -> Result<(), String> {
+        match incoming {
+            Incoming::Xds {
+                handle,
+                event: Event::Update(update),
+                ..
+            } => {
+                let verdict = self.apply(&update);
+                handle.verdict(verdict);
+            }
+            Incoming::Xds { from, event, .. } => self.note(from, &event),
+            Incoming::Warm { name, id, timed_out } => self.warmed(&name, id, timed_out),
+            Incoming::Overdue(type_url) => {
+                if let Some(root) = self.root(type_url).filter(|root| !root.answered) {
+                    tracing::warn!(subscription = root.word, "initial fetch timed out");
+                    root.stats.timed_out();
+                    root.answered = true;
+                }
+            }
+        }
+        self.advance()
+    }
+
+    /// Applies one update: what is good in it lives when this returns, or warms.
+    fn apply(&mut self, update: &Update) -> Verdict {
+        let begun = Instant::now();
+        if !update.control_plane.is_empty() {
+            self.world
+                .registry
+                .text("control_plane.identifier", &update.control_plane);
+        }
+        for error in &update.errors {
+            tracing::warn!(
+                name = error.name,
+                reason = error.reason,
+                "the control plane reports an error"
+            );
+        }
+        let rejected = match update.type_url.as_str() {
+            CLUSTER => self.apply_clusters(update),
+            ENDPOINT => self.apply_endpoints(update),
+            LISTENER => self.apply_listeners(update),
+            _ => Vec::new(),
+        };
+        for rejected in rejected.iter().chain(&update.refused) {
+            tracing::warn!(
+                type_url = update.type_url,
+                name = rejected.name,
+                reason = rejected.reason,
+                "rejected"
+            );
+        }
+        self.record_failures(update, &rejected);
+        let good = rejected.is_empty() && update.refused.is_empty();
+        let took = Instant::now().duration_since(begun);
+        tracing::info!(
+            type_url = update.type_url,
+            version = update.version,
+            changed = update.resources.len(),
+            removed = update.removed.len(),
+            unchanged = update.unchanged,
+            rejected = rejected.len() + update.refused.len(),
+            ?took,
+            "update"
+        );
+        if let Some(root) = self.root(&update.type_url) {
+            root.answered = true;
+            match good {
+                true => {
+                    let changed = !update.resources.is_empty() || !update.removed.is_empty();
+                    root.stats.accepted(&update.version, changed, took);
+                }
+                false => root.stats.rejected(took),
+            }
+        }
+        if good && let Some(section) = self.world.book.pages().section(&update.type_url) {
+            section.version.clone_from(&update.version);
+        }
+        Verdict::reject(update, rejected)
+    }
+
+    /// Keeps what was refused for `/config_dump`.
+    fn record_failures(&self, update: &Update, rejected: &[Rejected]) {
+        let mut pages = self.world.book.pages();
+        let Some(section) = pages.section(&update.type_url) else {
+            return;
+        };
+        for refused in rejected
+            .iter()
+            .chain(&update.refused)
+            .filter(|refused| !refused.name.is_empty())
+        {
+            let same = |resource: &&Resource| resource.name == refused.name;
+            let failed = FailedUpdate {
+                resource: update
+                    .resources
+                    .iter()
+                    .find(same)
+                    .map(|resource| Arc::new(resource.body.clone())),
+                version_info: update.version.clone(),
+                last_update_attempt: SystemTime::now(),
+                details: refused.reason.clone(),
+            };
+            section.set_failed(&refused.name, failed);
+        }
+    }
+
+    /// Connections of the sources, for stats and log.
+    fn note(&mut self, from: From, event: &Event) {
+        match event {
+            Event::Connected { .. } => {
+                self.control_plane.set(control_plane::CONNECTED_STATE, 1);
+                self.count_ads(|block| {
+                    block.inc(cluster_stats::UPSTREAM_CX_TOTAL);
+                    block.inc(cluster_stats::UPSTREAM_RQ_TOTAL);
+                    block.set(cluster_stats::UPSTREAM_CX_ACTIVE, 1);
+                    block.set(cluster_stats::UPSTREAM_RQ_ACTIVE, 1);
+                });
+            }
+            Event::Disconnected {
+                reason,
+                established,
+                retry_in,
+            } => {
+                tracing::warn!(
+                    reason,
+                    ?retry_in,
+                    "the control plane is gone; the last good configuration stays"
+                );
+                self.control_plane.set(control_plane::CONNECTED_STATE, 0);
+                self.count_ads(|block| {
+                    block.set(cluster_stats::UPSTREAM_CX_ACTIVE, 0);
+                    block.set(cluster_stats::UPSTREAM_RQ_ACTIVE, 0);
+                    if !established {
+                        block.inc(cluster_stats::UPSTREAM_CX_CONNECT_FAIL);
+                    }
+                });
+                for root in [&self.cds, &self.lds] {
+                    if root.source == Some(ConfigSource::Ads) {
+                        root.stats.failed();
+                    }
+                }
+            }
+            Event::Unreadable { .. } => {
+                // The source has logged it. An unreadable file is an answer: waiting would not make it better.
+                if let From::File(type_url) = from
+                    && let Some(root) = self.root(type_url)
+                {
+                    root.stats.failed();
+                    root.answered = true;
+                }
+            }
+            Event::Update(_) => {}
+        }
+    }
+
+    fn count_ads(&self, count: impl FnOnce(&Block)) {
+        if let Some(block) = &self.ads_stats {
+            count(block);
+        }
+    }
+
+    fn root(&mut self, type_url: &str) -> Option<&mut Root> {
+        [&mut self.cds, &mut self.lds]
+            .into_iter()
+            .find(|root| root.type_url == type_url)
+    }
+
+    /// Goes to the next phase of start-up when nothing is waited for any more.
+    fn advance(&mut self) -> Result<(), String> {
+        if self.phase == Phase::Clusters && self.cds.answered && self.clusters.are_settled() {
+            self.phase = Phase::Listeners;
+            self.world.set_state(ServerState::Initializing);
+            ask(&mut self.feeds, &self.world, &self.lds)?;
+        }
+        if self.phase == Phase::Listeners && self.lds.answered {
+            self.phase = Phase::Live;
+            self.world.set_state(ServerState::Live);
+            let took = u64::try_from(self.world.uptime().as_millis()).unwrap_or(u64::MAX);
+            self.world
+                .server
+                .block()
+                .record(server::INITIALIZATION_TIME_MS, took);
+            tracing::info!(took_ms = took, "all dependencies initialized, live");
+        }
+        if self.phase != Phase::Live {
+            let roots = [&self.cds, &self.lds].into_iter().filter(|root| !root.answered);
+            self.world.book.pages().waiting = roots.map(|root| root.word).collect();
+        } else {
+            self.world.book.pages().waiting.clear();
+        }
+        Ok(())
+    }
+
+    /// Makes the draft what workers see, then lets go of what it no longer holds.
+    fn publish(&mut self) {
+        self.draft.version += 1;
+        self.world.store.publish(Arc::new(self.draft.clone()));
+        self.clusters.stop_retired();
+    }
+
+    /// Counts fields that are accepted without effect.
+    fn count_ignored(&self, name: &str, ignored: &redplane_config::Ignored) {
+        if !ignored.0.is_empty() {
+            tracing::debug!(name, fields = ?ignored.0, "accepted without effect");
+            let block = self.world.server.block();
+            block.add(server::DYNAMIC_UNKNOWN_FIELDS, ignored.0.len() as u64);
+        }
+    }
+}
+
+/// Subscribes to everything of a type, with the clock of the first answer.
+fn ask(feeds: &mut Feeds, world: &World, root: &Root) -> Result<(), String> {
+    let Some(source) = &root.source else { return Ok(()) };
+    root.stats.asked();
+    world.book.pages().waiting.insert(root.word);
+    feeds
+        .subscribe(source, root.type_url, Names::Wildcard)
+        .map_err(|reason| format!("dynamic_resources: {}: {reason}", root.word))?;
+    if let Some(patience) = root.patience {
+        let (queue, type_url) = (feeds.queue().clone(), root.type_url);
+        tokio::spawn(async move {
+            tokio::time::sleep(patience).await;
+            // Nobody left to tell is as good.
+            let _ = queue.send(Incoming::Overdue(type_url)).await;
+        });
+    }
+    Ok(())
+}

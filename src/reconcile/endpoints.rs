@@ -1,0 +1,119 @@
+//! EDS: which clusters wait for which assignment.
+//!
+//! A subscription lives as long as a cluster, active or warming, that names it. The last assignment is kept, so that a
+//! changed cluster is warm at once. An assignment that the control plane removes stays in use, as in Envoy.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use redplane_config::Ignored;
+use redplane_config::cluster::{ConfigSource, Discovery};
+use redplane_config::endpoint::Assignment;
+use redplane_proto::unpack;
+use redplane_upstream::Cluster;
+use redplane_xds::type_url::ENDPOINT;
+use redplane_xds::{Names, Rejected, Resource, Update};
+
+use super::Reconcile;
+use crate::book::{Origin, version};
+
+/// Assignments and who uses them, by service name.
+#[derive(Default)]
+pub(super) struct Endpoints {
+    services: HashMap<Service, Users>,
+}
+
+/// The file, if it is not ADS, and the name that is subscribed.
+type Service = (Option<PathBuf>, String);
+
+#[derive(Default)]
+struct Users {
+    clusters: Vec<Arc<Cluster>>,
+    last: Option<Arc<Assignment>>,
+}
+
+/// The service of an EDS cluster.
+fn service(cluster: &Cluster) -> Option<(Service, &ConfigSource)> {
+    let Discovery::Eds { service_name, source } = &cluster.config().discovery else {
+        return None;
+    };
+    let path = match source {
+        ConfigSource::Ads => None,
+        ConfigSource::Path(path) => Some(path.clone()),
+    };
+    Some(((path, service_name.clone()), source))
+}
+
+impl Reconcile {
+    /// Lets a cluster have its endpoints: those known already at once, others when they come.
+    pub(super) fn join(&mut self, cluster: &Arc<Cluster>) -> Result<(), String> {
+        let Some((service, source)) = service(cluster) else {
+            return Ok(());
+        };
+        if !self.endpoints.services.contains_key(&service) {
+            let names = Names::List(vec![service.1.clone()]);
+            self.feeds.subscribe(source, ENDPOINT, names)?;
+        }
+        let users = self.endpoints.services.entry(service).or_default();
+        users.clusters.push(Arc::clone(cluster));
+        if let Some(last) = &users.last {
+            cluster.assign(last);
+        }
+        Ok(())
+    }
+
+    /// Ends what [`join`](Self::join) began; the last one to leave takes the subscription along.
+    pub(super) fn leave(&mut self, cluster: &Arc<Cluster>) {
+        let Some((service, source)) = service(cluster) else {
+            return;
+        };
+        let Some(users) = self.endpoints.services.get_mut(&service) else {
+            return;
+        };
+        users.clusters.retain(|user| !Arc::ptr_eq(user, cluster));
+        if users.clusters.is_empty() {
+            self.endpoints.services.remove(&service);
+            self.world
+                .book
+                .pages()
+                .endpoints
+                .remove(Origin::Dynamic, &service.1);
+            self.feeds.unsubscribe(source, ENDPOINT, vec![service.1]);
+        }
+    }
+
+    pub(super) fn apply_endpoints(&mut self, update: &Update) -> Vec<Rejected> {
+        let mut rejected = Vec::new();
+        for resource in &update.resources {
+            if let Err(reason) = self.assign(resource) {
+                rejected.push(Rejected::new(&resource.name, reason));
+            }
+        }
+        rejected
+    }
+
+    fn assign(&mut self, resource: &Resource) -> Result<(), String> {
+        let message = unpack(&resource.body)?;
+        let mut ignored = Ignored::default();
+        let assignment =
+            Assignment::from_proto(&message, &mut ignored).map_err(|invalid| invalid.to_string())?;
+        let assignment = Arc::new(assignment);
+        self.count_ignored(&resource.name, &ignored);
+        // The same name from ADS and from a file would be two services; both are told, whoever sent it is not known.
+        let services = self.endpoints.services.iter_mut();
+        for (_, users) in services.filter(|((_, name), _)| *name == resource.name) {
+            users
+                .clusters
+                .iter()
+                .for_each(|cluster| cluster.assign(&assignment));
+            users.last = Some(Arc::clone(&assignment));
+        }
+        let resource_version = version(resource.body.clone(), &resource.version);
+        let mut pages = self.world.book.pages();
+        pages
+            .endpoints
+            .set_active(Origin::Dynamic, &resource.name, resource_version);
+        Ok(())
+    }
+}

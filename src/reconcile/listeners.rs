@@ -1,0 +1,152 @@
+//! LDS: listeners come, change under open connections, and go.
+//!
+//! Workers look a listener's configuration up in the snapshot, so a new one is published before its port is open, and a
+//! changed one when its addresses are bound. A port that cannot be bound refuses that listener alone.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use redplane_config::listener::Listener as Config;
+use redplane_proto::pb::envoy::config::listener::v3 as proto;
+use redplane_proto::{pack, unpack};
+use redplane_telemetry::stats::{listener_manager as names, server};
+use redplane_telemetry::{Block, Registry};
+use redplane_xds::{Rejected, Resource, Update};
+
+use super::Reconcile;
+use crate::book::{Origin, version};
+
+/// What is known of listeners beside the snapshot.
+pub(super) struct Listeners {
+    /// Those of the bootstrap, which LDS cannot change.
+    fixed: HashSet<String>,
+    stats: Block,
+}
+
+impl Listeners {
+    pub(super) fn new(registry: &Registry) -> Self {
+        Self {
+            fixed: HashSet::new(),
+            stats: registry.scope("listener_manager.", &names::SCHEMA).block(),
+        }
+    }
+}
+
+impl Reconcile {
+    pub(super) fn add_static_listener(
+        &mut self,
+        config: &Arc<Config>,
+        message: &proto::Listener,
+    ) -> Result<(), String> {
+        self.draft
+            .listeners
+            .insert_mut(config.name.clone(), Arc::clone(config));
+        self.publish();
+        let refuse = |reason| format!("static_resources.listeners: '{}': {reason}", config.name);
+        self.world.workers.add(Arc::clone(config)).map_err(refuse)?;
+        self.listeners.fixed.insert(config.name.clone());
+        let block = self.world.server.block();
+        block.add(server::STATIC_UNKNOWN_FIELDS, config.ignored.0.len() as u64);
+        let mut pages = self.world.book.pages();
+        pages
+            .listeners
+            .set_active(Origin::Static, &config.name, version(pack(message), ""));
+        Ok(())
+    }
+
+    pub(super) fn apply_listeners(&mut self, update: &Update) -> Vec<Rejected> {
+        // First, because a new listener may want the address of one that goes.
+        for name in &update.removed {
+            self.remove_listener(name);
+        }
+        let mut rejected = Vec::new();
+        let mut drafts = Vec::with_capacity(update.resources.len());
+        for resource in &update.resources {
+            match self.draft_listener(resource) {
+                Ok(draft) => drafts.extend(draft),
+                Err(reason) => {
+                    self.listeners.stats.inc(names::LISTENER_CREATE_FAILURE);
+                    rejected.push(Rejected::new(&resource.name, reason));
+                }
+            }
+        }
+        self.publish();
+        for (config, resource) in drafts {
+            if let Err(reason) = self.bind_listener(&config, resource) {
+                rejected.push(Rejected::new(&resource.name, reason));
+            }
+        }
+        self.publish();
+        rejected
+    }
+
+    /// Validates a listener; `None` when nothing is to be done. A new one goes into the draft at once.
+    fn draft_listener<'a>(
+        &mut self,
+        resource: &'a Resource,
+    ) -> Result<Option<(Arc<Config>, &'a Resource)>, String> {
+        let message: proto::Listener = unpack(&resource.body)?;
+        let config = Arc::new(Config::from_proto(&message).map_err(|invalid| invalid.to_string())?);
+        if self.listeners.fixed.contains(&config.name) {
+            // Envoy: a listener of the bootstrap is not replaced, and that is no error.
+            let name = &config.name;
+            tracing::warn!(
+                name,
+                "the bootstrap has a listener of this name; the one from LDS is left out"
+            );
+            return Ok(None);
+        }
+        match self.draft.listeners.get(&config.name) {
+            Some(active) if *active == config => {
+                self.dump_listener(&config.name, resource);
+                return Ok(None);
+            }
+            Some(_) => {}
+            None => self
+                .draft
+                .listeners
+                .insert_mut(config.name.clone(), Arc::clone(&config)),
+        }
+        self.count_ignored(&config.name, &config.ignored);
+        Ok(Some((config, resource)))
+    }
+
+    fn bind_listener(&mut self, config: &Arc<Config>, resource: &Resource) -> Result<(), String> {
+        let known = self.draft.listeners.get(&config.name);
+        let is_new = known.is_some_and(|known| Arc::ptr_eq(known, config));
+        match self.world.workers.add(Arc::clone(config)) {
+            Ok(_) => {
+                self.draft
+                    .listeners
+                    .insert_mut(config.name.clone(), Arc::clone(config));
+                self.dump_listener(&config.name, resource);
+                Ok(())
+            }
+            Err(reason) => {
+                if is_new {
+                    self.draft.listeners.remove_mut(&config.name);
+                }
+                Err(reason)
+            }
+        }
+    }
+
+    fn dump_listener(&self, name: &str, resource: &Resource) {
+        let resource_version = version(resource.body.clone(), &resource.version);
+        let mut pages = self.world.book.pages();
+        pages
+            .listeners
+            .set_active(Origin::Dynamic, name, resource_version);
+    }
+
+    /// The port is closed at once; connections have the drain time.
+    fn remove_listener(&mut self, name: &str) {
+        if self.listeners.fixed.contains(name) {
+            return;
+        }
+        self.world.book.pages().listeners.remove(Origin::Dynamic, name);
+        if self.draft.listeners.remove_mut(name) {
+            self.world.workers.remove(name, self.world.drain_time);
+        }
+    }
+}

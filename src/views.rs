@@ -1,0 +1,189 @@
+//! The world as the admin pages show it: plain data made from what lives, when somebody looks.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::SystemTime;
+
+use redplane_admin::{
+    Address, CertificateFile, ClusterView, EdsHealth, HealthFlags, HostStats, HostView, InitTargets,
+    ListenerView, Locality, RedisHostView, Role, Thresholds, TlsCertificates,
+};
+use redplane_config::cluster::{Discovery, Transport};
+use redplane_config::tls::{Certificate, Validation};
+use redplane_upstream::{Cluster, Health, Host, HostAddress, Layout, Topology};
+
+use crate::world::World;
+
+/// `/clusters`, by name.
+pub(crate) fn clusters(world: &World) -> Vec<ClusterView> {
+    let snapshot = world.store.load_full();
+    let pages = world.book.pages().clone();
+    let mut views: Vec<ClusterView> = snapshot
+        .clusters
+        .values()
+        .map(|cluster| cluster_view(cluster, pages.clusters.is_dynamic(cluster.name())))
+        .collect();
+    views.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+    views
+}
+
+fn cluster_view(cluster: &Cluster, added_via_api: bool) -> ClusterView {
+    let config = cluster.config();
+    let topology = cluster.topology();
+    let eds_service_name = match &config.discovery {
+        Discovery::Eds { service_name, .. } if *service_name != config.name => Some(service_name.clone()),
+        _ => None,
+    };
+    let hosts = topology.hosts.iter().enumerate();
+    ClusterView {
+        name: config.name.clone(),
+        observability_name: config.stat_name.clone(),
+        added_via_api,
+        eds_service_name,
+        default_priority: Thresholds {
+            max_connections: config.max_connections,
+            ..Thresholds::default()
+        },
+        high_priority: Thresholds::default(),
+        hosts: hosts.map(|(at, host)| host_view(&topology, at, host)).collect(),
+    }
+}
+
+fn host_view(topology: &Topology, at: usize, host: &Host) -> HostView {
+    let read = |cell: &AtomicU64| cell.load(Relaxed);
+    let health = host.health();
+    let stats = &host.stats;
+    HostView {
+        address: match &host.address {
+            HostAddress::Ip(address) => Address::Socket(*address),
+            HostAddress::Pipe(path) => Address::Pipe(path.display().to_string()),
+        },
+        hostname: host.hostname.clone(),
+        stats: HostStats {
+            cx_active: read(&stats.cx_active),
+            cx_connect_fail: read(&stats.cx_connect_fail),
+            cx_total: read(&stats.cx_total),
+            rq_active: read(&stats.rq_active),
+            rq_error: read(&stats.rq_error),
+            rq_pending_active: 0,
+            rq_success: read(&stats.rq_success),
+            rq_timeout: read(&stats.rq_timeout),
+            rq_total: read(&stats.rq_total),
+        },
+        health: HealthFlags {
+            eds: match health {
+                Health::Healthy => EdsHealth::Healthy,
+                Health::Degraded => EdsHealth::Degraded,
+                Health::Unhealthy => EdsHealth::Unhealthy,
+                Health::Draining => EdsHealth::Draining,
+            },
+            ..HealthFlags::default()
+        },
+        weight: host.weight,
+        locality: Locality {
+            region: host.region.region.clone(),
+            zone: host.zone.clone(),
+            sub_zone: host.region.sub_zone.clone(),
+        },
+        canary: false,
+        priority: host.priority,
+        redis: redis_view(topology, at),
+    }
+}
+
+fn redis_view(topology: &Topology, at: usize) -> Option<RedisHostView> {
+    let Layout::Slots(map) = &topology.layout else {
+        return None;
+    };
+    let role = topology.role(at);
+    let shard = map.shards.iter().find(|shard| shard.replicas.contains(&at));
+    Some(RedisHostView {
+        role: match role {
+            Some(redplane_upstream::Role::Primary) => Role::Primary,
+            Some(redplane_upstream::Role::Replica) => Role::Replica,
+            None => Role::Unknown,
+        },
+        slots: topology
+            .ranges(at)
+            .iter()
+            .map(|(first, last)| *first..=*last)
+            .collect(),
+        primary: shard
+            .and_then(|shard| topology.hosts.get(shard.primary))
+            .map(|primary| primary.address.to_string()),
+    })
+}
+
+/// `/listeners`
+pub(crate) fn listeners(world: &World) -> Vec<ListenerView> {
+    let address = |address: &redplane_config::Address| match address {
+        redplane_config::Address::Ip(address) => Address::Socket(*address),
+        other => Address::Pipe(other.to_string()),
+    };
+    let bound = world.workers.bound().into_iter().map(|listener| ListenerView {
+        addresses: listener.addresses.iter().map(address).collect(),
+        name: listener.name,
+    });
+    bound.collect()
+}
+
+/// `/init_dump`
+pub(crate) fn init(world: &World) -> Vec<InitTargets> {
+    let pages = world.book.pages().clone();
+    let mut targets: Vec<String> = pages
+        .waiting
+        .iter()
+        .map(|word| format!("target {word}"))
+        .collect();
+    targets.extend(pages.clusters.warming().map(|name| format!("Cluster {name}")));
+    if targets.is_empty() {
+        return Vec::new();
+    }
+    vec![InitTargets {
+        name: "init manager Server".to_owned(),
+        targets,
+    }]
+}
+
+/// `/certs`: one element per TLS context in use.
+pub(crate) fn certificates(world: &World) -> Vec<TlsCertificates> {
+    let snapshot = world.store.load_full();
+    let mut contexts = Vec::new();
+    for cluster in snapshot.clusters.values() {
+        let config = cluster.config();
+        let matches = config
+            .transport_matches
+            .iter()
+            .map(|matching| &matching.transport);
+        for transport in std::iter::once(&config.transport).chain(matches) {
+            if let Transport::Tls(tls) = transport {
+                contexts.push(context(&tls.certificates, tls.validation.as_deref()));
+            }
+        }
+    }
+    for listener in snapshot.listeners.values() {
+        let chains = listener.chains.iter().chain(&listener.default_chain);
+        let tls = chains.filter_map(|chain| chain.tls.as_ref());
+        contexts.extend(tls.map(|tls| context(&tls.certificates, tls.validation.as_deref())));
+    }
+    contexts
+}
+
+fn context(certificates: &[Arc<Certificate>], validation: Option<&Validation>) -> TlsCertificates {
+    let now = SystemTime::now();
+    let file = |path: &str, pem: &[u8]| CertificateFile {
+        path: path.to_owned(),
+        pem: pem.to_owned(),
+        now,
+    };
+    TlsCertificates {
+        ca_cert: validation
+            .map(|ca| file(&ca.source, &ca.roots))
+            .into_iter()
+            .collect(),
+        cert_chain: certificates
+            .iter()
+            .map(|own| file(&own.source, &own.chain))
+            .collect(),
+    }
+}

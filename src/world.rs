@@ -1,0 +1,161 @@
+//! What the control thread and the admin pages share: written by the one, looked at by the others.
+
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use redplane_admin::{Levels, Order, RuntimeView, ServerState, ServerView, Sources};
+use redplane_listener::Workers;
+use redplane_telemetry::Registry;
+use redplane_telemetry::stats::server;
+use redplane_upstream::Store;
+use serde_json::Value;
+use tokio::sync::mpsc;
+
+use crate::book::Book;
+use crate::{stats, version, views};
+
+/// The process as others see it.
+pub(crate) struct World {
+    pub(crate) registry: Registry,
+    pub(crate) store: Store,
+    pub(crate) workers: Workers,
+    pub(crate) book: Book,
+    pub(crate) server: stats::Server,
+    /// `--drain-time-s`
+    pub(crate) drain_time: Duration,
+    /// The flags, for `/server_info`.
+    pub(crate) options: Value,
+    /// The node, for `/server_info`.
+    pub(crate) node: Value,
+    /// A std mutex: taken by `/runtime` and `/runtime_modify` only.
+    pub(crate) runtime: Mutex<RuntimeView>,
+    pub(crate) started: Instant,
+    state: AtomicU8,
+    failing: AtomicBool,
+}
+
+/// What a [`World`] is made of.
+pub(crate) struct Parts {
+    pub(crate) registry: Registry,
+    pub(crate) store: Store,
+    pub(crate) workers: Workers,
+    pub(crate) drain_time: Duration,
+    pub(crate) options: Value,
+    pub(crate) node: Value,
+    pub(crate) runtime: RuntimeView,
+    pub(crate) started: Instant,
+}
+
+const STATES: [ServerState; 4] = [
+    ServerState::Live,
+    ServerState::Draining,
+    ServerState::PreInitializing,
+    ServerState::Initializing,
+];
+
+impl World {
+    pub(crate) fn new(parts: Parts) -> Self {
+        Self {
+            server: stats::Server::new(&parts.registry, parts.workers.count()),
+            registry: parts.registry,
+            store: parts.store,
+            workers: parts.workers,
+            book: Book::default(),
+            drain_time: parts.drain_time,
+            options: parts.options,
+            node: parts.node,
+            runtime: Mutex::new(parts.runtime),
+            started: parts.started,
+            state: AtomicU8::new(2),
+            failing: AtomicBool::new(false),
+        }
+    }
+
+    /// Since the process began.
+    pub(crate) fn uptime(&self) -> Duration {
+        Instant::now().duration_since(self.started)
+    }
+
+    /// What `/ready` answers.
+    pub(crate) fn state(&self) -> ServerState {
+        if self.failing.load(Relaxed) {
+            return ServerState::Draining;
+        }
+        STATES[usize::from(self.state.load(Relaxed)) % STATES.len()]
+    }
+
+    /// How far start-up is. `server.state` is written from the moment it is live, never before.
+    pub(crate) fn set_state(&self, state: ServerState) {
+        let at = STATES.iter().position(|known| *known == state).unwrap_or(0);
+        self.state.store(u8::try_from(at).unwrap_or(0), Relaxed);
+        self.show_state();
+    }
+
+    /// `/healthcheck/fail` and `/healthcheck/ok`.
+    pub(crate) fn set_failing(&self, failing: bool) {
+        self.failing.store(failing, Relaxed);
+        self.server.block().set(server::LIVE, u64::from(!failing));
+        self.show_state();
+    }
+
+    fn show_state(&self) {
+        if self.state.load(Relaxed) == 0 {
+            let draining = self.state() == ServerState::Draining;
+            self.server.block().set(server::STATE, u64::from(draining));
+        }
+    }
+
+    /// `/runtime_modify`: keys of the admin layer; an empty value takes a key away.
+    pub(crate) fn modify_runtime(&self, pairs: Vec<(String, String)>) {
+        let mut runtime = self.runtime.lock().unwrap_or_else(PoisonError::into_inner);
+        let layers = runtime.layers.len();
+        let Some(admin) = layers.checked_sub(1).filter(|_| runtime.admin_layer) else {
+            return;
+        };
+        for (key, value) in pairs {
+            let row = runtime.entries.entry(key.clone()).or_default();
+            row.resize(layers, String::new());
+            row[admin] = value;
+            if row.iter().all(String::is_empty) {
+                runtime.entries.remove(&key);
+            }
+        }
+    }
+}
+
+/// The admin interface's view of the world.
+pub(crate) fn sources(world: &Arc<World>, levels: Levels, orders: mpsc::Sender<Order>) -> Sources {
+    fn look<T>(
+        world: &Arc<World>,
+        look: impl Fn(&World) -> T + Send + Sync + 'static,
+    ) -> Box<dyn Fn() -> T + Send + Sync> {
+        let world = Arc::clone(world);
+        Box::new(move || look(&world))
+    }
+    Sources {
+        registry: world.registry.clone(),
+        refresh: look(world, |world| world.server.refresh(world.uptime())),
+        clusters: look(world, views::clusters),
+        listeners: look(world, views::listeners),
+        config: look(world, |world| world.book.dump()),
+        server: look(world, |world| ServerView {
+            version: version(),
+            state: world.state(),
+            uptime: world.uptime(),
+            command_line_options: world.options.clone(),
+            node: world.node.clone(),
+        }),
+        certificates: look(world, views::certificates),
+        runtime: look(world, |world| {
+            world
+                .runtime
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clone()
+        }),
+        init: look(world, views::init),
+        levels,
+        orders,
+    }
+}
