@@ -7,14 +7,13 @@
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::{AsRawFd, RawFd};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use mio::{Events, Poll, Token};
+use mio::{Events, Poll, Registry, Token};
 use redplane_proxy::{Action, ClientId, ConnId, Context, Engine, Gone, Opened};
-use redplane_upstream::{Cluster, ConnectingSocket, Dns, Host, HostTransport};
+use redplane_upstream::{Cluster, ConnectingSocket, Dns, Host, Transport as HostTransport};
 use slab::Slab;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::Notify;
@@ -22,6 +21,7 @@ use tokio::time::Sleep;
 
 use super::socket::{Got, Socket, Transport};
 use super::{Accepted, Closed, Command, Handle, Stream};
+use crate::descriptor::watch;
 
 /// Events handled in one turn: enough for the whole gain of batching, few enough to keep latency even.
 const EVENTS: usize = 256;
@@ -32,14 +32,6 @@ const READS: usize = 16;
 
 /// Set in the token of an upstream connection.
 const UPSTREAM: usize = 1 << 40;
-
-struct Descriptor(RawFd);
-
-impl AsRawFd for Descriptor {
-    fn as_raw_fd(&self) -> RawFd {
-        self.0
-    }
-}
 
 struct ClientSocket {
     socket: Socket,
@@ -75,7 +67,7 @@ struct Driver {
 /// The poll instance could not be made.
 pub fn start(context: Context, dns: Dns) -> io::Result<Handle> {
     let poll = Poll::new()?;
-    let descriptor = AsyncFd::new(Descriptor(poll.as_raw_fd()))?;
+    let descriptor = watch(poll.registry().try_clone()?)?;
     let inbox = Rc::new(Inbox::default());
     let driver = Driver {
         engine: Engine::new(context),
@@ -97,7 +89,7 @@ pub fn start(context: Context, dns: Dns) -> io::Result<Handle> {
 }
 
 /// One wake-up, one turn.
-async fn run(mut driver: Driver, descriptor: AsyncFd<Descriptor>) {
+async fn run(mut driver: Driver, descriptor: AsyncFd<Registry>) {
     let mut events = Events::with_capacity(EVENTS);
     let mut timer: Option<std::pin::Pin<Box<Sleep>>> = None;
     let inbox = driver.inbox.clone();
