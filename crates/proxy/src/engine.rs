@@ -15,7 +15,7 @@ use redplane_config::redis_proxy::Settings;
 use redplane_resp::request::Args;
 use redplane_telemetry::Registry;
 use redplane_telemetry::stats::redis_proxy;
-use redplane_upstream::{Cluster, Host, Snapshot, Store};
+use redplane_upstream::{Cluster, Host, Reader, Snapshot, Store};
 use slab::Slab;
 
 use crate::client::{Client, ClientId, Opened, Session, Waiter};
@@ -68,6 +68,7 @@ pub enum Action {
 /// The redis_proxy of one worker.
 pub struct Engine {
     pub(crate) context: Context,
+    reader: Reader,
     pub(crate) snapshot: Arc<Snapshot>,
     /// Microseconds of the driver's clock, the same for the whole turn.
     pub(crate) now: u64,
@@ -98,6 +99,7 @@ impl Engine {
         let random = fastrand::Rng::with_seed(context.seed);
         let next_client = context.worker + 1;
         Self {
+            reader: context.store.reader(),
             context,
             snapshot,
             now: 0,
@@ -124,9 +126,9 @@ impl Engine {
     /// Starts a turn. `now` is microseconds of a clock that never goes back.
     pub fn begin_turn(&mut self, now: u64) {
         self.now = now;
-        let latest = self.context.store.load();
-        if !Arc::ptr_eq(&latest, &self.snapshot) {
-            let latest = Arc::clone(&latest);
+        let latest = self.reader.load();
+        if !Arc::ptr_eq(latest, &self.snapshot) {
+            let latest = Arc::clone(latest);
             self.adopt(latest);
         }
     }
@@ -391,10 +393,15 @@ impl Engine {
             .any(|(_, connection)| !connection.connected)
     }
 
-    /// Bytes that a client sent and was sent, for the access log.
-    pub fn traffic(&self, id: ClientId) -> (u64, u64) {
-        self.clients
+    /// Bytes that the client closed last had sent and was sent, for the access log.
+    pub fn traffic_of_closed(&self) -> (u64, u64) {
+        self.closed_traffic
+    }
+
+    /// Whether a connection is open.
+    pub fn is_connected(&self, id: ConnId) -> bool {
+        self.connections
             .get(id.0 as usize)
-            .map_or((0, 0), |client| (client.received, client.sent))
+            .is_some_and(|connection| connection.connected)
     }
 }

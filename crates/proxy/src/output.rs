@@ -136,6 +136,11 @@ impl Output {
             self.sealed_len -= len;
             self.sealed.pop_front();
         }
+        if position == self.end() {
+            self.start = position;
+            self.tail.clear();
+            return;
+        }
         // Moving the rest down is worth it only when it is less than what is thrown away.
         let done = (position - self.start) as usize;
         if done >= LARGE && done > self.tail.len() / 2 {

@@ -79,7 +79,7 @@ fn strangers_are_held_short() {
     );
     assert!(matches!(
         decode(b"*10\r\n$16384\r\n"),
-        Ok(Decoded::Incomplete(16397))
+        Ok(Decoded::Incomplete(16399))
     ));
 }
 
