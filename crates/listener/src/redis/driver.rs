@@ -488,7 +488,11 @@ impl Driver {
         }
         while let Some(command) = take(&inbox.commands) {
             match command {
-                Command::Serve(accepted) => self.serve(*accepted),
+                Command::Serve(accepted) => {
+                    // A client that has just ended may leave its number to this one: its socket goes first.
+                    self.act();
+                    self.serve(*accepted);
+                }
                 Command::Drain { listener, grace } => {
                     self.engine.drain(&listener);
                     self.graces.insert((listener, Instant::now() + grace));
