@@ -106,10 +106,10 @@ impl Engine {
     }
 }
 
-/// Envoy: with a password alone any configured password will do; with a user, the user must match as well.
+/// A password alone is the default user's, as in Redis. Envoy lets it in whoever the configured user is.
 fn grant(auth: &DownstreamAuth, user: Option<&[u8]>, password: &[u8]) -> Login {
     let expected = auth.username.as_deref().unwrap_or("default").as_bytes();
-    let user_fits = user.is_none_or(|user| same(user, expected));
+    let user_fits = same(user.unwrap_or(b"default"), expected);
     // Every password is compared, so that time tells nothing.
     let known = auth
         .passwords
@@ -150,7 +150,7 @@ mod tests {
             (&auth, None, "p", Login::Denied),
             (&auth, Some("default"), "p1", Login::Granted),
             (&auth, Some("usr"), "p1", Login::Denied),
-            (&named, None, "p1", Login::Granted),
+            (&named, None, "p1", Login::Denied),
             (&named, Some("usr"), "p1", Login::Granted),
             (&named, Some("default"), "p1", Login::Denied),
             (&nobody, Some("usr"), "", Login::Denied),

@@ -10,7 +10,7 @@ use redplane_resp::{ProtocolError, encode};
 use redplane_telemetry::stats::{redis_command, redis_proxy};
 
 use crate::client::{Client, ClientId, Ending, Slot, Waiter};
-use crate::engine::Engine;
+use crate::engine::{Action, Engine};
 use crate::filter::CUSTOM;
 use crate::output::LARGE;
 
@@ -195,14 +195,19 @@ impl Engine {
 
     /// The client is marked for writing, and not read from while too much waits for it.
     fn after_input(&mut self, key: usize) {
-        if let Some(client) = self.clients.get_mut(key) {
-            if client.out.unwritten() > 0 {
-                mark_dirty(client, key, &mut self.dirty_clients);
-            }
-            if client.is_full() {
-                client.paused = true;
-            }
+        let Some(client) = self.clients.get_mut(key) else {
+            return;
+        };
+        if client.out.unwritten() > 0 {
+            mark_dirty(client, key, &mut self.dirty_clients);
+        } else if client.ending == Ending::AfterReplies && client.queue.is_empty() {
+            // It ends without a word.
+            let id = ClientId(key as u32);
+            self.client_closed(id);
+            self.actions.push(Action::CloseClient(id));
+            return;
         }
+        client.paused |= client.is_full();
     }
 
     fn protocol_error(&mut self, key: usize, error: ProtocolError) {
@@ -244,6 +249,16 @@ impl Engine {
         if let Some(transaction) = &mut client.transaction {
             transaction.spoil();
         }
+        if matches!(not_found, NotFound::Command) && is_from_a_browser(request.arg(0)) {
+            client.ending = Ending::AfterReplies;
+            return;
+        }
+        if let NotFound::Arity(command) = not_found
+            && command.request == RequestPolicy::Transaction(redplane_command::Transaction::Exec)
+        {
+            return self.abort_transaction(key, command);
+        }
+        let client = &mut self.clients[key];
         client.reply(|out| match not_found {
             NotFound::Command => {
                 error::unknown_command(out, request.arg(0), (1..request.len()).map(|i| request.arg(i)));
@@ -387,6 +402,11 @@ fn find_with_custom(filter: &crate::filter::Filter, request: &Request<'_>) -> Re
         return Ok(Served::Custom);
     }
     redplane_command::find(request.len(), |i| request.arg(i)).map(Served::Known)
+}
+
+/// Redis: a web page that was made to speak to a server must not get further than its first line.
+fn is_from_a_browser(name: &[u8]) -> bool {
+    name.eq_ignore_ascii_case(b"post") || name.eq_ignore_ascii_case(b"host:")
 }
 
 fn may_come_before_login(served: Served) -> bool {

@@ -3,7 +3,7 @@
 //! Errors that only a proxy can have read as Envoy's; where Redis has a word for the case it is Redis's.
 
 /// Why there is no reply from a server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Failure {
     /// No route, no such cluster, no host by policy, or the connection rate is used up.
     NoHost,

@@ -25,7 +25,8 @@ impl Engine {
         match local {
             Local::Ping => self.answer_with(key, |out| match request.len() {
                 1 => out.extend_from_slice(b"+PONG\r\n"),
-                _ => encode::bulk(out, request.arg(1)),
+                2 => encode::bulk(out, request.arg(1)),
+                _ => error::wrong_arity(out, command),
             }),
             Local::Echo => self.answer_with(key, |out| encode::bulk(out, request.arg(1))),
             Local::Time => self.answer_with(key, time),

@@ -71,9 +71,8 @@ impl Split {
 /// One key of the request on its way to its part.
 #[derive(Clone, Copy)]
 struct Place {
-    pool: usize,
-    /// Slot, or host where there are no slots.
-    group: usize,
+    /// The pool, and the slot or (where there are no slots) the host; or why there is none.
+    fate: Result<(usize, usize), Failure>,
     argument: usize,
     part: u32,
 }
@@ -91,11 +90,8 @@ impl Engine {
         if request.len() == first + step {
             return self.forward_by_key(key, Served::Known(command), request, first);
         }
-        let mut places = match self.places(key, command, &request, first, step) {
-            Ok(places) => places,
-            Err(failure) => return self.fail_now(key, command.id, failure),
-        };
-        let same = |place: &Place| (place.pool, place.group) == (places[0].pool, places[0].group);
+        let mut places = self.places(key, command, &request, first, step);
+        let same = |place: &Place| place.fate.is_ok() && place.fate == places[0].fate;
         if places.iter().all(same) && self.keeps_keys(key, &request, first, step) {
             return self.forward_by_key(key, Served::Known(command), request, first);
         }
@@ -124,7 +120,7 @@ impl Engine {
         }
     }
 
-    /// Where each key goes. Keys without a route fail the whole command before anything is sent.
+    /// Where each key goes.
     fn places(
         &mut self,
         key: usize,
@@ -132,32 +128,29 @@ impl Engine {
         request: &Request<'_>,
         first: usize,
         step: usize,
-    ) -> Result<Vec<Place>, Failure> {
-        let mut places = Vec::with_capacity((request.len() - first) / step);
-        for argument in (first..request.len()).step_by(step) {
-            let name = request.arg(argument);
-            let filter = &self.filters[self.clients[key].filter];
-            let route = filter.route(name).cloned().ok_or(Failure::NoHost)?;
-            let pool = match route.read_pool {
-                Some(read_pool) if command.is_read() => read_pool,
-                _ => route.pool,
-            };
-            let renamed;
-            let name = if route.keeps_key {
-                name
-            } else {
-                renamed = self.rename(key, &route, name);
-                &renamed
-            };
-            let group = self.group(pool, name)?;
-            places.push(Place {
-                pool,
-                group,
+    ) -> Vec<Place> {
+        let arguments = (first..request.len()).step_by(step);
+        arguments
+            .map(|argument| Place {
+                fate: self.fate(key, command, request.arg(argument)),
                 argument,
                 part: 0,
-            });
-        }
-        Ok(places)
+            })
+            .collect()
+    }
+
+    fn fate(&mut self, key: usize, command: &Command, name: &[u8]) -> Result<(usize, usize), Failure> {
+        let filter = &self.filters[self.clients[key].filter];
+        let route = filter.route(name).cloned().ok_or(Failure::NoHost)?;
+        let pool = match route.read_pool {
+            Some(read_pool) if command.is_read() => read_pool,
+            _ => route.pool,
+        };
+        let group = match route.keeps_key {
+            true => self.group(pool, name)?,
+            false => self.group(pool, &self.rename(key, &route, name))?,
+        };
+        Ok((pool, group))
     }
 
     /// What keys must share to travel together: the slot, or the host.
@@ -197,14 +190,14 @@ impl Engine {
         step: usize,
         sending: Sending,
     ) {
-        let Some(&Place {
-            pool,
-            group,
-            argument,
-            ..
-        }) = places.first()
-        else {
+        let Some(&Place { fate, argument, .. }) = places.first() else {
             return;
+        };
+        let (pool, group) = match fate {
+            Ok(place) => place,
+            Err(failure) => {
+                return self.settle(sending.waiter, sending.command, self.now, Answer::Failed(failure));
+            }
         };
         let command = &redplane_command::all()[sending.command.index()];
         let mut frame = self.buffers.take_empty();
@@ -278,14 +271,14 @@ impl Engine {
 
 /// Sorts places by where they go (keeping the order within) and numbers the parts.
 fn number_parts(places: &mut [Place]) -> usize {
-    places.sort_by_key(|place| (place.pool, place.group));
+    places.sort_by_key(|place| place.fate);
     let mut parts = 0;
     let mut last = None;
     for place in places {
-        if last.is_some_and(|last| last != (place.pool, place.group)) {
+        if last.is_some_and(|last| last != place.fate) {
             parts += 1;
         }
-        last = Some((place.pool, place.group));
+        last = Some(place.fate);
         place.part = parts;
     }
     parts as usize + 1

@@ -113,6 +113,18 @@ impl Engine {
         }
     }
 
+    /// EXEC itself is malformed: Redis discards the transaction with the reason.
+    pub(crate) fn abort_transaction(&mut self, key: usize, command: &'static Command) {
+        self.drop_transaction(key);
+        self.answer_with(key, |out| {
+            let mut reason = Vec::new();
+            error::wrong_arity(&mut reason, command);
+            let reason = reason.strip_prefix(b"-ERR ").unwrap_or(&reason);
+            out.extend_from_slice(b"-EXECABORT Transaction discarded because of: ");
+            out.extend_from_slice(reason);
+        });
+    }
+
     /// Puts a command aside until EXEC.
     pub(crate) fn queue_command(&mut self, key: usize, served: Served, request: &Request<'_>) {
         if let Err(refusal) = may_be_queued(served) {
