@@ -1,4 +1,4 @@
-//! Hosts by address and name, so that the next topology goes on with the hosts of the current one.
+//! Hosts by address, as Envoy keys them, so that the next topology goes on with the hosts of the current one.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Weak};
@@ -11,25 +11,23 @@ const STRANGERS: usize = 1024;
 /// The hosts a cluster knows.
 #[derive(Default)]
 pub(crate) struct Roster {
-    known: HashMap<(HostAddress, String), Arc<Host>>,
-    strangers: HashMap<(HostAddress, String), Weak<Host>>,
+    known: HashMap<HostAddress, Arc<Host>>,
+    strangers: HashMap<HostAddress, Weak<Host>>,
 }
 
 impl Roster {
     /// Starts from the hosts of a topology.
     pub(crate) fn know(&mut self, hosts: &[Arc<Host>]) {
-        let key = |host: &Arc<Host>| (host.address.clone(), host.hostname.clone());
-        self.known = hosts.iter().map(|host| (key(host), Arc::clone(host))).collect();
+        self.known = hosts
+            .iter()
+            .map(|host| (host.address.clone(), Arc::clone(host)))
+            .collect();
     }
 
     /// The host a draft describes: a known one, or one known from a redirection, or a new one.
     pub(crate) fn host(&mut self, draft: Draft) -> Arc<Host> {
-        let key = (draft.address.clone(), draft.hostname.clone());
-        let old = self
-            .known
-            .get(&key)
-            .cloned()
-            .or_else(|| self.strangers.remove(&key)?.upgrade());
+        let known = self.known.get(&draft.address).cloned();
+        let old = known.or_else(|| self.strangers.remove(&draft.address)?.upgrade());
         match old {
             Some(old) => draft.after(&old),
             None => draft.fresh(),
@@ -49,30 +47,31 @@ impl Roster {
     pub(crate) fn leave(&mut self, before: &[Arc<Host>], after: &[Arc<Host>]) {
         let stay: HashSet<u64> = after.iter().map(|host| host.id).collect();
         for host in before.iter().filter(|host| !stay.contains(&host.id)) {
-            self.remember((host.address.clone(), host.hostname.clone()), host);
+            self.remember(host);
         }
     }
 
     /// The host of a redirection; it is remembered for as long as somebody uses it.
     pub(crate) fn stranger(&mut self, draft: Draft) -> Arc<Host> {
-        let key = (draft.address.clone(), draft.hostname.clone());
-        if let Some(known) = self.known.get(&key) {
+        if let Some(known) = self.known.get(&draft.address) {
             return Arc::clone(known);
         }
-        if let Some(host) = self.strangers.get(&key).and_then(Weak::upgrade) {
-            return host;
-        }
-        let host = draft.fresh();
-        self.remember(key, &host);
+        let host = match self.strangers.get(&draft.address).and_then(Weak::upgrade) {
+            // Nothing new is said about it.
+            Some(old) if draft.hostname.is_empty() => return old,
+            Some(old) => draft.after(&old),
+            None => draft.fresh(),
+        };
+        self.remember(&host);
         host
     }
 
-    fn remember(&mut self, key: (HostAddress, String), host: &Arc<Host>) {
+    fn remember(&mut self, host: &Arc<Host>) {
         if self.strangers.len() >= STRANGERS {
             self.strangers.retain(|_, host| host.strong_count() > 0);
         }
         if self.strangers.len() < STRANGERS {
-            self.strangers.insert(key, Arc::downgrade(host));
+            self.strangers.insert(host.address.clone(), Arc::downgrade(host));
         }
     }
 }

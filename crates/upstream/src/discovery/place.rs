@@ -62,7 +62,7 @@ struct Placing<'a> {
     roster: &'a mut Roster,
     logical: bool,
     hosts: Vec<Arc<Host>>,
-    seen: HashSet<(HostAddress, String)>,
+    seen: HashSet<HostAddress>,
     /// Some host's health is news.
     told: bool,
 }
@@ -95,7 +95,7 @@ impl Placing<'_> {
             (redplane_config::Address::Name { host, .. }, true) => host.clone(),
             _ => endpoint.hostname.clone(),
         };
-        if !self.seen.insert((address.clone(), hostname.clone())) {
+        if !self.seen.insert(address.clone()) {
             return None;
         }
         let transport = self

@@ -12,7 +12,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::envoy::Envoy;
-use super::model::{config, ip, localities, locality, start};
+use super::model::{config, ip, localities, locality, ports, start};
 use super::scripted::Scripted;
 
 const KEYS: usize = 10_000;
@@ -161,7 +161,7 @@ async fn ring_hash_and_maglev_choose_as_envoy_does() {
     }
     let hosts: Vec<SocketAddr> = servers.iter().map(|server| server.address).collect();
     let variants = variants(&hosts);
-    let ports = free_ports(variants.len());
+    let ports = ports(variants.len());
     let _envoy = Envoy::start(&bootstrap(&variants, &ports), &ports).await;
     let keys = keys();
     for (variant, port) in variants.iter().zip(&ports) {
@@ -229,16 +229,6 @@ fn chosen(variant: &Variant, keys: &[Vec<u8>], hosts: &[SocketAddr]) -> Vec<usiz
             .unwrap()
     };
     keys.iter().map(choose).collect()
-}
-
-fn free_ports(count: usize) -> Vec<u16> {
-    let bound: Vec<_> = (0..count)
-        .map(|_| std::net::TcpListener::bind("127.0.0.1:0").unwrap())
-        .collect();
-    bound
-        .iter()
-        .map(|listener| listener.local_addr().unwrap().port())
-        .collect()
 }
 
 fn address(address: SocketAddr) -> Value {

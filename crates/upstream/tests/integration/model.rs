@@ -1,7 +1,8 @@
 //! Configuration as the tests want it, and waiting for what should come true.
 
-use std::net::SocketAddr;
-use std::sync::Arc;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::atomic::{AtomicU16, Ordering::SeqCst};
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use redplane_config::cluster::{
@@ -135,4 +136,17 @@ pub(crate) async fn until(what: &str, holds: impl Fn() -> bool) {
         assert!(Instant::now() < end, "never: {what}");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
+}
+
+/// Free ports below those that the system gives away; the ports 10,000 above (a Redis Cluster's bus) are free as well.
+/// No port is given twice.
+pub(crate) fn ports(count: usize) -> Vec<u16> {
+    static START: LazyLock<u16> = LazyLock::new(|| 11_000 + fastrand::u16(..8000));
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let candidates = std::iter::repeat_with(|| *START + NEXT.fetch_add(1, SeqCst));
+    let free = |port: u16| TcpListener::bind(("127.0.0.1", port)).is_ok();
+    candidates
+        .filter(|port| free(*port) && free(port + 10_000))
+        .take(count)
+        .collect()
 }

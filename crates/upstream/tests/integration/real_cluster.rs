@@ -1,10 +1,10 @@
 //! A real Redis Cluster of three primaries and three replicas on free ports, made by redis-cli and gone with its value.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use super::model::until;
+use super::model::{ports, until};
 
 /// What every node and every client is told.
 #[derive(Default)]
@@ -123,14 +123,4 @@ fn node(folder: &Path, port: u16, options: &Options) -> Child {
         .stdout(Stdio::null())
         .spawn()
         .expect("redis-server is installed")
-}
-
-/// Free ports whose bus ports (10,000 above) are free as well.
-fn ports(count: usize) -> Vec<u16> {
-    let free = |port: u16| TcpListener::bind(("127.0.0.1", port)).is_ok();
-    let start = 20_000 + (std::process::id() as u16 % 1000) * 7 + fastrand::u16(0..3000);
-    (start..start + 2000)
-        .filter(|port| free(*port) && free(port + 10_000))
-        .take(count)
-        .collect()
 }

@@ -160,6 +160,29 @@ async fn moved_changes_the_slot_at_once_and_a_refresh_follows() {
 }
 
 #[tokio::test]
+async fn a_burst_of_moves_is_a_few_topologies() {
+    let server = Scripted::start(only_slots(|| slots(&[(0, 16383, &[("127.0.0.1", 7001)])]))).await;
+    let cluster = start(adjust(redis(vec![ip(server.address)], NEVER), |settings| {
+        settings.redirect_refresh_threshold = 0;
+    }));
+    until("a topology", || cluster.topology().version > 0).await;
+    let to: SocketAddr = "127.0.0.1:7009".parse().unwrap();
+    for slot in 0..3000 {
+        cluster.signal(Signal::Moved { slot, to });
+    }
+    until("all slots move", || {
+        (0..3000).all(|slot| primary(&cluster, slot) == Some(to))
+    })
+    .await;
+    assert!(cluster.topology().version < 10, "{}", cluster.topology().version);
+    assert_eq!(primary(&cluster, 3000), Some("127.0.0.1:7001".parse().unwrap()));
+    // Floods from outside do nothing: no such slot, and more than the queue holds.
+    for _ in 0..10_000 {
+        cluster.signal(Signal::Moved { slot: u16::MAX, to });
+    }
+}
+
+#[tokio::test]
 async fn redirections_and_failures_ask_for_a_refresh() {
     let server = Scripted::start(only_slots(|| slots(&[(0, 16383, &[("127.0.0.1", 7001)])]))).await;
     let config = redis(vec![ip(server.address)], NEVER);
