@@ -32,9 +32,13 @@ pub(crate) async fn run(worker: Rc<Worker>, active: Weak<Active>, socket: Arc<So
         let (accepted, ended) = drain_queue(&worker, &active, ready.get_inner());
         if accepted > 0 {
             let (_, stats) = active.version();
-            stats.listener.record(names::CONNECTIONS_ACCEPTED_PER_SOCKET_EVENT, accepted);
+            stats
+                .listener
+                .record(names::CONNECTIONS_ACCEPTED_PER_SOCKET_EVENT, accepted);
         }
         match ended {
+            // A Unix socket that was shut down says "would block" for ever.
+            Ended::Empty if ready.ready().is_read_closed() => return,
             Ended::Empty => ready.clear_ready(),
             Ended::Full => tokio::task::yield_now().await,
             Ended::NoRoom => tokio::time::sleep(BACK_OFF).await,

@@ -16,14 +16,18 @@ fn open(config: &Config, files: &Files) -> Result<AccessLog, String> {
     let format = match &config.format {
         LogFormat::Text(text) => Format::text(text),
         LogFormat::Json(pairs) => {
-            let pairs = pairs.iter().map(|(key, text)| (key.clone(), Value::String(text.clone())));
+            let pairs = pairs
+                .iter()
+                .map(|(key, text)| (key.clone(), Value::String(text.clone())));
             Format::json(&Value::Object(pairs.collect::<Map<_, _>>()))
         }
     };
     Ok(AccessLog {
         filter: filter(&config.response_flags)?,
         format: format.map_err(|error| format!("access_log: {error}"))?.into(),
-        sink: files.open(&path).map_err(|error| format!("unable to open file '{path}': {error}"))?,
+        sink: files
+            .open(&path)
+            .map_err(|error| format!("unable to open file '{path}': {error}"))?,
     })
 }
 

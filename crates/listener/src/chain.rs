@@ -52,18 +52,26 @@ type Candidates<'a> = Vec<(usize, &'a ChainMatch)>;
 
 fn narrow(mut chains: Candidates<'_>, arrival: &Arrival) -> Option<usize> {
     by_destination_port(&mut chains, arrival.destination.map(|at| at.port()));
-    by_prefix(&mut chains, arrival.destination.map(|at| at.ip()), |chain| &chain.prefix_ranges);
+    by_prefix(&mut chains, arrival.destination.map(|at| at.ip()), |chain| {
+        &chain.prefix_ranges
+    });
     by_server_name(&mut chains, arrival.server_name.as_deref().unwrap_or_default());
     by_transport(&mut chains, if arrival.is_tls { "tls" } else { "raw_buffer" });
     by_application_protocol(&mut chains, &arrival.application_protocols);
     by_source_type(&mut chains, arrival);
-    by_prefix(&mut chains, arrival.source.map(|at| at.ip()), |chain| &chain.source_prefix_ranges);
+    by_prefix(&mut chains, arrival.source.map(|at| at.ip()), |chain| {
+        &chain.source_prefix_ranges
+    });
     by_source_port(&mut chains, arrival.source.map(|at| at.port()));
     chains.first().map(|(index, _)| *index)
 }
 
 /// Keeps the chains that name the value, or else those that name none.
-fn prefer(chains: &mut Candidates<'_>, names: impl Fn(&ChainMatch) -> bool, open: impl Fn(&ChainMatch) -> bool) {
+fn prefer(
+    chains: &mut Candidates<'_>,
+    names: impl Fn(&ChainMatch) -> bool,
+    open: impl Fn(&ChainMatch) -> bool,
+) {
     if chains.iter().any(|(_, chain)| names(chain)) {
         chains.retain(|(_, chain)| names(chain));
     } else {
@@ -83,7 +91,9 @@ fn by_prefix(chains: &mut Candidates<'_>, ip: Option<IpAddr>, ranges: impl Fn(&C
         if ranges.is_empty() {
             return Some(0);
         }
-        let holding = ranges.iter().filter(|range| ip.is_some_and(|ip| holds(range, ip)));
+        let holding = ranges
+            .iter()
+            .filter(|range| ip.is_some_and(|ip| holds(range, ip)));
         holding.map(|range| range.prefix_len).max()
     };
     let longest = chains.iter().filter_map(|(_, chain)| length(chain)).max();
@@ -139,7 +149,10 @@ fn by_transport(chains: &mut Candidates<'_>, transport: &str) {
 /// The client's order decides, as for Envoy: its first protocol that any chain names.
 fn by_application_protocol(chains: &mut Candidates<'_>, offered: &[Vec<u8>]) {
     let names = |chain: &ChainMatch, protocol: &[u8]| {
-        chain.application_protocols.iter().any(|name| name.as_bytes() == protocol)
+        chain
+            .application_protocols
+            .iter()
+            .any(|name| name.as_bytes() == protocol)
     };
     let first = offered
         .iter()

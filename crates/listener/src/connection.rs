@@ -63,7 +63,11 @@ async fn run(worker: Rc<Worker>, active: Rc<Active>, stream: redis::Stream, mut 
     };
     let choice = choose(&session.prepared.config, &arrival);
     let Some(chain) = session.prepared.chain(choice).cloned() else {
-        session.refuse(names::NO_FILTER_CHAIN_MATCH, ResponseFlags::NO_ROUTE_FOUND, "filter_chain_not_found");
+        session.refuse(
+            names::NO_FILTER_CHAIN_MATCH,
+            ResponseFlags::NO_ROUTE_FOUND,
+            "filter_chain_not_found",
+        );
         return;
     };
     session.enter(&chain);
@@ -84,7 +88,10 @@ async fn run(worker: Rc<Worker>, active: Rc<Active>, stream: redis::Stream, mut 
     let Ok(stream) = Stream::register(stream) else {
         return;
     };
-    let stream = match tls.handshake(stream, chain.config.handshake_timeout, &session.stats.ssl).await {
+    let stream = match tls
+        .handshake(stream, chain.config.handshake_timeout, &session.stats.ssl)
+        .await
+    {
         Ok(stream) => stream,
         Err(error) => return session.no_handshake(&error),
     };
@@ -114,7 +121,12 @@ async fn filter(
         source: session.ends.remote,
         ..Arrival::default()
     };
-    if !config.tls_inspector {
+    let port = arrival.destination.map_or(0, |destination| destination.port());
+    let disabled = config
+        .tls_inspector_disabled
+        .as_ref()
+        .is_some_and(|rule| rule.matches(port));
+    if !config.tls_inspector || disabled {
         return Some((stream, arrival));
     }
     let _waiting = session.wait();
@@ -169,13 +181,15 @@ fn hand_over(
         session.sent = closed.sent;
         drop((session, active));
     });
-    worker.driver.tell(redis::Command::Serve(Box::new(redis::Accepted {
-        stream,
-        tls,
-        listener,
-        chain,
-        local,
-        remote,
-        on_close,
-    })));
+    worker
+        .driver
+        .tell(redis::Command::Serve(Box::new(redis::Accepted {
+            stream,
+            tls,
+            listener,
+            chain,
+            local,
+            remote,
+            on_close,
+        })));
 }

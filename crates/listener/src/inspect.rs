@@ -78,7 +78,10 @@ impl Inspected {
         let mut buffer = vec![0; FIRST_LOOK];
         let mut known = 0;
         loop {
-            known = self.more(known, &mut buffer).await.inspect_err(|_| stats.inc(names::CONNECTION_CLOSED))?;
+            known = self
+                .more(known, &mut buffer)
+                .await
+                .inspect_err(|_| stats.inc(names::CONNECTION_CLOSED))?;
             if let Some(seen) = parser.feed(&buffer[..known]) {
                 count(stats, &seen, known);
                 return Ok(seen);
@@ -101,10 +104,10 @@ impl Inspected {
             match ready.get_inner().peek(buffer) {
                 Ok(0) => return Err(Lost::Closed),
                 Ok(length) if length > known => return Ok(length),
-                // The client will not say the rest; that state of the socket cannot be waited for again.
-                Ok(_) if closed => return Err(Lost::Closed),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(Lost::Error),
+                // The client will not say the rest; that state of the socket cannot be waited for again.
+                Ok(_) | Err(_) if closed => return Err(Lost::Closed),
                 // News that came since the look raise the readiness again.
                 Ok(_) | Err(_) => ready.clear_ready(),
             }
@@ -120,9 +123,17 @@ fn count(stats: &Block, seen: &Seen, bytes: usize) {
     }
     stats.inc(names::TLS_FOUND);
     let named = seen.server_name.is_some();
-    stats.inc(if named { names::SNI_FOUND } else { names::SNI_NOT_FOUND });
+    stats.inc(if named {
+        names::SNI_FOUND
+    } else {
+        names::SNI_NOT_FOUND
+    });
     let offers = !seen.application_protocols.is_empty();
-    stats.inc(if offers { names::ALPN_FOUND } else { names::ALPN_NOT_FOUND });
+    stats.inc(if offers {
+        names::ALPN_FOUND
+    } else {
+        names::ALPN_NOT_FOUND
+    });
 }
 
 /// Reads a growing prefix of the stream.
@@ -204,7 +215,10 @@ mod tests {
             }
             let seen = parser.feed(&hello).unwrap();
             assert_eq!(seen.server_name.as_deref(), Some("redis.example.com"));
-            assert_eq!(seen.application_protocols, [&b"istio-peer-exchange"[..], b"istio"]);
+            assert_eq!(
+                seen.application_protocols,
+                [&b"istio-peer-exchange"[..], b"istio"]
+            );
         }
     }
 

@@ -51,8 +51,16 @@ impl Preparer {
         if config.proxy_protocol {
             return Err("listener_filters: the PROXY protocol is not supported".to_owned());
         }
-        let chains = config.chains.iter().map(|chain| self.chain(chain)).collect::<Result<_, _>>()?;
-        let default = config.default_chain.as_ref().map(|chain| self.chain(chain)).transpose()?;
+        let chains = config
+            .chains
+            .iter()
+            .map(|chain| self.chain(chain))
+            .collect::<Result<_, _>>()?;
+        let default = config
+            .default_chain
+            .as_ref()
+            .map(|chain| self.chain(chain))
+            .transpose()?;
         Ok(Prepared {
             chains,
             default,
@@ -64,7 +72,9 @@ impl Preparer {
     fn chain(&mut self, config: &Arc<FilterChain>) -> Result<Arc<Chain>, String> {
         let (access_logs, tcp) = match &config.terminal {
             Terminal::Tcp(filter) => {
-                let scope = self.registry.scope(&format!("tcp.{}.", filter.stat_prefix), &tcp::SCHEMA);
+                let scope = self
+                    .registry
+                    .scope(&format!("tcp.{}.", filter.stat_prefix), &tcp::SCHEMA);
                 (access_log::prepare(&filter.access_log, &self.files)?, Some(scope))
             }
             Terminal::Redis(_) | Terminal::Inert { .. } => (Vec::new(), None),
@@ -82,11 +92,16 @@ impl Preparer {
             return Ok(None);
         };
         self.tls.retain(|known| known.strong_count() > 0);
-        let known = self.tls.iter().filter_map(Weak::upgrade).find(|known| known.is_of(config));
+        let known = self
+            .tls
+            .iter()
+            .filter_map(Weak::upgrade)
+            .find(|known| known.is_of(config));
         if known.is_some() {
             return Ok(known);
         }
-        let server = TlsServer::new(Arc::clone(config)).map_err(|reason| format!("{}: {reason}", chain.name))?;
+        let server =
+            TlsServer::new(Arc::clone(config)).map_err(|reason| format!("{}: {reason}", chain.name))?;
         let server = Arc::new(server);
         self.tls.push(Arc::downgrade(&server));
         Ok(Some(server))

@@ -20,7 +20,9 @@ impl Stats {
         let prefix = format!("listener.{stat_name}.");
         Self {
             listener: registry.scope(&prefix, &listener::SCHEMA).block(),
-            worker: registry.scope(&format!("{prefix}worker_{worker}."), &listener_worker::SCHEMA).block(),
+            worker: registry
+                .scope(&format!("{prefix}worker_{worker}."), &listener_worker::SCHEMA)
+                .block(),
             ssl: registry.scope(&format!("{prefix}ssl."), &ssl::SCHEMA).block(),
         }
     }

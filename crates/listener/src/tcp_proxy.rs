@@ -6,7 +6,6 @@
 mod dial;
 mod relay;
 
-use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -29,7 +28,11 @@ pub(crate) async fn serve(
     downstream: impl AsyncRead + AsyncWrite + Unpin,
     mut session: Session,
 ) {
-    let Some(stats) = session.chain().and_then(|chain| chain.tcp.clone()).map(|scope| worker.block(&scope)) else {
+    let Some(stats) = session
+        .chain()
+        .and_then(|chain| chain.tcp.clone())
+        .map(|scope| worker.block(&scope))
+    else {
         return;
     };
     stats.inc(names::DOWNSTREAM_CX_TOTAL);
@@ -41,7 +44,14 @@ pub(crate) async fn serve(
         Err(failure) => return refuse(failure, &stats, &mut session),
     };
     session.upstream.local = dialled.stream.local_address();
-    relay(&worker, filter, (downstream, dialled), (&stats, end), &mut session).await;
+    relay(
+        &worker,
+        filter,
+        (downstream, dialled),
+        (&stats, end),
+        &mut session,
+    )
+    .await;
 }
 
 /// The cluster that a number falls to, by weight.
@@ -111,17 +121,11 @@ async fn relay(
             session.flags = session.flags.with(ResponseFlags::DURATION_TIMEOUT);
             session.detail("max_downstream_connection_duration_reached".to_owned());
         }
-        Err(error) => session.detail(broken(&error)),
+        Err(error) => session.detail(error.to_string()),
     }
-    dialled.ended(result_is_remote(relay.upstream_ended_first()));
-}
-
-fn broken(error: &io::Error) -> String {
-    error.to_string()
-}
-
-fn result_is_remote(upstream_first: bool) -> dial::EndedBy {
-    if upstream_first { dial::EndedBy::Remote } else { dial::EndedBy::Local }
+    if relay.upstream_ended_first() {
+        dialled.ended_by_host();
+    }
 }
 
 /// Where moved bytes are counted.

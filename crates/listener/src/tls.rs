@@ -65,7 +65,11 @@ impl TlsServer {
     }
 
     fn for_client(&self, hello: &ClientHello<'_>) -> Arc<ServerConfig> {
-        let offers = |protocol: &[u8]| hello.alpn().is_some_and(|mut offered| offered.any(|one| one == protocol));
+        let offers = |protocol: &[u8]| {
+            hello
+                .alpn()
+                .is_some_and(|mut offered| offered.any(|one| one == protocol))
+        };
         let chosen = self.by_protocol.iter().find(|(protocol, _)| offers(protocol));
         Arc::clone(chosen.map_or(&self.without_alpn, |(_, config)| config))
     }
@@ -117,7 +121,10 @@ fn count_failure(error: &io::Error, stats: &Block) {
     if error.kind() == io::ErrorKind::TimedOut {
         return;
     }
-    let fault = error.get_ref().and_then(|inner| inner.downcast_ref()).and_then(Fault::of);
+    let fault = error
+        .get_ref()
+        .and_then(|inner| inner.downcast_ref())
+        .and_then(Fault::of);
     stats.inc(match fault {
         Some(Fault::NoCertificate) => names::FAIL_VERIFY_NO_CERT,
         Some(Fault::Chain) => names::FAIL_VERIFY_ERROR,

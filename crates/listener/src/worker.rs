@@ -3,7 +3,9 @@
 //! Everything here belongs to one thread. The control side sends [`Order`]s; stats, configuration and sockets are looked
 //! up through the [`Active`] listener, so that a connection sees one version from its start to its end.
 
-use std::cell::{Cell, RefCell};
+mod active;
+
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
@@ -12,14 +14,12 @@ use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 use std::time::Duration;
 
-use redplane_config::Address;
 use redplane_telemetry::stats::tls_inspector;
 use redplane_telemetry::{Block, Registry, Scope};
 use redplane_upstream::{Cluster, Reader};
 use socket2::Socket;
 use tokio::sync::mpsc::UnboundedReceiver;
-use tokio::sync::watch;
-use tokio::task::{AbortHandle, LocalSet, spawn_local};
+use tokio::task::{LocalSet, spawn_local};
 
 use crate::accept;
 use crate::bind;
@@ -28,12 +28,19 @@ use crate::redis;
 use crate::stats::Stats;
 use crate::workers::{Context, Draining};
 
+pub(crate) use active::Active;
+use active::Places;
+
 /// What the control side wants.
 pub(crate) enum Order {
     /// Serve a listener, new or changed.
     Serve(Serve),
     /// A listener is gone: drain its connections, close what is left after `grace`.
-    Remove { name: String, grace: Duration, token: Arc<Draining> },
+    Remove {
+        name: String,
+        grace: Duration,
+        token: Arc<Draining>,
+    },
     /// Drain its connections, but close none by force.
     Drain { name: String },
     /// Stop listening when the time has passed.
@@ -69,37 +76,8 @@ pub(crate) struct Worker {
     registry: Registry,
     store: RefCell<Reader>,
     listeners: RefCell<HashMap<String, Rc<Active>>>,
+    places: RefCell<Places>,
     blocks: RefCell<HashMap<String, Weak<Block>>>,
-}
-
-/// A listener on this worker.
-pub(crate) struct Active {
-    /// Its name.
-    pub name: Rc<str>,
-    version: RefCell<(Arc<Prepared>, Rc<Stats>)>,
-    accepting: RefCell<Vec<(Arc<Socket>, AbortHandle)>>,
-    /// Becomes true when connections have to end.
-    gone: watch::Sender<bool>,
-    /// Set when the listener was removed: lives as long as its connections.
-    token: Cell<Option<Arc<Draining>>>,
-}
-
-impl Active {
-    /// The version that new connections get.
-    pub(crate) fn version(&self) -> (Arc<Prepared>, Rc<Stats>) {
-        let version = self.version.borrow();
-        (Arc::clone(&version.0), Rc::clone(&version.1))
-    }
-
-    /// Waits until connections have to end.
-    pub(crate) async fn gone(&self) {
-        // The sender lives in `self`, so the wait cannot fail.
-        let _ = self.gone.subscribe().wait_for(|gone| *gone).await;
-    }
-
-    fn stop_accepting(&self) {
-        self.accepting.take().into_iter().for_each(|(_, task)| task.abort());
-    }
 }
 
 /// The body of a worker's thread.
@@ -138,6 +116,7 @@ impl Worker {
             registry: context.registry.clone(),
             store: RefCell::new(context.store.reader()),
             listeners: RefCell::default(),
+            places: RefCell::default(),
             blocks: RefCell::default(),
         }
     }
@@ -155,66 +134,54 @@ impl Worker {
     }
 
     fn serve(self: &Rc<Self>, serve: Serve) {
-        let config = &serve.prepared.config;
-        let mut listeners = self.listeners.borrow_mut();
-        let active = match listeners.get(&config.name) {
+        let prepared = serve.prepared;
+        let config = Arc::clone(&prepared.config);
+        let known = self.listeners.borrow().get(&config.name).cloned();
+        let active = match known {
             Some(active) => {
-                let (old, mut stats) = active.version();
-                if old.config.stat_name != config.stat_name {
-                    stats = self.stats(&config.stat_name);
-                }
-                active.version.replace((serve.prepared, stats));
-                Rc::clone(active)
+                let (old, stats) = active.version();
+                let same = old.config.stat_name == config.stat_name;
+                let stats = if same {
+                    stats
+                } else {
+                    self.stats(&config.stat_name)
+                };
+                self.places.borrow_mut().leave(&active);
+                active.renew(prepared, stats);
+                active
             }
             None => {
-                let active = Rc::new(Active {
-                    name: config.name.as_str().into(),
-                    version: RefCell::new((Arc::clone(&serve.prepared), self.stats(&config.stat_name))),
-                    accepting: RefCell::default(),
-                    gone: watch::Sender::new(false),
-                    token: Cell::new(None),
-                });
-                listeners.insert(config.name.clone(), Rc::clone(&active));
+                let active = Active::new(prepared, self.stats(&config.stat_name));
+                self.listeners
+                    .borrow_mut()
+                    .insert(config.name.clone(), Rc::clone(&active));
                 active
             }
         };
-        drop(listeners);
-        self.accept_from(&active, serve.sockets);
+        self.places.borrow_mut().enter(&config, &active);
+        active.accept_from(serve.sockets, |socket| {
+            spawn_local(accept::run(Rc::clone(self), Rc::downgrade(&active), socket)).abort_handle()
+        });
     }
 
     fn stats(&self, stat_name: &str) -> Rc<Stats> {
         Rc::new(Stats::new(&self.registry, stat_name, self.index))
     }
 
-    fn accept_from(self: &Rc<Self>, active: &Rc<Active>, sockets: Vec<Arc<Socket>>) {
-        let mut accepting = active.accepting.borrow_mut();
-        let mut old = std::mem::take(&mut *accepting);
-        for socket in sockets {
-            let known = old.iter().position(|(known, _)| Arc::ptr_eq(known, &socket));
-            accepting.push(match known {
-                Some(known) => old.swap_remove(known),
-                None => {
-                    let work = accept::run(Rc::clone(self), Rc::downgrade(active), Arc::clone(&socket));
-                    (socket, spawn_local(work).abort_handle())
-                }
-            });
-        }
-        old.into_iter().for_each(|(_, task)| task.abort());
-    }
-
     fn remove(&self, name: &str, grace: Duration, token: Arc<Draining>) {
         let Some(active) = self.listeners.borrow_mut().remove(name) else {
             return;
         };
+        self.places.borrow_mut().leave(&active);
         active.stop_accepting();
-        active.token.set(Some(token));
+        active.hold(token);
         self.tell_driver(name.to_owned(), grace);
         // Held weakly: a listener without connections is gone at once.
         let active = Rc::downgrade(&active);
         spawn_local(async move {
             tokio::time::sleep(grace).await;
             if let Some(active) = active.upgrade() {
-                active.gone.send_replace(true);
+                active.end();
             }
         });
     }
@@ -230,8 +197,10 @@ impl Worker {
         spawn_local(async move {
             tokio::time::sleep(after).await;
             if let Some(active) = active.upgrade() {
-                active.accepting.borrow().iter().for_each(|(socket, _)| bind::end(socket));
-                active.stop_accepting();
+                active
+                    .stop_accepting()
+                    .iter()
+                    .for_each(|socket| bind::end(socket));
             }
         });
     }
@@ -254,22 +223,8 @@ impl Worker {
         block
     }
 
-    /// The listener that serves a destination without having opened a socket for it: the one at that very address, else
-    /// the one at the port on any address. Envoy: `ConnectionHandlerImpl::getBalancedHandlerByAddress`.
+    /// The listener that serves a destination without having opened a socket for it.
     pub(crate) fn listener_at(&self, destination: SocketAddr) -> Option<Rc<Active>> {
-        let listeners = self.listeners.borrow();
-        let at = |wanted: SocketAddr| {
-            let serves = |active: &&Rc<Active>| {
-                let config = &active.version.borrow().0.config;
-                !config.bind_to_port && config.addresses.contains(&Address::Ip(wanted))
-            };
-            listeners.values().find(serves).cloned()
-        };
-        let any: std::net::IpAddr = if destination.is_ipv4() {
-            std::net::Ipv4Addr::UNSPECIFIED.into()
-        } else {
-            std::net::Ipv6Addr::UNSPECIFIED.into()
-        };
-        at(destination).or_else(|| at(SocketAddr::new(any, destination.port())))
+        self.places.borrow().find(destination)
     }
 }

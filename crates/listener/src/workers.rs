@@ -6,9 +6,6 @@
 //!
 //! Envoy: `ListenerManagerImpl`, `/drain_listeners`.
 
-#[cfg(test)]
-mod tests;
-
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
@@ -124,7 +121,10 @@ impl Workers {
     ///
     /// A thread, its runtime or its Redis driver could not be made; those already started are ended again.
     pub fn start(count: usize, context: Context) -> io::Result<Self> {
-        let stats = context.registry.scope("listener_manager.", &names::SCHEMA).block();
+        let stats = context
+            .registry
+            .scope("listener_manager.", &names::SCHEMA)
+            .block();
         let mut state = State {
             threads: Vec::new(),
             listeners: BTreeMap::new(),
@@ -146,7 +146,9 @@ impl Workers {
             }
         }
         locked(&state.stats).set(names::WORKERS_STARTED, 1);
-        Ok(Self { state: Mutex::new(state) })
+        Ok(Self {
+            state: Mutex::new(state),
+        })
     }
 
     /// How many workers there are.
@@ -210,8 +212,15 @@ impl Workers {
     /// listening never stops.
     pub fn drain(&self, inbound_only: bool, graceful: bool, skip_exit: bool, drain_time: Duration) {
         let mut state = self.lock();
-        let scope = if inbound_only { Stopped::Inbound } else { Stopped::All };
-        let covered = state.listeners.values().filter(|entry| scope.covers(&entry.config));
+        let scope = if inbound_only {
+            Stopped::Inbound
+        } else {
+            Stopped::All
+        };
+        let covered = state
+            .listeners
+            .values()
+            .filter(|entry| scope.covers(&entry.config));
         for entry in covered {
             let name = &entry.config.name;
             if graceful || skip_exit {
@@ -219,7 +228,10 @@ impl Workers {
             }
             match (skip_exit, graceful) {
                 (true, _) => {}
-                (false, true) => state.tell(|_| Order::StopListening { name: name.clone(), after: drain_time }),
+                (false, true) => state.tell(|_| Order::StopListening {
+                    name: name.clone(),
+                    after: drain_time,
+                }),
                 (false, false) => entry.bound.iter().for_each(Bound::close),
             }
         }
@@ -304,11 +316,17 @@ impl State {
         let mut others = others.filter(|other| other.name != config.name && binds(other) && binds(config));
         let shared = others.find_map(|other| {
             let fixed = |address: &&Address| !matches!(address, Address::Ip(ip) if ip.port() == 0);
-            config.addresses.iter().filter(fixed).find(|address| other.addresses.contains(address))
+            config
+                .addresses
+                .iter()
+                .filter(fixed)
+                .find(|address| other.addresses.contains(address))
         });
         shared.map_or(Ok(()), |address| {
             let name = &config.name;
-            Err(format!("error adding listener: '{name}' has duplicate address '{address}' as existing listener"))
+            Err(format!(
+                "error adding listener: '{name}' has duplicate address '{address}' as existing listener"
+            ))
         })
     }
 
@@ -325,7 +343,10 @@ impl State {
 
     fn stop(&mut self) {
         self.tell(|_| Order::Stop);
-        self.listeners.values().flat_map(|entry| &entry.bound).for_each(Bound::close);
+        self.listeners
+            .values()
+            .flat_map(|entry| &entry.bound)
+            .for_each(Bound::close);
         for worker in self.threads.drain(..) {
             // A worker that panicked has ended as well.
             let _ = worker.thread.join();
@@ -348,9 +369,15 @@ impl Wanted<'_> {
     fn rebind(&self, mut old: Option<&mut Entry>) -> Result<Vec<Bound>, String> {
         let config = self.config;
         let bound = old.as_deref().map_or(&[][..], |old| &old.bound[..]);
-        if old.as_deref().is_some_and(|old| old.config.reuse_port != config.reuse_port) && !bound.is_empty() {
+        if old
+            .as_deref()
+            .is_some_and(|old| old.config.reuse_port != config.reuse_port)
+            && !bound.is_empty()
+        {
             let name = &config.name;
-            return Err(format!("Listener {name}: reuse port cannot be changed during an update"));
+            return Err(format!(
+                "Listener {name}: reuse port cannot be changed during an update"
+            ));
         }
         let has = |address: &&Address| bound.iter().any(|bound| bound.configured == **address);
         let addresses = || config.addresses.iter().filter(|_| config.bind_to_port);
@@ -373,7 +400,12 @@ impl Wanted<'_> {
     }
 
     fn in_order(&self, mut bound: Vec<Bound>) -> Vec<Bound> {
-        let place = |bound: &Bound| self.config.addresses.iter().position(|address| *address == bound.configured);
+        let place = |bound: &Bound| {
+            self.config
+                .addresses
+                .iter()
+                .position(|address| *address == bound.configured)
+        };
         bound.sort_by_key(place);
         bound
     }

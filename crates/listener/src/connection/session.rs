@@ -135,7 +135,9 @@ impl Session {
     /// The TLS handshake failed.
     pub(crate) fn no_handshake(&mut self, error: &io::Error) {
         if error.kind() == io::ErrorKind::TimedOut {
-            self.stats.listener.inc(names::DOWNSTREAM_CX_TRANSPORT_SOCKET_CONNECT_TIMEOUT);
+            self.stats
+                .listener
+                .inc(names::DOWNSTREAM_CX_TRANSPORT_SOCKET_CONNECT_TIMEOUT);
             return self.detail("transport socket timeout was reached".to_owned());
         }
         self.detail(error.to_string());
@@ -146,18 +148,26 @@ impl Session {
         self.server_name = tls.server_name().map(str::to_owned);
         let leaf = tls.peer_certificates().and_then(<[_]>::first);
         let names = leaf.and_then(|leaf| san::names(leaf).ok()).unwrap_or_default();
-        let uris = names.into_iter().filter(|name| name.kind == SanKind::Uri).map(|name| name.text);
+        let uris = names
+            .into_iter()
+            .filter(|name| name.kind == SanKind::Uri)
+            .map(|name| name.text);
         let uris = uris.collect::<Vec<_>>().join(",");
         self.peer = Some(PeerFacts {
             version: tls.protocol_version().and_then(version),
-            cipher: tls.negotiated_cipher_suite().and_then(|suite| cipher(suite.suite())),
+            cipher: tls
+                .negotiated_cipher_suite()
+                .and_then(|suite| cipher(suite.suite())),
             uri_san: Some(uris).filter(|uris| !uris.is_empty()),
         });
     }
 
     /// The chain's name.
     pub(crate) fn chain_name(&self) -> Rc<str> {
-        self.chain.as_ref().map_or("", |chain| chain.config.name.as_str()).into()
+        self.chain
+            .as_ref()
+            .map_or("", |chain| chain.config.name.as_str())
+            .into()
     }
 
     /// The chain, once there is one.
@@ -175,7 +185,11 @@ impl Session {
             downstream_local: self.ends.local,
             upstream_host: self.upstream.host.as_deref(),
             upstream_local: self.upstream.local,
-            upstream_cluster: self.upstream.cluster.as_ref().map(|(_, stat_name)| stat_name.as_str()),
+            upstream_cluster: self
+                .upstream
+                .cluster
+                .as_ref()
+                .map(|(_, stat_name)| stat_name.as_str()),
             upstream_cluster_raw: self.upstream.cluster.as_ref().map(|(name, _)| name.as_str()),
             upstream_transport_failure_reason: self.upstream.failure.as_deref(),
             response_flags: self.flags,
@@ -214,15 +228,24 @@ fn cipher(suite: rustls::CipherSuite) -> Option<String> {
     if let Some(name) = name.strip_prefix("TLS13_") {
         return Some(format!("TLS_{name}"));
     }
-    let name = name.strip_prefix("TLS_")?.replace("_WITH_", "-").replace('_', "-");
-    Some(name.replace("AES-128", "AES128").replace("AES-256", "AES256").replace("-POLY1305-SHA256", "-POLY1305"))
+    let name = name
+        .strip_prefix("TLS_")?
+        .replace("_WITH_", "-")
+        .replace('_', "-");
+    Some(
+        name.replace("AES-128", "AES128")
+            .replace("AES-256", "AES256")
+            .replace("-POLY1305-SHA256", "-POLY1305"),
+    )
 }
 
 impl Drop for Session {
     fn drop(&mut self) {
         let record = self.record();
         let filter = self.chain.iter().flat_map(|chain| &chain.access_logs);
-        filter.chain(&self.prepared.access_logs).for_each(|log| log.write(&record));
+        filter
+            .chain(&self.prepared.access_logs)
+            .for_each(|log| log.write(&record));
         let length = u64::try_from(record.duration.as_millis()).unwrap_or(u64::MAX);
         if self.chain.is_some() {
             self.stats.listener.record(names::DOWNSTREAM_CX_LENGTH_MS, length);

@@ -33,16 +33,8 @@ pub(super) struct Dialled {
     pub stats: Rc<Block>,
     host: Option<Arc<Host>>,
     since: Instant,
-    ended_by: EndedBy,
-}
-
-/// Who closed first.
-#[derive(Clone, Copy)]
-pub(super) enum EndedBy {
-    /// This side.
-    Local,
-    /// The host.
-    Remote,
+    /// The host closed first.
+    by_host: bool,
 }
 
 /// Who is dialled.
@@ -84,12 +76,21 @@ fn target(cluster: &Cluster, session: &Session) -> Option<Target> {
     let topology = cluster.topology();
     if matches!(topology.layout, Layout::OriginalDst) {
         // Without a restored destination the only address known is our own: dialling it would never end.
-        return session.ends.local.filter(|_| session.restored).map(Target::Address);
+        return session
+            .ends
+            .local
+            .filter(|_| session.restored)
+            .map(Target::Address);
     }
     let random = fastrand::u64(..);
     let chosen = topology.by_hash(random, random);
     // A Redis cluster that is used as a plain one: any host will do.
-    let any = || topology.slots().is_some().then(|| random as usize % topology.hosts.len().max(1));
+    let any = || {
+        topology
+            .slots()
+            .is_some()
+            .then(|| random as usize % topology.hosts.len().max(1))
+    };
     let host = topology.hosts.get(chosen.or_else(any)?)?;
     Some(Target::Host(Arc::clone(host)))
 }
@@ -160,13 +161,13 @@ impl Dialled {
             stats,
             host,
             since,
-            ended_by: EndedBy::Local,
+            by_host: false,
         }
     }
 
-    /// Says who closed first, before it is dropped.
-    pub(super) fn ended(&mut self, by: EndedBy) {
-        self.ended_by = by;
+    /// The host closed first; else this side did.
+    pub(super) fn ended_by_host(&mut self) {
+        self.by_host = true;
     }
 }
 
@@ -179,9 +180,10 @@ impl Drop for Dialled {
         self.stats.dec(names::UPSTREAM_CX_ACTIVE);
         self.stats.dec(names::UPSTREAM_RQ_ACTIVE);
         self.stats.inc(names::UPSTREAM_CX_DESTROY);
-        self.stats.inc(match self.ended_by {
-            EndedBy::Local => names::UPSTREAM_CX_DESTROY_LOCAL,
-            EndedBy::Remote => names::UPSTREAM_CX_DESTROY_REMOTE,
+        self.stats.inc(if self.by_host {
+            names::UPSTREAM_CX_DESTROY_REMOTE
+        } else {
+            names::UPSTREAM_CX_DESTROY_LOCAL
         });
         let length = millis(Instant::now().duration_since(self.since));
         self.stats.record(names::UPSTREAM_CX_LENGTH_MS, length);

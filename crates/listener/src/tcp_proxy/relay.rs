@@ -83,9 +83,14 @@ impl<'a> Relay<'a> {
     {
         poll_fn(|cx| {
             let scratch = self.scratch;
-            let up = self.up.poll(cx, scratch, downstream, upstream, |bytes| moved(Moved::Up(bytes)))?;
-            let down = self.down.poll(cx, scratch, upstream, downstream, |bytes| moved(Moved::Down(bytes)));
-            self.upstream_first |= self.down.state != State::Open && self.up.state == State::Open || down_failed(&down);
+            let up = self
+                .up
+                .poll(cx, scratch, downstream, upstream, |bytes| moved(Moved::Up(bytes)))?;
+            let down = self.down.poll(cx, scratch, upstream, downstream, |bytes| {
+                moved(Moved::Down(bytes));
+            });
+            let ended = self.down.state != State::Open || down.is_err();
+            self.upstream_first |= ended && self.up.state == State::Open;
             match (up, down?) {
                 (Poll::Ready(()), Poll::Ready(())) => Poll::Ready(Ok(())),
                 _ => Poll::Pending,
@@ -93,10 +98,6 @@ impl<'a> Relay<'a> {
         })
         .await
     }
-}
-
-fn down_failed(down: &io::Result<Poll<()>>) -> bool {
-    down.is_err()
 }
 
 impl Direction {
@@ -155,7 +156,9 @@ impl Direction {
             Poll::Pending => return Ok(Poll::Pending),
             Poll::Ready(Ok(())) => {}
             // TLS without its goodbye: what came before is whole.
-            Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(Poll::Ready(0)),
+            Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                return Ok(Poll::Ready(0));
+            }
             Poll::Ready(Err(error)) => return Err(error),
         }
         let bytes = buffer.filled();
@@ -188,7 +191,11 @@ impl Direction {
         Ok(Poll::Ready(()))
     }
 
-    fn poll_flush<W: AsyncWrite + Unpin>(&mut self, cx: &mut Context<'_>, writer: &mut W) -> io::Result<Poll<()>> {
+    fn poll_flush<W: AsyncWrite + Unpin>(
+        &mut self,
+        cx: &mut Context<'_>,
+        writer: &mut W,
+    ) -> io::Result<Poll<()>> {
         if self.unflushed {
             match Pin::new(writer).poll_flush(cx) {
                 Poll::Ready(result) => result?,
@@ -201,5 +208,8 @@ impl Direction {
 }
 
 fn gone(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::NotConnected | io::ErrorKind::BrokenPipe)
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotConnected | io::ErrorKind::BrokenPipe
+    )
 }

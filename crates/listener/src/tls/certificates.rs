@@ -24,16 +24,22 @@ struct Candidate {
 impl Certificates {
     /// Parses them all. The error is the reason of the refusal.
     pub(super) fn new(certificates: &[Arc<Certificate>]) -> Result<Self, String> {
-        certificates.iter().map(|certificate| candidate(certificate)).collect::<Result<_, _>>().map(Self)
+        certificates
+            .iter()
+            .map(|certificate| candidate(certificate))
+            .collect::<Result<_, _>>()
+            .map(Self)
     }
 }
 
 fn candidate(certificate: &Certificate) -> Result<Candidate, String> {
-    let chain = pem::certificates(&certificate.chain).map_err(|error| format!("certificate_chain: {error}"))?;
+    let chain =
+        pem::certificates(&certificate.chain).map_err(|error| format!("certificate_chain: {error}"))?;
     let key = pem::key(&certificate.key).map_err(|error| format!("private_key: {error}"))?;
     let names = chain.first().map_or(Ok(Vec::new()), |leaf| san::names(leaf));
     let names = names.map_err(|error| format!("certificate_chain: {error}"))?;
-    let key = CertifiedKey::from_der(chain, key, &provider()).map_err(|error| format!("private_key: {error}"))?;
+    let key =
+        CertifiedKey::from_der(chain, key, &provider()).map_err(|error| format!("private_key: {error}"))?;
     let dns = names.into_iter().filter(|name| name.kind == SanKind::Dns);
     Ok(Candidate {
         key: Arc::new(key),
@@ -43,13 +49,22 @@ fn candidate(certificate: &Certificate) -> Result<Candidate, String> {
 
 impl ResolvesServerCert for Certificates {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let usable = |candidate: &&Candidate| candidate.key.key.choose_scheme(hello.signature_schemes()).is_some();
+        let usable = |candidate: &&Candidate| {
+            candidate
+                .key
+                .key
+                .choose_scheme(hello.signature_schemes())
+                .is_some()
+        };
         let named = |candidate: &&Candidate| {
             let fits = |asked| candidate.names.iter().any(|name| san::dns_match(asked, name));
             hello.server_name().is_some_and(fits)
         };
         let mut usable = self.0.iter().filter(usable);
         let first = usable.clone().next();
-        usable.find(named).or(first).map(|candidate| Arc::clone(&candidate.key))
+        usable
+            .find(named)
+            .or(first)
+            .map(|candidate| Arc::clone(&candidate.key))
     }
 }

@@ -14,7 +14,9 @@ use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_t
 use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, OtherError, SignatureScheme};
+use rustls::{
+    CertificateError, DigitallySignedStruct, DistinguishedName, Error, OtherError, SignatureScheme,
+};
 
 /// What was wrong with a client, as the stats tell it apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,9 +36,11 @@ impl Fault {
     pub(super) fn of(error: &Error) -> Option<Self> {
         match error {
             Error::NoCertificatesPresented => Some(Self::NoCertificate),
-            Error::InvalidCertificate(CertificateError::Other(OtherError(inner))) => {
-                Some(inner.downcast_ref::<Refusal>().map_or(Self::Chain, |refusal| refusal.fault))
-            }
+            Error::InvalidCertificate(CertificateError::Other(OtherError(inner))) => Some(
+                inner
+                    .downcast_ref::<Refusal>()
+                    .map_or(Self::Chain, |refusal| refusal.fault),
+            ),
             Error::InvalidCertificate(_) | Error::InvalidCertRevocationList(_) => Some(Self::Chain),
             _ => None,
         }
@@ -82,7 +86,11 @@ impl ClientCheck {
             mandatory: tls.require_client_certificate,
             algorithms: provider().signature_verification_algorithms,
         };
-        if let Some(validation) = tls.validation.as_deref().filter(|validation| !validation.accept_untrusted) {
+        if let Some(validation) = tls
+            .validation
+            .as_deref()
+            .filter(|validation| !validation.accept_untrusted)
+        {
             check.chain = chain(validation)?;
             check.names = PeerRules::new(&Validation {
                 certificate_hashes: Vec::new(),
@@ -109,7 +117,10 @@ fn chain(validation: &Validation) -> Result<Option<Arc<dyn ClientCertVerifier>>,
     if !lists.is_empty() {
         builder = builder.with_crls(lists).allow_unknown_revocation_status();
     }
-    builder.build().map(Some).map_err(|error| format!("validation_context: {error}"))
+    builder
+        .build()
+        .map(Some)
+        .map_err(|error| format!("validation_context: {error}"))
 }
 
 fn refused(fault: Fault) -> impl Fn(String) -> Error {
@@ -125,7 +136,9 @@ impl ClientCertVerifier for ClientCheck {
     }
 
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        self.chain.as_ref().map_or(&[], |chain| chain.root_hint_subjects())
+        self.chain
+            .as_ref()
+            .map_or(&[], |chain| chain.root_hint_subjects())
     }
 
     fn verify_client_cert(
