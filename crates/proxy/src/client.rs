@@ -225,11 +225,32 @@ impl Client {
     /// Memory that only a burst needed is given back.
     #[inline]
     pub(crate) fn rest(&mut self) {
-        if self.queue.capacity() > 64 {
+        if self.queue.capacity() > 64 && self.queue.is_empty() {
             self.queue = VecDeque::new();
         }
         if self.parked.capacity() > 0 && self.parked.is_empty() && self.queue.is_empty() {
             self.parked = Vec::new();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn resting_forgets_nobody_who_waits() {
+        let session = Session {
+            id: 1,
+            name: Vec::new(),
+            remote: None,
+            local: None,
+            draining: false,
+        };
+        let mut client = Client::new(0, 0, session, true);
+        client.queue.extend((0..100).map(|_| Slot::Waiting));
+        client.finish(0, b"+OK\r\n");
+        client.rest();
+        assert_eq!(client.queue.len(), 99);
     }
 }
