@@ -54,6 +54,8 @@ pub(crate) struct Section {
     pub(crate) version: String,
     fixed: RedBlackTreeMapSync<String, DynamicResource>,
     dynamic: RedBlackTreeMapSync<String, DynamicResource>,
+    /// Names whose entry tells of a refusal.
+    failed: Vec<String>,
 }
 
 impl Book {
@@ -106,6 +108,21 @@ impl Section {
     /// What was refused under a name, and why.
     pub(crate) fn set_failed(&mut self, name: &str, failed: FailedUpdate) {
         self.change(Origin::Dynamic, name, |entry| entry.error = Some(failed));
+        self.failed.push(name.to_owned());
+    }
+
+    /// A new update came: what the last one failed in is told no more. Envoy: `beginListenerUpdate`.
+    pub(crate) fn forget_failures(&mut self) {
+        for name in std::mem::take(&mut self.failed) {
+            let Some(entry) = self.dynamic.get(&name) else {
+                continue;
+            };
+            if entry.active.is_none() && entry.warming.is_none() {
+                self.dynamic.remove_mut(&name);
+            } else {
+                self.change(Origin::Dynamic, &name, |entry| entry.error = None);
+            }
+        }
     }
 
     /// Forgets a name that the control plane no longer sends.

@@ -135,7 +135,7 @@ impl Feeds {
 }
 
 async fn forward(queue: &mpsc::Sender<Incoming>, from: From, handle: &Handle, event: Event) -> Option<()> {
-    let handle = handle.clone();
+    let (handle, event) = (handle.clone(), Box::new(event));
     queue.send(Incoming::Xds { from, handle, event }).await.ok()
 }
 

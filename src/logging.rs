@@ -20,7 +20,7 @@ pub(crate) use self::pattern::Pattern;
 use self::pattern::{Line, Message};
 
 /// Our modules and the component each one logs as; the first prefix that fits counts.
-const COMPONENTS: [(&str, &str); 14] = [
+const COMPONENTS: [(&str, &str); 16] = [
     ("redplane_xds", "config"),
     ("redplane_config", "config"),
     ("redplane::reconcile", "config"),
@@ -34,6 +34,9 @@ const COMPONENTS: [(&str, &str); 14] = [
     ("redplane_admin", "admin"),
     ("redplane_telemetry", "stats"),
     ("redplane", "main"),
+    // Targets that are Envoy's names already.
+    ("redis", "redis"),
+    ("upstream", "upstream"),
     ("", "misc"),
 ];
 

@@ -34,7 +34,7 @@ pub(crate) enum Incoming {
     Xds {
         from: From,
         handle: Handle,
-        event: Event,
+        event: Box<Event>,
     },
     /// A cluster has what it waited for, or has waited long enough.
     Warm { name: String, id: u64, timed_out: bool },
@@ -150,15 +150,13 @@ impl Reconcile {
     /// Start-up cannot go on.
     pub(crate) fn take(&mut self, incoming: Incoming) -> Result<(), String> {
         match incoming {
-            Incoming::Xds {
-                handle,
-                event: Event::Update(update),
-                ..
-            } => {
-                let verdict = self.apply(&update);
-                handle.verdict(verdict);
-            }
-            Incoming::Xds { from, event, .. } => self.note(from, &event),
+            Incoming::Xds { from, handle, event } => match *event {
+                Event::Update(update) => {
+                    let verdict = self.apply(&update);
+                    handle.verdict(verdict);
+                }
+                event => self.note(from, &event),
+            },
             Incoming::Warm { name, id, timed_out } => self.warmed(&name, id, timed_out),
             Incoming::Overdue(type_url) => {
                 if let Some(root) = self.root(type_url).filter(|root| !root.answered) {
@@ -235,6 +233,7 @@ impl Reconcile {
         let Some(section) = pages.section(&update.type_url) else {
             return;
         };
+        section.forget_failures();
         for refused in rejected
             .iter()
             .chain(&update.refused)

@@ -1,6 +1,7 @@
 //! The process at work: the control thread, its workers, and the order in which they start and end.
 //!
 //! 1. Workers, without listeners. 2. The admin interface. 3. What the bootstrap configures. 4. The control plane.
+//!
 //! From then on one loop takes events, orders and signals until it is told to end.
 
 use std::future::pending;

@@ -3,12 +3,13 @@
 //! Workers look a listener's configuration up in the snapshot, so a new one is published before its port is open, and a
 //! changed one when its addresses are bound. A port that cannot be bound refuses that listener alone.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use redplane_config::listener::Listener as Config;
 use redplane_proto::pb::envoy::config::listener::v3 as proto;
 use redplane_proto::{pack, unpack};
+use redplane_proxy::Statistics;
 use redplane_telemetry::stats::{listener_manager as names, server};
 use redplane_telemetry::{Block, Registry};
 use redplane_xds::{Rejected, Resource, Update};
@@ -20,6 +21,8 @@ use crate::book::{Origin, version};
 pub(super) struct Listeners {
     /// Those of the bootstrap, which LDS cannot change.
     fixed: HashSet<String>,
+    /// Held so that a listener's statistics stand from its beginning to its end.
+    statistics: HashMap<String, Vec<Statistics>>,
     stats: Block,
 }
 
@@ -27,6 +30,7 @@ impl Listeners {
     pub(super) fn new(registry: &Registry) -> Self {
         Self {
             fixed: HashSet::new(),
+            statistics: HashMap::new(),
             stats: registry.scope("listener_manager.", &names::SCHEMA).block(),
         }
     }
@@ -45,6 +49,7 @@ impl Reconcile {
         let refuse = |reason| format!("static_resources.listeners: '{}': {reason}", config.name);
         self.world.workers.add(Arc::clone(config)).map_err(refuse)?;
         self.listeners.fixed.insert(config.name.clone());
+        self.hold_statistics(config);
         let block = self.world.server.block();
         block.add(server::STATIC_UNKNOWN_FIELDS, config.ignored.0.len() as u64);
         let mut pages = self.world.book.pages();
@@ -120,6 +125,7 @@ impl Reconcile {
                     .listeners
                     .insert_mut(config.name.clone(), Arc::clone(config));
                 self.dump_listener(&config.name, resource);
+                self.hold_statistics(config);
                 Ok(())
             }
             Err(reason) => {
@@ -129,6 +135,11 @@ impl Reconcile {
                 Err(reason)
             }
         }
+    }
+
+    fn hold_statistics(&mut self, config: &Config) {
+        let statistics = Statistics::of_listener(&self.world.registry, config);
+        self.listeners.statistics.insert(config.name.clone(), statistics);
     }
 
     fn dump_listener(&self, name: &str, resource: &Resource) {
@@ -145,6 +156,7 @@ impl Reconcile {
             return;
         }
         self.world.book.pages().listeners.remove(Origin::Dynamic, name);
+        self.listeners.statistics.remove(name);
         if self.draft.listeners.remove_mut(name) {
             self.world.workers.remove(name, self.world.drain_time);
         }
