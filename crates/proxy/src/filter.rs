@@ -9,10 +9,12 @@ use std::sync::Arc;
 use redplane_command::{Command, CommandId};
 use redplane_config::listener::{FilterChain, Terminal};
 use redplane_config::redis_proxy::{KeyFormatter, RedisProxy, Route};
-use redplane_telemetry::stats::{redis_command, redis_command_micros, redis_proxy};
+use redplane_telemetry::stats::redis_command;
 use redplane_telemetry::{Block, Cells, Registry, TableBlock};
 use redplane_upstream::Snapshot;
 use rustc_hash::FxHashMap;
+
+use crate::statistics::{Statistics, is_counted};
 
 /// Where requests of one route go.
 #[derive(Debug)]
@@ -65,23 +67,11 @@ impl Filter {
         registry: &Registry,
         mut pool: impl FnMut(&str) -> usize,
     ) -> Self {
-        let stats = registry
-            .scope(&format!("redis.{}.", proxy.stat_prefix), &redis_proxy::SCHEMA)
-            .block();
-        let counted = redplane_command::all().iter().filter(|c| is_counted(c));
-        let mut names: Vec<Box<str>> = counted.map(|c| c.name.into()).collect();
-        names.extend(proxy.custom_commands.iter().map(|name| name.as_str().into()));
-        let schema = if proxy.latency_in_micros {
-            &redis_command_micros::SCHEMA
-        } else {
-            &redis_command::SCHEMA
-        };
-        let table = registry.table(
-            &format!("redis.{}.command.", proxy.stat_prefix),
-            names.into(),
-            schema,
-        );
-        let row = |command: &Command| match is_counted(command) || is_counted_by_container(command) {
+        let Statistics {
+            scope,
+            commands: table,
+        } = Statistics::new(registry, &proxy);
+        let row = |command: &Command| match is_counted(command) {
             true => table.row(command.container) as u32,
             false => UNCOUNTED,
         };
@@ -111,7 +101,7 @@ impl Filter {
             proxy,
             prefixes,
             catch_all,
-            stats,
+            stats: scope.block(),
             rows,
             custom,
         }
@@ -169,23 +159,6 @@ impl Filter {
             })
             .collect()
     }
-}
-
-fn is_counted(command: &Command) -> bool {
-    command.served_by_envoy && command.name == command.container && !is_uncounted_local(command)
-}
-
-fn is_counted_by_container(command: &Command) -> bool {
-    command.served_by_envoy && command.name != command.container && command.container != "client"
-}
-
-/// What Envoy answers without counting it by name.
-fn is_uncounted_local(command: &Command) -> bool {
-    use redplane_command::{Local, RequestPolicy};
-    matches!(
-        command.request,
-        RequestPolicy::Local(Local::Ping | Local::Echo | Local::Time | Local::Auth | Local::Quit)
-    ) || command.name == "client"
 }
 
 fn resolve(route: &Route, pool: &mut impl FnMut(&str) -> usize) -> RouteTo {

@@ -27,6 +27,7 @@ mod redirect;
 mod scan;
 mod settle;
 mod split;
+mod statistics;
 mod transaction;
 mod upstream;
 
@@ -34,4 +35,5 @@ pub use client::{ClientId, Opened};
 pub use connection::ConnId;
 pub use engine::{Action, Context, Engine};
 pub use output::Output;
+pub use statistics::Statistics;
 pub use upstream::Gone;

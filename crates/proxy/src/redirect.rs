@@ -156,13 +156,14 @@ impl Engine {
         raw: &[u8],
     ) -> bool {
         if let Some(live) = &self.pools[pool].live {
-            if !to.ask {
-                live.cluster.signal(Signal::Moved {
+            // A move counts as a redirection by itself.
+            live.cluster.signal(match to.ask {
+                true => Signal::Redirected,
+                false => Signal::Moved {
                     slot: to.slot,
                     to: address,
-                });
-            }
-            live.cluster.signal(Signal::Redirected);
+                },
+            });
         }
         let target = match self.connection_to(pool, address, to.host) {
             Ok(target) => target,
