@@ -58,6 +58,8 @@ struct Driver {
     /// Sockets that have more to read than one turn allows.
     unfinished: Vec<Token>,
     graces: Slab<(String, Instant)>,
+    /// When the next tick is due, on the turn's clock; `None` when nothing waits for time to pass.
+    tick_at: Option<u64>,
 }
 
 /// Starts the driver of this worker inside the current `LocalSet`.
@@ -80,6 +82,7 @@ pub fn start(context: Context, dns: Dns) -> io::Result<Handle> {
         started: Instant::now(),
         unfinished: Vec::new(),
         graces: Slab::new(),
+        tick_at: None,
     };
     tokio::task::spawn_local(run(driver, descriptor));
     Ok(Handle::new(move |command| {
@@ -95,7 +98,6 @@ async fn run(mut driver: Driver, descriptor: AsyncFd<Registry>) {
     let inbox = driver.inbox.clone();
     loop {
         let busy = !driver.unfinished.is_empty();
-        let mut ticked = false;
         tokio::select! {
             biased;
             ready = descriptor.readable() => match ready {
@@ -112,17 +114,13 @@ async fn run(mut driver: Driver, descriptor: AsyncFd<Registry>) {
                 }
             },
             () = inbox.wake.notified() => {}
-            () = due(timer.as_mut()) => {
-                timer = None;
-                ticked = true;
-            }
+            () = due(timer.as_mut()) => {}
             () = std::future::ready(()), if busy => {}
         }
-        driver.turn(&mut events, ticked);
-        if timer.is_none()
-            && let Some(wait) = driver.next_tick()
-        {
-            timer = Some(Box::pin(tokio::time::sleep(wait)));
+        driver.turn(&mut events);
+        // The timer only wakes; whether a tick is due, each turn sees by its own time, also when it is never idle.
+        if driver.tick_at.is_none() {
+            timer = driver.plan_tick().map(|wait| Box::pin(tokio::time::sleep(wait)));
         }
     }
 }
@@ -145,10 +143,12 @@ impl Driver {
         events.iter().count() < EVENTS
     }
 
-    fn turn(&mut self, events: &mut Events, ticked: bool) {
-        self.engine.begin_turn(self.started_for());
+    fn turn(&mut self, events: &mut Events) {
+        let now = self.started_for();
+        self.engine.begin_turn(now);
         self.commands();
-        if ticked {
+        if self.tick_at.is_some_and(|at| now >= at) {
+            self.tick_at = None;
             self.engine.tick();
             self.end_graces();
         }
@@ -207,7 +207,11 @@ impl Driver {
             let Some(output) = self.engine.client_output(id) else {
                 return;
             };
-            let written = if client.socket.blocked { Ok(0) } else { client.socket.write(output) };
+            let written = if client.socket.blocked {
+                Ok(0)
+            } else {
+                client.socket.write(output)
+            };
             match written {
                 Ok(count) => {
                     let more = self.engine.client_wrote(id, count);
@@ -248,8 +252,15 @@ impl Driver {
 
     fn hung_up(&mut self, token: Token) {
         let socket = match token.0 & UPSTREAM {
-            0 => self.clients.get_mut(token.0).and_then(Option::as_mut).map(|client| &mut client.socket),
-            _ => self.upstreams.get_mut(token.0 ^ UPSTREAM).and_then(Option::as_mut),
+            0 => self
+                .clients
+                .get_mut(token.0)
+                .and_then(Option::as_mut)
+                .map(|client| &mut client.socket),
+            _ => self
+                .upstreams
+                .get_mut(token.0 ^ UPSTREAM)
+                .and_then(Option::as_mut),
         };
         if let Some(socket) = socket {
             socket.hung_up = true;
@@ -383,7 +394,11 @@ impl Driver {
                     }
                 }
                 Ok(Got::End) | Err(_) => {
-                    let why = if self.engine.is_connected(id) { Gone::Remote } else { Gone::Refused };
+                    let why = if self.engine.is_connected(id) {
+                        Gone::Remote
+                    } else {
+                        Gone::Refused
+                    };
                     if let Err(error) = got {
                         tracing::debug!(target: "upstream", %error, "connection failed");
                     }
@@ -413,7 +428,11 @@ impl Driver {
                             self.unfinished.push(Token(id.0 as usize));
                         }
                     }
-                    Action::Resolve { ticket, host, cluster } => self.resolve(ticket, host, &cluster),
+                    Action::Resolve {
+                        ticket,
+                        host,
+                        cluster,
+                    } => self.resolve(ticket, host, &cluster),
                 }
             }
         }
@@ -449,7 +468,11 @@ impl Driver {
             _ => redplane_config::cluster::DnsFamily::Auto,
         };
         tokio::task::spawn_local(async move {
-            let address = dns.resolve(&host, family).await.ok().and_then(|found| found.addresses.first().copied());
+            let address = dns
+                .resolve(&host, family)
+                .await
+                .ok()
+                .and_then(|found| found.addresses.first().copied());
             inbox.resolved.borrow_mut().push_back((ticket, address));
             inbox.wake.notify_one();
         });
@@ -524,7 +547,10 @@ impl Driver {
             self.engine.client_closed(id);
             return (accepted.on_close)(Closed { received: 0, sent: 0 });
         }
-        let client = ClientSocket { socket, on_close: Some(accepted.on_close) };
+        let client = ClientSocket {
+            socket,
+            on_close: Some(accepted.on_close),
+        };
         put(&mut self.clients, id.0 as usize, client);
         // Bytes may have come before the socket was watched, or stand in the TLS session.
         if !self.read_client(id) {
@@ -535,7 +561,12 @@ impl Driver {
     /// Closes what is left of listeners whose drain time is over.
     fn end_graces(&mut self) {
         let now = Instant::now();
-        let over: Vec<usize> = self.graces.iter().filter(|(_, (_, end))| *end <= now).map(|(key, _)| key).collect();
+        let over: Vec<usize> = self
+            .graces
+            .iter()
+            .filter(|(_, (_, end))| *end <= now)
+            .map(|(key, _)| key)
+            .collect();
         for key in over {
             let (listener, _) = self.graces.remove(key);
             for id in self.engine.clients_of(&listener) {
@@ -544,9 +575,20 @@ impl Driver {
         }
     }
 
+    /// Sets the next tick and says how long it is until then.
+    fn plan_tick(&mut self) -> Option<Duration> {
+        let wait = self.next_tick()?;
+        self.tick_at = Some(self.started_for() + wait.as_micros() as u64);
+        Some(wait)
+    }
+
     fn next_tick(&self) -> Option<Duration> {
         let now = Instant::now;
-        let grace = self.graces.iter().map(|(_, (_, end))| end.saturating_duration_since(now())).min();
+        let grace = self
+            .graces
+            .iter()
+            .map(|(_, (_, end))| end.saturating_duration_since(now()))
+            .min();
         match (self.engine.next_tick(), grace) {
             (Some(tick), Some(grace)) => Some(tick.min(grace)),
             (tick, grace) => tick.or(grace),

@@ -51,16 +51,31 @@ const MAX_SLICES: usize = 64;
 
 impl Socket {
     pub(super) fn plain(transport: Transport) -> Self {
-        Self { transport, session: Session::None, blocked: false, hung_up: false }
+        Self {
+            transport,
+            session: Session::None,
+            blocked: false,
+            hung_up: false,
+        }
     }
 
     pub(super) fn server(transport: Transport, session: Box<ServerConnection>) -> Self {
-        Self { session: Session::Server(session), ..Self::plain(transport) }
+        Self {
+            session: Session::Server(session),
+            ..Self::plain(transport)
+        }
     }
 
-    pub(super) fn client(transport: Transport, config: &Arc<ClientConfig>, name: ServerName<'static>) -> io::Result<Self> {
+    pub(super) fn client(
+        transport: Transport,
+        config: &Arc<ClientConfig>,
+        name: ServerName<'static>,
+    ) -> io::Result<Self> {
         let session = ClientConnection::new(config.clone(), name).map_err(io::Error::other)?;
-        Ok(Self { session: Session::Client(Box::new(session)), ..Self::plain(transport) })
+        Ok(Self {
+            session: Session::Client(Box::new(session)),
+            ..Self::plain(transport)
+        })
     }
 
     pub(super) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
