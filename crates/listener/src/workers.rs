@@ -6,25 +6,28 @@
 //!
 //! Envoy: `ListenerManagerImpl`, `/drain_listeners`.
 
+mod state;
+
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
-use std::thread::JoinHandle;
+use std::sync::{Arc, Mutex, MutexGuard, mpsc};
 use std::time::Duration;
 
 use redplane_config::Address;
-use redplane_config::listener::{Direction, Listener};
+use redplane_config::listener::Listener;
+use redplane_telemetry::Registry;
 use redplane_telemetry::access_log::Files;
 use redplane_telemetry::stats::listener_manager as names;
-use redplane_telemetry::{Block, Registry};
 use redplane_upstream::Store;
-use tokio::sync::mpsc::UnboundedSender;
 
 use crate::bind::Bound;
 use crate::prepare::Preparer;
 use crate::redis;
-use crate::worker::{self, Order, Serve};
+use crate::worker::{self, Order};
+
+pub(crate) use state::Draining;
+use state::{Entry, State, Stopped, Thread, locked};
 
 /// Makes the Redis driver of a worker. Called once on each worker's thread, inside its runtime and `LocalSet`.
 pub type MakeDriver = Arc<dyn Fn(usize) -> io::Result<redis::Handle> + Send + Sync>;
@@ -55,63 +58,6 @@ pub struct BoundListener {
 pub struct Workers {
     /// A std mutex: held while a listener is bound or shown, on the control side only.
     state: Mutex<State>,
-}
-
-struct State {
-    threads: Vec<Thread>,
-    listeners: BTreeMap<String, Entry>,
-    preparer: Preparer,
-    stats: Arc<Mutex<Block>>,
-    stopped: Stopped,
-}
-
-struct Thread {
-    orders: UnboundedSender<Order>,
-    thread: JoinHandle<()>,
-}
-
-struct Entry {
-    config: Arc<Listener>,
-    bound: Vec<Bound>,
-}
-
-/// Which listeners `/drain_listeners` has stopped: they do not come back with a push.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Stopped {
-    None,
-    Inbound,
-    All,
-}
-
-impl Stopped {
-    fn covers(self, listener: &Listener) -> bool {
-        match self {
-            Self::None => false,
-            Self::Inbound => listener.direction == Direction::Inbound,
-            Self::All => true,
-        }
-    }
-}
-
-/// Counts a removed listener as draining for as long as a connection of it lives.
-pub(crate) struct Draining(Arc<Mutex<Block>>);
-
-impl Draining {
-    fn new(stats: &Arc<Mutex<Block>>) -> Arc<Self> {
-        locked(stats).inc(names::TOTAL_LISTENERS_DRAINING);
-        Arc::new(Self(Arc::clone(stats)))
-    }
-}
-
-impl Drop for Draining {
-    fn drop(&mut self) {
-        locked(&self.0).dec(names::TOTAL_LISTENERS_DRAINING);
-    }
-}
-
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // What is kept here is changed in single steps: a panic elsewhere leaves nothing half done.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Workers {
@@ -271,155 +217,5 @@ fn start_thread(index: usize, context: Context) -> io::Result<Thread> {
         Ok(Ok(())) => Ok(Thread { orders, thread }),
         Ok(Err(error)) => Err(error),
         Err(_) => Err(io::Error::other(format!("worker {index} ended while it started"))),
-    }
-}
-
-impl State {
-    fn apply(&mut self, config: Arc<Listener>) -> Result<Vec<SocketAddr>, String> {
-        let name = config.name.clone();
-        self.refuse_duplicate(&config)?;
-        let prepared = Arc::new(self.preparer.prepare(Arc::clone(&config))?);
-        let mut old = self.listeners.remove(&name);
-        let wanted = Wanted {
-            config: &config,
-            workers: self.threads.len(),
-            stopped: self.stopped.covers(&config),
-        };
-        let bound = match wanted.rebind(old.as_mut()) {
-            Ok(bound) => bound,
-            Err(reason) => {
-                self.listeners.extend(old.map(|old| (name, old)));
-                return Err(reason);
-            }
-        };
-        // Whatever the new version has not taken over.
-        old.iter().flat_map(|old| &old.bound).for_each(Bound::close);
-        self.tell(|worker| {
-            Order::Serve(Serve {
-                prepared: Arc::clone(&prepared),
-                sockets: bound.iter().map(|bound| bound.socket_of(worker)).collect(),
-            })
-        });
-        let addresses = bound.iter().filter_map(|bound| match bound.actual {
-            Address::Ip(address) => Some(address),
-            Address::Pipe(_) | Address::Name { .. } => None,
-        });
-        let addresses = addresses.collect();
-        self.listeners.insert(name, Entry { config, bound });
-        Ok(addresses)
-    }
-
-    /// With `SO_REUSEPORT` the kernel would let two listeners share an address.
-    fn refuse_duplicate(&self, config: &Listener) -> Result<(), String> {
-        let binds = |listener: &Listener| listener.bind_to_port;
-        let others = self.listeners.values().map(|entry| &entry.config);
-        let mut others = others.filter(|other| other.name != config.name && binds(other) && binds(config));
-        let shared = others.find_map(|other| {
-            let fixed = |address: &&Address| !matches!(address, Address::Ip(ip) if ip.port() == 0);
-            config
-                .addresses
-                .iter()
-                .filter(fixed)
-                .find(|address| other.addresses.contains(address))
-        });
-        shared.map_or(Ok(()), |address| {
-            let name = &config.name;
-            Err(format!(
-                "error adding listener: '{name}' has duplicate address '{address}' as existing listener"
-            ))
-        })
-    }
-
-    fn tell(&self, order: impl Fn(usize) -> Order) {
-        for (index, worker) in self.threads.iter().enumerate() {
-            // A worker that is gone serves nothing; there is nobody else to tell.
-            let _ = worker.orders.send(order(index));
-        }
-    }
-
-    fn count(&self, count: impl FnOnce(&Block)) {
-        count(&locked(&self.stats));
-    }
-
-    fn stop(&mut self) {
-        self.tell(|_| Order::Stop);
-        self.listeners
-            .values()
-            .flat_map(|entry| &entry.bound)
-            .for_each(Bound::close);
-        for worker in self.threads.drain(..) {
-            // A worker that panicked has ended as well.
-            let _ = worker.thread.join();
-        }
-        locked(&self.stats).set(names::WORKERS_STARTED, 0);
-    }
-}
-
-/// The sockets that a version of a listener is to have.
-struct Wanted<'a> {
-    config: &'a Listener,
-    workers: usize,
-    /// Nothing new is opened: `/drain_listeners` was there.
-    stopped: bool,
-}
-
-impl Wanted<'_> {
-    /// Takes the sockets of addresses that stay out of the old version and opens the others. When one cannot be opened
-    /// the old version is as it was.
-    fn rebind(&self, mut old: Option<&mut Entry>) -> Result<Vec<Bound>, String> {
-        let config = self.config;
-        let bound = old.as_deref().map_or(&[][..], |old| &old.bound[..]);
-        if old
-            .as_deref()
-            .is_some_and(|old| old.config.reuse_port != config.reuse_port)
-            && !bound.is_empty()
-        {
-            let name = &config.name;
-            return Err(format!(
-                "Listener {name}: reuse port cannot be changed during an update"
-            ));
-        }
-        let has = |address: &&Address| bound.iter().any(|bound| bound.configured == **address);
-        let addresses = || config.addresses.iter().filter(|_| config.bind_to_port);
-        let news = addresses().filter(|address| !self.stopped && !has(address));
-        let opened = news.map(|address| Bound::open(address, config, self.workers));
-        let mut all: Vec<Bound> = opened.collect::<Result<_, _>>()?;
-        for address in addresses() {
-            let bound = old.as_deref_mut().map(|old| &mut old.bound);
-            let kept = bound.and_then(|bound| {
-                let at = bound.iter().position(|bound| bound.configured == *address)?;
-                Some(bound.remove(at))
-            });
-            if let Some(kept) = kept.as_ref().filter(|_| !self.stopped) {
-                // Only the backlog can differ; a socket that listens already keeps doing so.
-                let _ = kept.listen(config);
-            }
-            all.extend(kept);
-        }
-        Ok(self.in_order(all))
-    }
-
-    fn in_order(&self, mut bound: Vec<Bound>) -> Vec<Bound> {
-        let place = |bound: &Bound| {
-            self.config
-                .addresses
-                .iter()
-                .position(|address| *address == bound.configured)
-        };
-        bound.sort_by_key(place);
-        bound
-    }
-}
-
-impl Entry {
-    fn view(&self) -> BoundListener {
-        let actual = |configured: &Address| {
-            let bound = self.bound.iter().find(|bound| bound.configured == *configured);
-            bound.map_or(configured, |bound| &bound.actual).clone()
-        };
-        BoundListener {
-            name: self.config.name.clone(),
-            addresses: self.config.addresses.iter().map(actual).collect(),
-        }
     }
 }
