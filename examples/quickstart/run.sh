@@ -229,7 +229,7 @@ start_cluster() {
   start_redis "$MIRROR"
   for port in "${NODES[@]}" "$MIRROR"; do await "Redis answers on $port" answers 127.0.0.1 "$port"; done
   redis-cli --cluster create "${NODES[@]/#/127.0.0.1:}" --cluster-replicas 1 --cluster-yes >"$RUN/create.log" 2>&1 \
-    || fail 'redis-cli --cluster create makes a cluster' 'an error'
+    || fail 'redis-cli --cluster create makes a cluster' "an error, in create.log"
   for port in "${NODES[@]}"; do
     await "node $port knows three masters and three replicas" cluster_is_whole "$port"
     ROLES[$port]="$(node "$port" role | sed -n 1p)"
@@ -302,8 +302,11 @@ gets_of() { for port in $(ports_of "$1"); do printf '%s:%s ' "$port" "${GETS[$po
 sum_gets() { local sum=0; for port in $(ports_of "$1"); do sum=$((sum + GETS[$port])); done; echo "$sum"; }
 
 set_all() {
-  local key
-  for key in "${KEYS[@]}"; do [ "$(redis set "$key" "$1-$key")" = OK ] || fail "SET $key: OK" 'something else'; done
+  local key answer
+  for key in "${KEYS[@]}"; do
+    answer="$(redis set "$key" "$1-$key")"
+    [ "$answer" = OK ] || fail "SET $key: OK" "$answer"
+  done
 }
 
 get_all() {
