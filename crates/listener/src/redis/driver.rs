@@ -3,32 +3,34 @@
 //! Tokio is paid per turn, not per request: the poll instance's descriptor is the only thing registered with it. In a
 //! turn every ready socket is read, then each upstream connection with something to say is written once, then each
 //! client. Idle connections own no buffer: all reads go into one that the worker shares.
+//!
+//! Should the engine ever panic, its worker's connections close and a fresh engine takes over; nothing else is touched.
+
+mod sockets;
+mod traffic;
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mio::{Events, Poll, Registry, Token};
-use redplane_proxy::{Action, ClientId, ConnId, Context, Engine, Gone, Opened};
-use redplane_upstream::{Cluster, ConnectingSocket, Dns, Host, Transport as HostTransport};
+use redplane_proxy::{ClientId, ConnId, Context, Engine};
+use redplane_upstream::Dns;
 use slab::Slab;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::Notify;
 use tokio::time::Sleep;
 
-use super::socket::{Got, Socket, Transport};
-use super::{Accepted, Closed, Command, Handle, Stream};
+use super::socket::Socket;
+use super::{Closed, Command, Handle};
 use crate::descriptor::watch;
 
 /// Events handled in one turn: enough for the whole gain of batching, few enough to keep latency even.
 const EVENTS: usize = 256;
 /// The buffer that all sockets are read into.
 const SHARED: usize = 64 * 1024;
-/// Reads from one socket in one turn, so that nobody is kept waiting by one who sends without end.
-const READS: usize = 16;
 
 /// Set in the token of an upstream connection.
 const UPSTREAM: usize = 1 << 40;
@@ -36,6 +38,15 @@ const UPSTREAM: usize = 1 << 40;
 struct ClientSocket {
     socket: Socket,
     on_close: Option<Box<dyn FnOnce(Closed)>>,
+}
+
+impl Drop for ClientSocket {
+    /// Also when a driver goes down with all its connections.
+    fn drop(&mut self) {
+        if let Some(on_close) = self.on_close.take() {
+            on_close(Closed { received: 0, sent: 0 });
+        }
+    }
 }
 
 /// What reaches the driver from its own thread between turns.
@@ -68,27 +79,31 @@ struct Driver {
 ///
 /// The poll instance could not be made.
 pub fn start(context: Context, dns: Dns) -> io::Result<Handle> {
-    let poll = Poll::new()?;
-    let descriptor = watch(poll.registry().try_clone()?)?;
     let inbox = Rc::new(Inbox::default());
-    let driver = Driver {
-        engine: Engine::new(context),
-        poll,
-        clients: Vec::new(),
-        upstreams: Vec::new(),
-        shared: vec![0; SHARED],
-        inbox: inbox.clone(),
-        dns,
-        started: Instant::now(),
-        unfinished: Vec::new(),
-        graces: Slab::new(),
-        tick_at: None,
-    };
-    tokio::task::spawn_local(run(driver, descriptor));
+    let first = Driver::new(context.clone(), dns.clone(), inbox.clone())?;
+    tokio::task::spawn_local(supervise(first, context, dns, inbox.clone()));
     Ok(Handle::new(move |command| {
         inbox.commands.borrow_mut().push_back(command);
         inbox.wake.notify_one();
     }))
+}
+
+/// Runs a driver, and a fresh one after a panic.
+async fn supervise(first: (Driver, AsyncFd<Registry>), context: Context, dns: Dns, inbox: Rc<Inbox>) {
+    let mut next = Ok(first);
+    loop {
+        match next {
+            Ok((driver, descriptor)) => {
+                let ended = tokio::task::spawn_local(run(driver, descriptor)).await;
+                tracing::error!(target: "redis", ?ended, "the worker's redis driver ended and is started anew");
+            }
+            Err(error) => {
+                tracing::error!(target: "redis", %error, "the worker's redis driver could not be started");
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        }
+        next = Driver::new(context.clone(), dns.clone(), inbox.clone());
+    }
 }
 
 /// One wake-up, one turn.
@@ -133,6 +148,25 @@ async fn due(timer: Option<&mut std::pin::Pin<Box<Sleep>>>) {
 }
 
 impl Driver {
+    fn new(context: Context, dns: Dns, inbox: Rc<Inbox>) -> io::Result<(Self, AsyncFd<Registry>)> {
+        let poll = Poll::new()?;
+        let descriptor = watch(poll.registry().try_clone()?)?;
+        let driver = Self {
+            engine: Engine::new(context),
+            poll,
+            clients: Vec::new(),
+            upstreams: Vec::new(),
+            shared: vec![0; SHARED],
+            inbox,
+            dns,
+            started: Instant::now(),
+            unfinished: Vec::new(),
+            graces: Slab::new(),
+            tick_at: None,
+        };
+        Ok((driver, descriptor))
+    }
+
     /// Collects events without waiting; true when there were fewer than would fit.
     fn poll(&mut self, events: &mut Events) -> bool {
         if let Err(error) = self.poll.poll(events, Some(Duration::ZERO))
@@ -199,311 +233,6 @@ impl Driver {
         }
     }
 
-    fn write_client(&mut self, id: ClientId) {
-        let Some(Some(client)) = self.clients.get_mut(id.0 as usize) else {
-            return;
-        };
-        loop {
-            let Some(output) = self.engine.client_output(id) else {
-                return;
-            };
-            let written = if client.socket.blocked {
-                Ok(0)
-            } else {
-                client.socket.write(output)
-            };
-            match written {
-                Ok(count) => {
-                    let more = self.engine.client_wrote(id, count);
-                    if !more || client.socket.blocked || count == 0 {
-                        return;
-                    }
-                }
-                Err(_) => return self.close_client(id, true),
-            }
-        }
-    }
-
-    fn write_upstream(&mut self, id: ConnId) {
-        let Some(Some(socket)) = self.upstreams.get_mut(id.0 as usize) else {
-            return;
-        };
-        loop {
-            let Some(output) = self.engine.upstream_output(id) else {
-                return;
-            };
-            if output.unwritten() == 0 || socket.blocked {
-                return;
-            }
-            match socket.write(output) {
-                Ok(count) => {
-                    let more = self.engine.upstream_wrote(id, count);
-                    if !more || socket.blocked || count == 0 {
-                        return;
-                    }
-                }
-                Err(_) => {
-                    self.forget_upstream(id);
-                    return self.engine.upstream_gone(id, Gone::Remote);
-                }
-            }
-        }
-    }
-
-    fn hung_up(&mut self, token: Token) {
-        let socket = match token.0 & UPSTREAM {
-            0 => self
-                .clients
-                .get_mut(token.0)
-                .and_then(Option::as_mut)
-                .map(|client| &mut client.socket),
-            _ => self
-                .upstreams
-                .get_mut(token.0 ^ UPSTREAM)
-                .and_then(Option::as_mut),
-        };
-        if let Some(socket) = socket {
-            socket.hung_up = true;
-        }
-    }
-
-    fn writable(&mut self, token: Token) {
-        if token.0 & UPSTREAM == 0 {
-            let Some(Some(client)) = self.clients.get_mut(token.0) else {
-                return;
-            };
-            if client.socket.blocked {
-                client.socket.blocked = false;
-                if client.socket.flush_records().is_err() {
-                    return self.close_client(ClientId(token.0 as u32), true);
-                }
-                self.write_client(ClientId(token.0 as u32));
-            }
-            return;
-        }
-        let id = ConnId((token.0 ^ UPSTREAM) as u32);
-        let Some(Some(socket)) = self.upstreams.get_mut(id.0 as usize) else {
-            return;
-        };
-        if !self.engine.is_connected(id) {
-            return self.connecting(id);
-        }
-        if socket.blocked {
-            socket.blocked = false;
-            if socket.flush_records().is_err() {
-                self.forget_upstream(id);
-                return self.engine.upstream_gone(id, Gone::Remote);
-            }
-            self.write_upstream(id);
-        }
-    }
-
-    /// A connection under way: the transport first, then TLS.
-    fn connecting(&mut self, id: ConnId) {
-        let Some(Some(socket)) = self.upstreams.get_mut(id.0 as usize) else {
-            return;
-        };
-        socket.blocked = false;
-        let made = socket.connection_made().and_then(|made| {
-            if made {
-                socket.flush_records()?;
-            }
-            Ok(made && socket.is_ready())
-        });
-        match made {
-            Ok(true) => self.engine.connected(id),
-            Ok(false) => {}
-            Err(error) => self.refused(id, &error),
-        }
-    }
-
-    fn refused(&mut self, id: ConnId, error: &io::Error) {
-        tracing::debug!(target: "upstream", %error, "connecting failed");
-        self.forget_upstream(id);
-        self.engine.upstream_gone(id, Gone::Refused);
-    }
-
-    fn readable(&mut self, token: Token) {
-        let done = match token.0 & UPSTREAM {
-            0 => self.read_client(ClientId(token.0 as u32)),
-            _ => self.read_upstream(ConnId((token.0 ^ UPSTREAM) as u32)),
-        };
-        if !done {
-            self.unfinished.push(token);
-        }
-    }
-
-    /// False when there is more to read than one turn allows.
-    fn read_client(&mut self, id: ClientId) -> bool {
-        for _ in 0..READS {
-            let Some(Some(client)) = self.clients.get_mut(id.0 as usize) else {
-                return true;
-            };
-            if !self.engine.client_readable(id) {
-                return true;
-            }
-            let got = match self.engine.client_room(id) {
-                Some(room) => client.socket.read(room),
-                None => client.socket.read(&mut self.shared),
-            };
-            let hung_up = client.socket.hung_up;
-            match got {
-                Ok(Got::More(count)) => self.engine.client_received(id, &self.shared, count),
-                Ok(Got::Last(count)) => {
-                    if count > 0 {
-                        self.engine.client_received(id, &self.shared, count);
-                    }
-                    if !hung_up || count == 0 {
-                        return true;
-                    }
-                }
-                Ok(Got::End) => {
-                    self.engine.client_finished(id);
-                    return true;
-                }
-                Err(_) => {
-                    self.close_client(id, true);
-                    return true;
-                }
-            }
-        }
-        false
-    }
-
-    fn read_upstream(&mut self, id: ConnId) -> bool {
-        for _ in 0..READS {
-            let Some(Some(socket)) = self.upstreams.get_mut(id.0 as usize) else {
-                return true;
-            };
-            let got = match self.engine.upstream_room(id) {
-                Some(room) => socket.read(room),
-                None => socket.read(&mut self.shared),
-            };
-            let hung_up = socket.hung_up;
-            if socket.is_tls() && !self.engine.is_connected(id) && got.is_ok() && socket.is_ready() {
-                self.engine.connected(id);
-            }
-            match got {
-                Ok(Got::More(count)) => self.engine.upstream_received(id, &self.shared, count),
-                Ok(Got::Last(count)) => {
-                    if count > 0 {
-                        self.engine.upstream_received(id, &self.shared, count);
-                    }
-                    if !hung_up || count == 0 {
-                        return true;
-                    }
-                }
-                Ok(Got::End) | Err(_) => {
-                    let why = if self.engine.is_connected(id) {
-                        Gone::Remote
-                    } else {
-                        Gone::Refused
-                    };
-                    if let Err(error) = got {
-                        tracing::debug!(target: "upstream", %error, "connection failed");
-                    }
-                    self.forget_upstream(id);
-                    self.engine.upstream_gone(id, why);
-                    return true;
-                }
-            }
-        }
-        false
-    }
-
-    /// What the engine wants done with sockets.
-    fn act(&mut self) {
-        loop {
-            let actions = self.engine.actions();
-            if actions.is_empty() {
-                return;
-            }
-            for action in actions {
-                match action {
-                    Action::Connect(id, cluster, host) => self.connect(id, &cluster, &host),
-                    Action::CloseUpstream(id) => self.forget_upstream(id),
-                    Action::CloseClient(id) => self.close_client(id, false),
-                    Action::Resume(id) => {
-                        if !self.read_client(id) {
-                            self.unfinished.push(Token(id.0 as usize));
-                        }
-                    }
-                    Action::Resolve {
-                        ticket,
-                        host,
-                        cluster,
-                    } => self.resolve(ticket, host, &cluster),
-                }
-            }
-        }
-    }
-
-    fn connect(&mut self, id: ConnId, cluster: &Arc<Cluster>, host: &Arc<Host>) {
-        match self.open(id, cluster, host) {
-            Ok(socket) => put(&mut self.upstreams, id.0 as usize, socket),
-            Err(error) => {
-                tracing::debug!(target: "upstream", %error, "connecting failed");
-                self.engine.upstream_gone(id, Gone::Refused);
-            }
-        }
-    }
-
-    fn open(&self, id: ConnId, cluster: &Cluster, host: &Host) -> io::Result<Socket> {
-        let transport = match redplane_upstream::socket_for(cluster, host)? {
-            ConnectingSocket::Tcp(stream) => Transport::Tcp(mio::net::TcpStream::from_std(stream)),
-            ConnectingSocket::Unix(stream) => Transport::Unix(mio::net::UnixStream::from_std(stream)),
-        };
-        let mut socket = match &host.transport {
-            HostTransport::Tls(config, name) => Socket::client(transport, config, name.clone())?,
-            _ => Socket::plain(transport),
-        };
-        socket.register(self.poll.registry(), Token(UPSTREAM | id.0 as usize))?;
-        Ok(socket)
-    }
-
-    fn resolve(&self, ticket: u64, host: String, cluster: &Cluster) {
-        let (inbox, dns) = (self.inbox.clone(), self.dns.clone());
-        let family = match &cluster.config().discovery {
-            redplane_config::cluster::Discovery::Redis(redis) => redis.family,
-            _ => redplane_config::cluster::DnsFamily::Auto,
-        };
-        tokio::task::spawn_local(async move {
-            let address = dns
-                .resolve(&host, family)
-                .await
-                .ok()
-                .and_then(|found| found.addresses.first().copied());
-            inbox.resolved.borrow_mut().push_back((ticket, address));
-            inbox.wake.notify_one();
-        });
-    }
-
-    /// The engine has forgotten the connection; its socket goes.
-    fn forget_upstream(&mut self, id: ConnId) {
-        if let Some(mut socket) = self.upstreams.get_mut(id.0 as usize).and_then(Option::take) {
-            socket.farewell();
-            socket.deregister(self.poll.registry());
-        }
-    }
-
-    /// `broken`: the engine does not know yet.
-    fn close_client(&mut self, id: ClientId, broken: bool) {
-        if broken {
-            self.engine.client_closed(id);
-        }
-        let Some(mut client) = self.clients.get_mut(id.0 as usize).and_then(Option::take) else {
-            return;
-        };
-        if !broken {
-            client.socket.farewell();
-        }
-        client.socket.deregister(self.poll.registry());
-        if let Some(on_close) = client.on_close.take() {
-            let (received, sent) = self.engine.traffic_of_closed();
-            on_close(Closed { received, sent });
-        }
-    }
-
     fn commands(&mut self) {
         let inbox = self.inbox.clone();
         while let Some((ticket, address)) = take(&inbox.resolved) {
@@ -521,40 +250,6 @@ impl Driver {
                     self.graces.insert((listener, Instant::now() + grace));
                 }
             }
-        }
-    }
-
-    fn serve(&mut self, accepted: Accepted) {
-        let opened = Opened {
-            listener: accepted.listener,
-            chain: accepted.chain,
-            remote: accepted.remote,
-            local: accepted.local,
-        };
-        let transport = match accepted.stream {
-            Stream::Tcp(stream) => Transport::Tcp(mio::net::TcpStream::from_std(stream)),
-            Stream::Unix(stream) => Transport::Unix(mio::net::UnixStream::from_std(stream)),
-        };
-        let mut socket = match accepted.tls {
-            Some(session) => Socket::server(transport, session),
-            None => Socket::plain(transport),
-        };
-        let Some(id) = self.engine.client_opened(opened) else {
-            return (accepted.on_close)(Closed { received: 0, sent: 0 });
-        };
-        if let Err(error) = socket.register(self.poll.registry(), Token(id.0 as usize)) {
-            tracing::warn!(target: "redis", %error, "a connection could not be watched");
-            self.engine.client_closed(id);
-            return (accepted.on_close)(Closed { received: 0, sent: 0 });
-        }
-        let client = ClientSocket {
-            socket,
-            on_close: Some(accepted.on_close),
-        };
-        put(&mut self.clients, id.0 as usize, client);
-        // Bytes may have come before the socket was watched, or stand in the TLS session.
-        if !self.read_client(id) {
-            self.unfinished.push(Token(id.0 as usize));
         }
     }
 
@@ -593,15 +288,6 @@ impl Driver {
             (Some(tick), Some(grace)) => Some(tick.min(grace)),
             (tick, grace) => tick.or(grace),
         }
-    }
-}
-
-fn put<T>(list: &mut Vec<Option<T>>, at: usize, item: T) {
-    if list.len() <= at {
-        list.resize_with(at + 1, || None);
-    }
-    if let Some(place) = list.get_mut(at) {
-        *place = Some(item);
     }
 }
 

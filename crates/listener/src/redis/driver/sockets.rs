@@ -1,0 +1,150 @@
+//! Sockets come and go: what the engine wants opened and closed, and the clients that the listener hands over.
+
+use std::io;
+use std::sync::Arc;
+
+use mio::Token;
+use redplane_proxy::{Action, ClientId, ConnId, Gone, Opened};
+use redplane_upstream::{Cluster, ConnectingSocket, Host, Transport as HostTransport};
+
+use super::{ClientSocket, Driver, UPSTREAM};
+use crate::redis::socket::{Socket, Transport};
+use crate::redis::{Accepted, Closed, Stream};
+
+impl Driver {
+    /// What the engine wants done with sockets.
+    pub(super) fn act(&mut self) {
+        loop {
+            let actions = self.engine.actions();
+            if actions.is_empty() {
+                return;
+            }
+            for action in actions {
+                match action {
+                    Action::Connect(id, cluster, host) => self.connect(id, &cluster, &host),
+                    Action::CloseUpstream(id) => self.forget_upstream(id),
+                    Action::CloseClient(id) => self.close_client(id, false),
+                    Action::Resume(id) => {
+                        if !self.read_client(id) {
+                            self.unfinished.push(Token(id.0 as usize));
+                        }
+                    }
+                    Action::Resolve {
+                        ticket,
+                        host,
+                        cluster,
+                    } => self.resolve(ticket, host, &cluster),
+                }
+            }
+        }
+    }
+
+    pub(super) fn connect(&mut self, id: ConnId, cluster: &Arc<Cluster>, host: &Arc<Host>) {
+        match self.open(id, cluster, host) {
+            Ok(socket) => put(&mut self.upstreams, id.0 as usize, socket),
+            Err(error) => {
+                tracing::debug!(target: "upstream", %error, "connecting failed");
+                self.engine.upstream_gone(id, Gone::Refused);
+            }
+        }
+    }
+
+    pub(super) fn open(&self, id: ConnId, cluster: &Cluster, host: &Host) -> io::Result<Socket> {
+        let transport = match redplane_upstream::socket_for(cluster, host)? {
+            ConnectingSocket::Tcp(stream) => Transport::Tcp(mio::net::TcpStream::from_std(stream)),
+            ConnectingSocket::Unix(stream) => Transport::Unix(mio::net::UnixStream::from_std(stream)),
+        };
+        let mut socket = match &host.transport {
+            HostTransport::Tls(config, name) => Socket::client(transport, config, name.clone())?,
+            _ => Socket::plain(transport),
+        };
+        socket.register(self.poll.registry(), Token(UPSTREAM | id.0 as usize))?;
+        Ok(socket)
+    }
+
+    pub(super) fn resolve(&self, ticket: u64, host: String, cluster: &Cluster) {
+        let (inbox, dns) = (self.inbox.clone(), self.dns.clone());
+        let family = match &cluster.config().discovery {
+            redplane_config::cluster::Discovery::Redis(redis) => redis.family,
+            _ => redplane_config::cluster::DnsFamily::Auto,
+        };
+        tokio::task::spawn_local(async move {
+            let address = dns
+                .resolve(&host, family)
+                .await
+                .ok()
+                .and_then(|found| found.addresses.first().copied());
+            inbox.resolved.borrow_mut().push_back((ticket, address));
+            inbox.wake.notify_one();
+        });
+    }
+
+    /// The engine has forgotten the connection; its socket goes.
+    pub(super) fn forget_upstream(&mut self, id: ConnId) {
+        if let Some(mut socket) = self.upstreams.get_mut(id.0 as usize).and_then(Option::take) {
+            socket.farewell();
+            socket.deregister(self.poll.registry());
+        }
+    }
+
+    /// `broken`: the engine does not know yet.
+    pub(super) fn close_client(&mut self, id: ClientId, broken: bool) {
+        if broken {
+            self.engine.client_closed(id);
+        }
+        let Some(mut client) = self.clients.get_mut(id.0 as usize).and_then(Option::take) else {
+            return;
+        };
+        if !broken {
+            client.socket.farewell();
+        }
+        client.socket.deregister(self.poll.registry());
+        if let Some(on_close) = client.on_close.take() {
+            let (received, sent) = self.engine.traffic_of_closed();
+            on_close(Closed { received, sent });
+        }
+    }
+
+    pub(super) fn serve(&mut self, accepted: Accepted) {
+        let opened = Opened {
+            listener: accepted.listener,
+            chain: accepted.chain,
+            remote: accepted.remote,
+            local: accepted.local,
+        };
+        let transport = match accepted.stream {
+            Stream::Tcp(stream) => Transport::Tcp(mio::net::TcpStream::from_std(stream)),
+            Stream::Unix(stream) => Transport::Unix(mio::net::UnixStream::from_std(stream)),
+        };
+        let mut socket = match accepted.tls {
+            Some(session) => Socket::server(transport, session),
+            None => Socket::plain(transport),
+        };
+        let Some(id) = self.engine.client_opened(opened) else {
+            return (accepted.on_close)(Closed { received: 0, sent: 0 });
+        };
+        if let Err(error) = socket.register(self.poll.registry(), Token(id.0 as usize)) {
+            tracing::warn!(target: "redis", %error, "a connection could not be watched");
+            self.engine.client_closed(id);
+            return (accepted.on_close)(Closed { received: 0, sent: 0 });
+        }
+        let client = ClientSocket {
+            socket,
+            on_close: Some(accepted.on_close),
+        };
+        put(&mut self.clients, id.0 as usize, client);
+        // Bytes may have come before the socket was watched, or stand in the TLS session.
+        if !self.read_client(id) {
+            self.unfinished.push(Token(id.0 as usize));
+        }
+    }
+}
+
+fn put<T>(list: &mut Vec<Option<T>>, at: usize, item: T) {
+    if list.len() <= at {
+        list.resize_with(at + 1, || None);
+    }
+    if let Some(place) = list.get_mut(at) {
+        *place = Some(item);
+    }
+}
