@@ -48,6 +48,11 @@ impl Feeds {
         &self.queue
     }
 
+    /// Whether there is an ADS stream.
+    pub(crate) fn has_ads(&self) -> bool {
+        self.ads.is_some()
+    }
+
     /// Starts the ADS stream; nothing is asked for yet.
     ///
     /// # Errors

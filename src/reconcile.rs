@@ -14,6 +14,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use redplane_admin::{FailedUpdate, ServerState};
 use redplane_config::cluster::ConfigSource;
+use redplane_proto::Json;
 use redplane_telemetry::Block;
 use redplane_telemetry::stats::{cluster as cluster_stats, control_plane, server};
 use redplane_upstream::{Context, Snapshot};
@@ -129,6 +130,7 @@ impl Reconcile {
         for (config, message) in config.clusters.iter().zip(&resources.clusters) {
             self.add_static_cluster(config, message)?;
         }
+        self.ask_endpoints();
         self.publish();
         for (config, message) in config.listeners.iter().zip(&resources.listeners) {
             self.add_static_listener(config, message)?;
@@ -184,6 +186,9 @@ impl Reconcile {
                 "the control plane reports an error"
             );
         }
+        // What wraps JSON needs the descriptors; held here they are decoded once for the whole update.
+        let wraps = update.type_url == LISTENER || update.type_url == CLUSTER && update.resources.len() > 1;
+        let _json = (wraps && !update.resources.is_empty()).then(Json::load);
         let rejected = match update.type_url.as_str() {
             CLUSTER => self.apply_clusters(update),
             ENDPOINT => self.apply_endpoints(update),
@@ -201,16 +206,7 @@ impl Reconcile {
         self.record_failures(update, &rejected);
         let good = rejected.is_empty() && update.refused.is_empty();
         let took = Instant::now().duration_since(begun);
-        tracing::info!(
-            type_url = update.type_url,
-            version = update.version,
-            changed = update.resources.len(),
-            removed = update.removed.len(),
-            unchanged = update.unchanged,
-            rejected = rejected.len() + update.refused.len(),
-            ?took,
-            "update"
-        );
+        log(update, rejected.len(), took);
         if let Some(root) = self.root(&update.type_url) {
             root.answered = true;
             match good {
@@ -274,7 +270,7 @@ impl Reconcile {
                 tracing::warn!(
                     reason,
                     ?retry_in,
-                    "the control plane is gone; the last good configuration stays"
+                    "no stream to the control plane; the last good configuration stays"
                 );
                 self.control_plane.set(control_plane::CONNECTED_STATE, 0);
                 self.count_ads(|block| {
@@ -375,4 +371,35 @@ fn ask(feeds: &mut Feeds, world: &World, root: &Root) -> Result<(), String> {
         });
     }
     Ok(())
+}
+
+/// Endpoints move too often to be told at `info`, as in Envoy.
+fn log(update: &Update, rejected: usize, took: Duration) {
+    let counts = (update.resources.len(), update.removed.len(), update.unchanged);
+    let (changed, removed, unchanged) = counts;
+    let (type_url, version) = (&update.type_url, &update.version);
+    let rejected = rejected + update.refused.len();
+    if update.type_url == ENDPOINT {
+        tracing::debug!(
+            type_url,
+            version,
+            changed,
+            removed,
+            unchanged,
+            rejected,
+            ?took,
+            "update"
+        );
+    } else {
+        tracing::info!(
+            type_url,
+            version,
+            changed,
+            removed,
+            unchanged,
+            rejected,
+            ?took,
+            "update"
+        );
+    }
 }

@@ -108,6 +108,7 @@ impl Reconcile {
         for name in &update.removed {
             self.remove_cluster(name);
         }
+        self.ask_endpoints();
         self.publish();
         self.gauge_warming();
         rejected
@@ -196,6 +197,7 @@ impl Reconcile {
             warming.resource,
             warming.assignment,
         );
+        self.ask_endpoints();
         self.publish();
         self.gauge_warming();
     }

@@ -22,6 +22,10 @@ use crate::book::{Origin, version};
 #[derive(Default)]
 pub(super) struct Endpoints {
     services: HashMap<Service, Users>,
+    /// Names to be asked of the control plane, all in one request.
+    asked: Vec<String>,
+    /// Names to be taken back.
+    forgotten: Vec<String>,
 }
 
 /// The file, if it is not ADS, and the name that is subscribed.
@@ -52,8 +56,11 @@ impl Reconcile {
             return Ok(());
         };
         if !self.endpoints.services.contains_key(&service) {
-            let names = Names::List(vec![service.1.clone()]);
-            self.feeds.subscribe(source, ENDPOINT, names)?;
+            let name = service.1.clone();
+            match source {
+                ConfigSource::Ads if self.feeds.has_ads() => self.endpoints.asked.push(name),
+                source => self.feeds.subscribe(source, ENDPOINT, Names::List(vec![name]))?,
+            }
         }
         let users = self.endpoints.services.entry(service).or_default();
         users.clusters.push(Arc::clone(cluster));
@@ -79,7 +86,27 @@ impl Reconcile {
                 .pages()
                 .endpoints
                 .remove(Origin::Dynamic, &service.1);
-            self.feeds.unsubscribe(source, ENDPOINT, vec![service.1]);
+            match source {
+                ConfigSource::Ads => self.endpoints.forgotten.push(service.1),
+                source => self.feeds.unsubscribe(source, ENDPOINT, vec![service.1]),
+            }
+        }
+    }
+
+    /// Tells the control plane what has come and gone: one request, however many clusters changed.
+    pub(super) fn ask_endpoints(&mut self) {
+        let forgotten = std::mem::take(&mut self.endpoints.forgotten);
+        if !forgotten.is_empty() {
+            self.feeds.unsubscribe(&ConfigSource::Ads, ENDPOINT, forgotten);
+        }
+        // First taken back, then asked: a name that went and came again is sent anew.
+        let mut asked = std::mem::take(&mut self.endpoints.asked);
+        asked.retain(|name| self.endpoints.services.contains_key(&(None, name.clone())));
+        if !asked.is_empty() {
+            // There is an ADS stream, or nothing would have been noted.
+            let _ = self
+                .feeds
+                .subscribe(&ConfigSource::Ads, ENDPOINT, Names::List(asked));
         }
     }
 
