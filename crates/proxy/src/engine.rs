@@ -138,7 +138,7 @@ impl Engine {
     fn adopt(&mut self, latest: Arc<Snapshot>) {
         self.snapshot = latest;
         for pool in 0..self.pools.capacity() {
-            if self.pools.contains(pool) {
+            if self.pools.get(pool).is_some_and(|pool| pool.users > 0) {
                 self.resolve_pool(pool);
             }
         }
@@ -198,6 +198,8 @@ impl Engine {
         let same = |pool: &Pool| pool.key.cluster == cluster && pool.key.settings == *settings;
         if let Some((key, pool)) = self.pools.iter_mut().find(|(_, pool)| same(pool)) {
             pool.users += 1;
+            // One that only waited for its last replies is in use again.
+            self.resolve_pool(key);
             return key;
         }
         let key = PoolKey {

@@ -1,0 +1,22 @@
+//! The engine against a model network with its own clock: model Redis nodes with real dictionaries, clients that check
+//! every reply, and a driver as small as the real one that cuts every byte stream wherever it likes.
+//!
+//! A failing random run prints its seed.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod simulation {
+    mod actor;
+    mod configuring;
+    mod counting;
+    mod failing;
+    mod faults;
+    mod ground;
+    mod mirroring;
+    mod node;
+    mod pressing;
+    mod random;
+    mod redirecting;
+    mod transacting;
+    mod world;
+}
