@@ -2,8 +2,16 @@
 //!
 //! A module per behaviour. Conditions are awaited, never slept for.
 
+#[path = "integration/failover.rs"]
+mod failover;
+#[path = "integration/front.rs"]
+mod front;
+#[path = "integration/load.rs"]
+mod load;
 #[path = "integration/push.rs"]
 mod push;
+#[path = "integration/reshard.rs"]
+mod reshard;
 #[path = "integration/stage.rs"]
 mod stage;
 #[path = "integration/start_up.rs"]

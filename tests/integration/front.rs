@@ -24,7 +24,10 @@ pub(crate) fn all_to(cluster: &str) -> String {
 
 /// A listener of one chain with one filter.
 pub(crate) fn listener(name: &str, port: u16, filter: &str) -> String {
-    format!("{{name: {name}, {}, filter_chains: [{{filters: [{filter}]}}]}}", at(port))
+    format!(
+        "{{name: {name}, {}, filter_chains: [{{filters: [{filter}]}}]}}",
+        at(port)
+    )
 }
 
 /// A static cluster of these hosts with further fields.
@@ -53,7 +56,11 @@ fn endpoints(ports: &[u16]) -> String {
 
 /// The seeds of a cluster: all its nodes.
 pub(crate) fn seeds(cluster: &Cluster) -> Vec<u16> {
-    cluster.nodes().iter().map(redplane_testkit::Redis::port).collect()
+    cluster
+        .nodes()
+        .iter()
+        .map(redplane_testkit::Redis::port)
+        .collect()
 }
 
 /// Starts redplane with these listeners and clusters.
@@ -64,7 +71,11 @@ pub(crate) fn serve(listeners: &[String], clusters: &[String]) -> Proxy {
 /// The same with more at the head of the bootstrap: a node, a runtime.
 pub(crate) fn serve_as(head: &str, listeners: &[String], clusters: &[String]) -> Proxy {
     let admin_port = free_port();
-    let text = format!("{head}{}{}", admin(admin_port), static_resources(listeners, clusters));
+    let text = format!(
+        "{head}{}{}",
+        admin(admin_port),
+        static_resources(listeners, clusters)
+    );
     let flags = ["--concurrency", "2"];
     Proxy::start_without_waiting(&redplane(), &text, admin_port, &flags).wait_until_ready()
 }

@@ -64,7 +64,11 @@ impl Load {
             })
         };
         let threads = tags.iter().zip(&rounds).map(one).collect();
-        Self { stop, rounds, threads }
+        Self {
+            stop,
+            rounds,
+            threads,
+        }
     }
 
     /// Waits until every client has sent so many pipelines more.
@@ -175,28 +179,71 @@ impl Tally {
         right
     }
 
-    /// Acknowledged writes that a cluster does not have, asked directly.
-    pub(crate) fn lost(&self, cluster: &Cluster) -> Vec<String> {
-        let mut lost = Vec::new();
-        for node in cluster.masters() {
-            let mut direct = node.client();
-            let keys = direct.command(&["KEYS", "*"]).expect("the node answers");
-            let keys: Vec<String> = keys.elements().iter().filter_map(Reply::text).collect();
-            let bytes: Vec<u8> = keys.iter().flat_map(|key| command_bytes(&["GET", key])).collect();
-            direct.send(&bytes).expect("the node reads");
-            for (key, reply) in keys.iter().zip(direct.read_replies(keys.len())) {
-                if let Some(expected) = self.written.get(key).filter(|&value| reply.text().as_ref() != Some(value)) {
-                    lost.push(format!("{key} is {reply}, not {expected}"));
-                }
-            }
-            lost.extend(keys.into_iter().map(|key| format!("\0{key}")));
-        }
-        let there: std::collections::BTreeSet<String> = lost
-            .iter()
-            .filter_map(|line| line.strip_prefix('\0').map(str::to_owned))
+    /// Acknowledged writes that are not in what the servers hold.
+    pub(crate) fn lost(&self, held: &BTreeMap<String, Reply>) -> Vec<String> {
+        let is_there =
+            |key: &String, value: &String| held.get(key).and_then(Reply::text).as_ref() == Some(value);
+        let lost = self.written.iter().filter(|(key, value)| !is_there(key, value));
+        let mut lost: Vec<String> = lost
+            .map(|(key, _)| format!("{key} is {:?}", held.get(key)))
             .collect();
-        lost.retain(|line| !line.starts_with('\0'));
-        lost.extend(self.written.keys().filter(|key| !there.contains(*key)).cloned());
+        for (key, (highest, failed)) in &self.counters {
+            let count = held
+                .get(key)
+                .and_then(Reply::text)
+                .and_then(|text| text.parse().ok());
+            let right = |count: i64| (*highest..=highest + failed).contains(&count);
+            if !count.is_some_and(right) {
+                lost.push(format!("{key} is {count:?}, not {highest} (+{failed})"));
+            }
+        }
         lost
     }
+}
+
+/// All strings that the masters of a cluster hold, asked directly.
+pub(crate) fn held(cluster: &Cluster) -> BTreeMap<String, Reply> {
+    let mut held = BTreeMap::new();
+    for node in cluster.masters() {
+        let mut direct = node.client();
+        let keys = direct.command(&["KEYS", "*"]).expect("the node answers");
+        let keys: Vec<String> = keys.elements().iter().filter_map(Reply::text).collect();
+        for some in keys.chunks(1000) {
+            let bytes: Vec<u8> = some.iter().flat_map(|key| command_bytes(&["GET", key])).collect();
+            direct.send(&bytes).expect("the node reads");
+            held.extend(some.iter().cloned().zip(direct.read_replies(some.len())));
+        }
+    }
+    held
+}
+
+/// Nothing wrong, nothing lost, and no error but those allowed.
+#[track_caller]
+pub(crate) fn assert_clean(tallies: &[Tally], cluster: &Cluster, allowed: &[&str], log: &str) {
+    let held = held(cluster);
+    for tally in tallies {
+        let lost = tally.lost(&held);
+        let strange = tally
+            .errors
+            .keys()
+            .any(|error| !allowed.iter().any(|text| error.contains(text)));
+        assert!(
+            tally.wrong.is_empty() && lost.is_empty() && !strange,
+            "wrong: {:?}\nlost: {} {:?}\nerrors: {:?}\nslowest: {:?}, rounds: {}\n{log}",
+            &tally.wrong[..tally.wrong.len().min(10)],
+            lost.len(),
+            &lost[..lost.len().min(10)],
+            tally.errors,
+            tally.slowest,
+            tally.rounds
+        );
+    }
+}
+
+/// A tag in braces whose slot a node serves.
+pub(crate) fn tag_on(cluster: &Cluster, port: u16) -> String {
+    (0..)
+        .map(|at| format!("{{t{at}}}"))
+        .find(|tag| cluster.master_of(tag).port() == port)
+        .expect("every master serves some slot")
 }

@@ -18,6 +18,7 @@ use redplane_telemetry::stats::redis_proxy;
 use redplane_upstream::{Cluster, Host, Reader, Snapshot, Store};
 use slab::Slab;
 
+use crate::again::Again;
 use crate::client::{Client, ClientId, Opened, Session, Waiter};
 use crate::connection::{ConnId, Connection};
 use crate::filter::{self, Filter};
@@ -88,6 +89,8 @@ pub struct Engine {
     pub(crate) held: BTreeMap<(u64, u64), (Waiter, Vec<u8>)>,
     pub(crate) held_count: u64,
     pub(crate) unresolved: BTreeMap<u64, Unresolved>,
+    /// Requests that a migrating slot refused, by the time they are sent again.
+    pub(crate) again: BTreeMap<(u64, u64), Again>,
     pub(crate) in_flight: usize,
     closed_traffic: (u64, u64),
 }
@@ -118,6 +121,7 @@ impl Engine {
             held: BTreeMap::new(),
             held_count: 0,
             unresolved: BTreeMap::new(),
+            again: BTreeMap::new(),
             in_flight: 0,
             closed_traffic: (0, 0),
         }

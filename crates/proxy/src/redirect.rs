@@ -89,6 +89,9 @@ impl Engine {
             );
             return true;
         }
+        if raw.starts_with(b"-TRYAGAIN") {
+            return self.try_again(key, pending);
+        }
         let Some(redirection) = parse(raw) else {
             return false;
         };
@@ -117,6 +120,13 @@ impl Engine {
             return false;
         };
         match self.target_of(key, to) {
+            // The side that imports a slot refuses commands over several keys unless it has them all.
+            Some(address) if to.ask && let Some(singles) = self.single_keys(pending, &frame) => {
+                for (own, frame) in &singles {
+                    self.resend(pool, *own, frame, to, address, raw);
+                }
+                true
+            }
             Some(address) => self.resend(pool, *pending, &frame, to, address, raw),
             None => {
                 self.resolve(pool, *pending, frame, to, raw);

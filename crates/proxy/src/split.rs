@@ -53,6 +53,26 @@ impl Split {
         }
     }
 
+    /// Divides a part that is not answered into `count`, which is how many keys it has; says their numbers.
+    pub(crate) fn divide(&mut self, part: u32, count: usize) -> Option<Vec<u32>> {
+        let own = |number: &u32| *number == part;
+        if count == 0 || self.keys.iter().filter(|number| own(number)).count() != count {
+            return None;
+        }
+        let PartReply::Missing = self.parts.get(part as usize)? else {
+            return None;
+        };
+        let next = self.parts.len() as u32;
+        let numbers: Vec<u32> = std::iter::once(part).chain(next..).take(count).collect();
+        let keys = self.keys.iter_mut().filter(|number| own(number));
+        keys.zip(&numbers).for_each(|(key, number)| *key = *number);
+        let added = count - 1;
+        self.parts
+            .extend(std::iter::repeat_with(|| PartReply::Missing).take(added));
+        self.left += added as u32;
+        Some(numbers)
+    }
+
     /// Takes the reply of a part; true when it was the last that was missing.
     pub(crate) fn take(&mut self, part: u32, answer: Answer<'_>) -> bool {
         let Some(slot @ PartReply::Missing) = self.parts.get_mut(part as usize) else {

@@ -454,6 +454,7 @@ impl Engine {
             self.upstream_gone(ConnId(key as u32), why);
         }
         self.release_held();
+        self.send_again();
         self.expire_unresolved();
     }
 }

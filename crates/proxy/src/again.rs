@@ -1,0 +1,179 @@
+//! TRYAGAIN: a command over several keys met a slot that is being migrated, with some keys here and some there.
+//!
+//! A client of one big Redis never sees that. Commands that can be split are, key by key: each key is on one side,
+//! and ASK leads to it. Any other is sent again until its keys are together or its `op_timeout` is over; only then
+//! the client gets the error, in Redis's words.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use redplane_command::{FastKeys, RequestPolicy};
+use redplane_resp::encode;
+use redplane_resp::request::{self, Args};
+use redplane_upstream::{Cluster, Host};
+
+use crate::client::{Slot, Waiter};
+use crate::connection::{Pending, Purpose};
+use crate::engine::Engine;
+use crate::failure::Failure;
+use crate::settle::Answer;
+use crate::split::Split;
+
+/// Time between two attempts, in microseconds. Keys of a slot are moved within milliseconds.
+const PAUSE: u64 = 10_000;
+
+/// A request that will be sent again.
+pub(crate) struct Again {
+    pool: usize,
+    cluster: Arc<Cluster>,
+    host: Arc<Host>,
+    pending: Pending,
+    frame: Bytes,
+}
+
+impl Engine {
+    /// The server asked to try again. False when the client is to get its error.
+    #[cold]
+    pub(crate) fn try_again(&mut self, key: usize, pending: &Pending) -> bool {
+        let connection = &self.connections[key];
+        let len = pending.len as usize;
+        let shared = connection.out.shared_range(pending.at, len);
+        let Some(frame) =
+            shared.or_else(|| connection.out.range(pending.at, len).map(Bytes::copy_from_slice))
+        else {
+            return false;
+        };
+        match self.single_keys(pending, &frame) {
+            Some(singles) => {
+                singles
+                    .iter()
+                    .for_each(|(own, frame)| self.resend_here(key, own, frame));
+                true
+            }
+            None => self.later(key, pending, frame),
+        }
+    }
+
+    /// A request for each key of one that can be split; the reply is put together from theirs. `None` when it cannot
+    /// be, has one key, or nobody waits for it.
+    pub(crate) fn single_keys(&mut self, pending: &Pending, frame: &[u8]) -> Option<Vec<(Pending, Bytes)>> {
+        let command = &redplane_command::all()[pending.command.index()];
+        let (RequestPolicy::MultiShard, FastKeys::Range { first, step, .. }) =
+            (command.request, command.fast_keys)
+        else {
+            return None;
+        };
+        let (first, step) = (usize::from(first), usize::from(step).max(1));
+        let mut args = Args::default();
+        request::decode(frame, &mut args, &mut None, true).ok()?;
+        let parts = self.divide(pending, args.len().saturating_sub(first) / step)?;
+        let single = |(at, part): (usize, u32)| {
+            let own = first + at * step;
+            let words: Vec<&[u8]> = (0..first)
+                .chain(own..own + step)
+                .map(|i| args.arg(frame, i))
+                .collect();
+            let mut single = Vec::new();
+            encode::request(&mut single, &words);
+            let waiter = Waiter {
+                part,
+                ..pending.waiter
+            };
+            let len = single.len() as u32;
+            (
+                Pending {
+                    waiter,
+                    len,
+                    ..*pending
+                },
+                Bytes::from(single),
+            )
+        };
+        Some(parts.into_iter().enumerate().map(single).collect())
+    }
+
+    /// Sends a request to the server that has just refused it.
+    fn resend_here(&mut self, key: usize, pending: &Pending, frame: &Bytes) {
+        // The side that imports the slot serves only those who were sent to ask; its owner does not mind the word.
+        if pending.hops > 0 {
+            self.setup(key as u32, Purpose::Setup, &[b"asking"]);
+        }
+        let at = self.begin_send(key as u32);
+        self.connections[key].out.append(frame);
+        self.note_sent(key as u32, Pending { at, ..*pending });
+    }
+
+    /// Makes the place of a reply wait for `count` parts instead of one, and names them. `None` when nobody waits
+    /// there, or when there is nothing to divide.
+    fn divide(&mut self, pending: &Pending, count: usize) -> Option<Vec<u32>> {
+        let waiter = pending.waiter;
+        let client = self.clients.get_mut(waiter.client as usize)?;
+        if client.generation != waiter.generation || count < 2 {
+            return None;
+        }
+        match client.place(waiter.sequence)?.1 {
+            Slot::Split(split) => split.divide(waiter.part, count),
+            slot @ Slot::Waiting => {
+                let command = &redplane_command::all()[pending.command.index()];
+                let parts: Vec<u32> = (0..count as u32).collect();
+                let split = Split::new(command, pending.since, count, parts.clone());
+                *slot = Slot::Split(Box::new(split));
+                Some(parts)
+            }
+            _ => None,
+        }
+    }
+
+    /// Keeps a request for a while.
+    fn later(&mut self, key: usize, pending: &Pending, frame: Bytes) -> bool {
+        let connection = &self.connections[key];
+        let op_timeout = self.pools[connection.pool].key.settings.op_timeout.as_micros() as u64;
+        let due = self.now + PAUSE;
+        if due >= pending.since + op_timeout {
+            return false;
+        }
+        let again = Again {
+            pool: connection.pool,
+            cluster: connection.cluster.clone(),
+            host: connection.host.clone(),
+            pending: *pending,
+            frame,
+        };
+        self.held_count += 1;
+        self.again.insert((due, self.held_count), again);
+        // What waits keeps the clock ticking.
+        self.in_flight += 1;
+        true
+    }
+
+    /// Sends what is due. It goes where it was; if the slot has moved on, that server says so.
+    pub(crate) fn send_again(&mut self) {
+        while let Some(entry) = self.again.first_entry().filter(|entry| entry.key().0 <= self.now) {
+            let again = entry.remove();
+            self.in_flight -= 1;
+            let pending = again.pending;
+            match self.connection_again(&again) {
+                Ok(connection) => {
+                    self.resend_here(connection as usize, &pending, &again.frame);
+                }
+                Err(failure) => {
+                    let answer = Answer::Failed(failure);
+                    self.settle(pending.waiter, pending.command, pending.since, answer);
+                }
+            }
+        }
+    }
+
+    fn connection_again(&mut self, again: &Again) -> Result<u32, Failure> {
+        let live = self.pools.get(again.pool).and_then(|pool| pool.live.as_ref());
+        let same = live.is_some_and(|live| Arc::ptr_eq(&live.cluster, &again.cluster));
+        let address = again
+            .host
+            .address
+            .ip()
+            .filter(|_| same)
+            .ok_or(Failure::Upstream)?;
+        let found = self.connection_to(again.pool, address, "");
+        found.map_err(|failure| failure.unwrap_or(Failure::Upstream))
+    }
+}
