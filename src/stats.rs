@@ -28,8 +28,8 @@ impl Server {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What nobody keeps: time and memory.
-    pub(crate) fn refresh(&self, uptime: Duration) {
+    /// What nobody keeps: time, memory, and the connections of all listeners.
+    pub(crate) fn refresh(&self, uptime: Duration, connections: u64) {
         let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
         let bytes = |key: &str| {
             let line = status.lines().find_map(|line| line.strip_prefix(key));
@@ -38,6 +38,7 @@ impl Server {
         };
         let block = self.block();
         block.set(server::UPTIME, uptime.as_secs());
+        block.set(server::TOTAL_CONNECTIONS, connections);
         block.set(server::MEMORY_ALLOCATED, bytes("RssAnon:"));
         block.set(server::MEMORY_HEAP_SIZE, bytes("VmData:"));
         block.set(server::MEMORY_PHYSICAL_SIZE, bytes("VmRSS:"));

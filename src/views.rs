@@ -10,6 +10,7 @@ use redplane_admin::{
 };
 use redplane_config::cluster::{Discovery, Transport};
 use redplane_config::tls::{Certificate, Validation};
+use redplane_telemetry::stats::listener;
 use redplane_upstream::{Cluster, Health, Host, HostAddress, Layout, Topology};
 
 use crate::world::World;
@@ -125,6 +126,17 @@ pub(crate) fn listeners(world: &World) -> Vec<ListenerView> {
         name: listener.name,
     });
     bound.collect()
+}
+
+/// Downstream connections of all listeners, for `server.total_connections`.
+pub(crate) fn connections(world: &World) -> u64 {
+    let snapshot = world.store.load_full();
+    let open = snapshot.listeners.values().map(|listener| {
+        let prefix = format!("listener.{}.", listener.stat_name);
+        let scope = world.registry.scope(&prefix, &listener::SCHEMA);
+        scope.gauge(listener::DOWNSTREAM_CX_ACTIVE)
+    });
+    open.sum()
 }
 
 /// `/init_dump`

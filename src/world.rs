@@ -135,7 +135,9 @@ pub(crate) fn sources(world: &Arc<World>, levels: Levels, orders: mpsc::Sender<O
     }
     Sources {
         registry: world.registry.clone(),
-        refresh: look(world, |world| world.server.refresh(world.uptime())),
+        refresh: look(world, |world| {
+            world.server.refresh(world.uptime(), views::connections(world))
+        }),
         clusters: look(world, views::clusters),
         listeners: look(world, views::listeners),
         config: look(world, |world| world.book.dump()),

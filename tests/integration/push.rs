@@ -5,12 +5,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 
 use redplane_control::Address;
-use redplane_testkit::{Cluster, Proxy, Redis, Reply, free_port, until};
+use redplane_testkit::{Authority, Cluster, Proxy, Redis, Reply, free_port, until};
 use serde_json::Value;
 
 use crate::stage::{
-    Api, PATIENCE, Stage, admin, ask, at, client, cluster_of, listens, local, merge_cluster, redis_cluster,
-    redis_proxy, redplane, service, static_cluster, tcp_listener, until_answered,
+    Api, PATIENCE, Stage, admin, ads_bootstrap, ask, at, client, cluster_of, listens, local, merge_cluster,
+    redis_cluster, redis_proxy, redplane, service, static_cluster, static_resources, tcp_listener,
+    until_answered,
 };
 
 fn dump(proxy: &Proxy) -> Value {
@@ -73,6 +74,53 @@ fn all_forms_of_ads_bring_services_up_and_take_them_down() {
         assert_eq!(ask(&mut client(first), "GET form"), "1");
         assert_eq!(stage.stat("control_plane.connected_state"), 1);
     }
+}
+
+/// The control plane speaks no TLS itself: another redplane ends it in front of it.
+#[test]
+fn ads_may_go_over_tls() {
+    let authority = Authority::new();
+    let identity = authority.issue("control", &["control.test"]);
+    let (redis, port) = (Redis::plain(), free_port());
+    let (relay_port, relay_admin) = (free_port(), free_port());
+    let mut relay = None;
+    let stage = Stage::with(
+        &Address::Tcp(local(0)),
+        &[service("one", port, redis.port())],
+        &[],
+        |control, admin_port| {
+            let Address::Tcp(plain) = control else {
+                unreachable!("it was asked for TCP")
+            };
+            let tls = format!(
+                "transport_socket: {{name: tls, typed_config: {{\"@type\": \
+                 type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext, common_tls_context: \
+                 {{alpn_protocols: [h2], tls_certificates: [{{certificate_chain: {{filename: {}}}, private_key: \
+                 {{filename: {}}}}}]}}}}}}",
+                identity.cert.display(),
+                identity.key.display()
+            );
+            let listener = tcp_listener("tls", relay_port, "control");
+            let listener = listener.replace("filter_chains: [{", &format!("filter_chains: [{{{tls}, "));
+            let clusters = [static_cluster("control", plain.port())];
+            let bootstrap = admin(relay_admin) + &static_resources(&[listener], &clusters);
+            let started = Proxy::start_without_waiting(&redplane(), &bootstrap, relay_admin, &[]);
+            relay = Some(started.wait_until_ready());
+            let through = Address::Tcp(local(relay_port));
+            let context = format!(
+                "type: STATIC, transport_socket: {{name: tls, typed_config: {{\"@type\": \
+                 type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext, sni: control.test, \
+                 auto_sni_san_validation: true, common_tls_context: {{validation_context: {{trusted_ca: {{filename: \
+                 {}}}}}}}}}}},",
+                identity.ca.display()
+            );
+            ads_bootstrap(&through, Api::Delta, admin_port).replace("type: STATIC,", &context)
+        },
+    );
+    assert_eq!(ask(&mut client(port), "PING"), "PONG");
+    assert_eq!(stage.stat("control_plane.connected_state"), 1);
+    let relay = relay.expect("it was started");
+    assert_eq!(relay.stat("server.total_connections"), Some(1));
 }
 
 #[test]

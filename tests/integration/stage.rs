@@ -218,6 +218,18 @@ impl Stage {
 
     /// Serves a world and waits until redplane is ready.
     pub(crate) fn over(address: &Address, api: Api, texts: &[String], flags: &[&str]) -> Self {
+        Self::with(address, texts, flags, |control, admin_port| {
+            ads_bootstrap(control, api, admin_port)
+        })
+    }
+
+    /// Serves a world to a redplane with this bootstrap, and waits until it is ready.
+    pub(crate) fn with(
+        address: &Address,
+        texts: &[String],
+        flags: &[&str],
+        bootstrap: impl FnOnce(&Address, u16) -> String,
+    ) -> Self {
         let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build();
         let runtime = runtime.expect("a runtime starts");
         let server = runtime
@@ -225,7 +237,7 @@ impl Stage {
             .expect("it binds");
         let events = server.events();
         let admin_port = free_port();
-        let text = ads_bootstrap(server.address(), api, admin_port);
+        let text = bootstrap(server.address(), admin_port);
         let proxy = Proxy::start_without_waiting(&redplane(), &text, admin_port, flags).wait_until_ready();
         Self {
             proxy,
