@@ -18,13 +18,18 @@ pub fn pack<M: Message + Name>(message: &M) -> Any {
 /// # Errors
 /// Another type, or bytes that are no such message: the reason for people.
 pub fn unpack<M: Message + Name + Default>(any: &Any) -> Result<M, String> {
-    let decode = |value: &[u8]| M::decode(value).map_err(|error| format!("malformed {}: {error}", M::full_name()));
+    let decode =
+        |value: &[u8]| M::decode(value).map_err(|error| format!("malformed {}: {error}", M::full_name()));
     if any.type_url == M::type_url() {
         return decode(&any.value);
     }
     let resolved = resolve(any).map_err(|error| error.to_string())?;
     if resolved.type_url != M::type_url() {
-        return Err(format!("type_url: is {}, expected {}", any.type_url, M::type_url()));
+        return Err(format!(
+            "type_url: is {}, expected {}",
+            any.type_url,
+            M::type_url()
+        ));
     }
     decode(&resolved.value)
 }

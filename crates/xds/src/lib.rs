@@ -2,7 +2,7 @@
 //!
 //! [`subscriptions`] decides what is asked, answered and handed on; it does no I/O and knows no clock.
 //! [`wire`] gives its neutral requests the form of either protocol, `transport` carries them (the only file
-//! that names tonic), [`client`] joins both in one task and [`file`] feeds the same machine from a file.
+//! that names tonic), [`client`] joins both in one task and [`mod@file`] feeds the same machine from a file.
 //! Updates go out, a verdict comes back and becomes the ACK or NACK. This crate never looks inside a resource
 //! beyond its name and never decides whether one is good.
 //!
