@@ -19,6 +19,8 @@ readonly MIRROR=7010
 readonly CONTROL=127.0.0.1:15010
 readonly ADMIN=127.0.0.1:15000
 readonly KEYS=(a b c d e f g h)
+# What https://sh.rustup.rs answers, from the host that the toolchain comes from as well.
+readonly RUSTUP=https://static.rust-lang.org/rustup/rustup-init.sh
 readonly FILTER=envoyfilter-redis-proxy.yaml
 
 KEEP=no
@@ -146,8 +148,8 @@ install_rustup() {
     apt_install rustup
     return
   fi
-  say 'installing rustup from rustup.rs'
-  curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- -y --profile minimal --default-toolchain none \
+  say 'installing rustup by its own installer'
+  curl --proto '=https' --tlsv1.2 -sSf "$RUSTUP" | sh -s -- -y --profile minimal --default-toolchain none \
     || die "Rust is missing and rustup could not be fetched. Install Rust $(toolchain) and run this again."
   export PATH="$HOME/.cargo/bin:$PATH"
 }
