@@ -8,25 +8,26 @@
 mod clusters;
 mod endpoints;
 mod listeners;
+mod start_up;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use redplane_admin::{FailedUpdate, ServerState};
+use redplane_admin::FailedUpdate;
 use redplane_config::cluster::ConfigSource;
 use redplane_proto::Json;
 use redplane_telemetry::Block;
 use redplane_telemetry::stats::{cluster as cluster_stats, control_plane, server};
 use redplane_upstream::{Context, Snapshot};
 use redplane_xds::type_url::{CLUSTER, ENDPOINT, LISTENER};
-use redplane_xds::{Event, Handle, Names, Rejected, Resource, Update, Verdict};
+use redplane_xds::{Event, Handle, Rejected, Resource, Update, Verdict};
 
 use self::clusters::Clusters;
 use self::endpoints::Endpoints;
 use self::listeners::Listeners;
+use self::start_up::{Phase, Watch};
 use crate::bootstrap::Bootstrap;
 use crate::feeds::{self, Feeds, From};
-use crate::stats::Subscription;
 use crate::world::World;
 
 /// What the control thread has to look at.
@@ -43,25 +44,6 @@ pub(crate) enum Incoming {
     Overdue(&'static str),
 }
 
-/// One of the subscriptions that start-up waits for.
-struct Root {
-    type_url: &'static str,
-    /// For people, and for `/init_dump`.
-    word: &'static str,
-    source: Option<ConfigSource>,
-    patience: Option<Duration>,
-    stats: Subscription,
-    answered: bool,
-}
-
-/// How far start-up is.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Phase {
-    Clusters,
-    Listeners,
-    Live,
-}
-
 /// The owner of everything that is configured.
 pub(crate) struct Reconcile {
     world: Arc<World>,
@@ -72,8 +54,8 @@ pub(crate) struct Reconcile {
     clusters: Clusters,
     endpoints: Endpoints,
     listeners: Listeners,
-    cds: Root,
-    lds: Root,
+    cds: Watch,
+    lds: Watch,
     control_plane: Block,
     /// `cluster.<ads>.`: the ADS stream is a connection of its cluster as well.
     ads_stats: Option<Block>,
@@ -83,25 +65,12 @@ pub(crate) struct Reconcile {
 impl Reconcile {
     pub(crate) fn new(world: Arc<World>, context: Context, feeds: Feeds, bootstrap: &Bootstrap) -> Self {
         let registry = &world.registry;
-        let root = |type_url, word, prefix, source: &Option<ConfigSource>, patience| Root {
-            type_url,
-            word,
-            source: source.clone(),
-            patience,
-            stats: Subscription::new(registry, prefix),
-            answered: source.is_none(),
-        };
         let config = &bootstrap.config;
-        let (cds_patience, lds_patience) = (bootstrap.cds_patience, bootstrap.lds_patience);
+        let cds = Watch::new(registry, CLUSTER, config.cds.as_ref(), bootstrap.cds_patience);
+        let lds = Watch::new(registry, LISTENER, config.lds.as_ref(), bootstrap.lds_patience);
         Self {
-            cds: root(CLUSTER, "CDS", "cluster_manager.cds.", &config.cds, cds_patience),
-            lds: root(
-                LISTENER,
-                "LDS",
-                "listener_manager.lds.",
-                &config.lds,
-                lds_patience,
-            ),
+            cds,
+            lds,
             clusters: Clusters::new(registry),
             endpoints: Endpoints::default(),
             listeners: Listeners::new(registry),
@@ -142,7 +111,7 @@ impl Reconcile {
         {
             self.ads_stats = Some(cluster.stats().block());
         }
-        ask(&mut self.feeds, &self.world, &self.cds)?;
+        self.cds.ask(&mut self.feeds, &self.world)?;
         self.advance()
     }
 
@@ -161,10 +130,8 @@ impl Reconcile {
             },
             Incoming::Warm { name, id, timed_out } => self.warmed(&name, id, timed_out),
             Incoming::Overdue(type_url) => {
-                if let Some(root) = self.root(type_url).filter(|root| !root.answered) {
-                    tracing::warn!(subscription = root.word, "initial fetch timed out");
-                    root.stats.timed_out();
-                    root.answered = true;
+                if let Some(watch) = self.watch(type_url) {
+                    watch.give_up();
                 }
             }
         }
@@ -207,14 +174,14 @@ impl Reconcile {
         let good = rejected.is_empty() && update.refused.is_empty();
         let took = Instant::now().duration_since(begun);
         log(update, rejected.len(), took);
-        if let Some(root) = self.root(&update.type_url) {
-            root.answered = true;
+        if let Some(watch) = self.watch(&update.type_url) {
+            watch.answered = true;
             match good {
                 true => {
                     let changed = !update.resources.is_empty() || !update.removed.is_empty();
-                    root.stats.accepted(&update.version, changed, took);
+                    watch.stats.accepted(&update.version, changed, took);
                 }
-                false => root.stats.rejected(took),
+                false => watch.stats.rejected(took),
             }
         }
         if good && let Some(section) = self.world.book.pages().section(&update.type_url) {
@@ -280,19 +247,19 @@ impl Reconcile {
                         block.inc(cluster_stats::UPSTREAM_CX_CONNECT_FAIL);
                     }
                 });
-                for root in [&self.cds, &self.lds] {
-                    if root.source == Some(ConfigSource::Ads) {
-                        root.stats.failed();
+                for watch in [&self.cds, &self.lds] {
+                    if watch.source == Some(ConfigSource::Ads) {
+                        watch.stats.failed();
                     }
                 }
             }
             Event::Unreadable { .. } => {
                 // The source has logged it. An unreadable file is an answer: waiting would not make it better.
                 if let From::File(type_url) = from
-                    && let Some(root) = self.root(type_url)
+                    && let Some(watch) = self.watch(type_url)
                 {
-                    root.stats.failed();
-                    root.answered = true;
+                    watch.stats.failed();
+                    watch.answered = true;
                 }
             }
             Event::Update(_) => {}
@@ -303,38 +270,6 @@ impl Reconcile {
         if let Some(block) = &self.ads_stats {
             count(block);
         }
-    }
-
-    fn root(&mut self, type_url: &str) -> Option<&mut Root> {
-        [&mut self.cds, &mut self.lds]
-            .into_iter()
-            .find(|root| root.type_url == type_url)
-    }
-
-    /// Goes to the next phase of start-up when nothing is waited for any more.
-    fn advance(&mut self) -> Result<(), String> {
-        if self.phase == Phase::Clusters && self.cds.answered && self.clusters.are_settled() {
-            self.phase = Phase::Listeners;
-            self.world.set_state(ServerState::Initializing);
-            ask(&mut self.feeds, &self.world, &self.lds)?;
-        }
-        if self.phase == Phase::Listeners && self.lds.answered {
-            self.phase = Phase::Live;
-            self.world.set_state(ServerState::Live);
-            let took = u64::try_from(self.world.uptime().as_millis()).unwrap_or(u64::MAX);
-            self.world
-                .server
-                .block()
-                .record(server::INITIALIZATION_TIME_MS, took);
-            tracing::info!(took_ms = took, "all dependencies initialized, live");
-        }
-        if self.phase != Phase::Live {
-            let roots = [&self.cds, &self.lds].into_iter().filter(|root| !root.answered);
-            self.world.book.pages().waiting = roots.map(|root| root.word).collect();
-        } else {
-            self.world.book.pages().waiting.clear();
-        }
-        Ok(())
     }
 
     /// Makes the draft what workers see, then lets go of what it no longer holds.
@@ -352,25 +287,6 @@ impl Reconcile {
             block.add(server::DYNAMIC_UNKNOWN_FIELDS, ignored.0.len() as u64);
         }
     }
-}
-
-/// Subscribes to everything of a type, with the clock of the first answer.
-fn ask(feeds: &mut Feeds, world: &World, root: &Root) -> Result<(), String> {
-    let Some(source) = &root.source else { return Ok(()) };
-    root.stats.asked();
-    world.book.pages().waiting.insert(root.word);
-    feeds
-        .subscribe(source, root.type_url, Names::Wildcard)
-        .map_err(|reason| format!("dynamic_resources: {}: {reason}", root.word))?;
-    if let Some(patience) = root.patience {
-        let (queue, type_url) = (feeds.queue().clone(), root.type_url);
-        tokio::spawn(async move {
-            tokio::time::sleep(patience).await;
-            // Nobody left to tell is as good.
-            let _ = queue.send(Incoming::Overdue(type_url)).await;
-        });
-    }
-    Ok(())
 }
 
 /// Endpoints move too often to be told at `info`, as in Envoy.

@@ -136,7 +136,7 @@ pub(crate) fn sources(world: &Arc<World>, levels: Levels, orders: mpsc::Sender<O
     Sources {
         registry: world.registry.clone(),
         refresh: look(world, |world| {
-            world.server.refresh(world.uptime(), views::connections(world))
+            world.server.refresh(world.uptime(), views::connections(world));
         }),
         clusters: look(world, views::clusters),
         listeners: look(world, views::listeners),

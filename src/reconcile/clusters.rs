@@ -18,6 +18,7 @@ use redplane_xds::{Rejected, Resource, Update};
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
+use super::start_up::Phase;
 use super::{Incoming, Reconcile};
 use crate::book::{Origin, version};
 use crate::bootstrap::initial_fetch_timeout;
@@ -128,22 +129,21 @@ impl Reconcile {
         }
         let resource_version = version(resource.body.clone(), &resource.version);
         let assignment = message.load_assignment.as_ref().map(pack);
-        let active = self.draft.cluster(&name).cloned();
-        if let Some(warming) = self.clusters.warming.get_mut(&name) {
-            if *warming.cluster.config() == config {
-                warming.resource = resource_version;
-                return Ok(());
-            }
-            self.forget_warming(&name);
+        let warming = self.clusters.warming.get_mut(&name);
+        if let Some(warming) = warming.filter(|warming| *warming.cluster.config() == config) {
+            warming.resource = resource_version;
+            return Ok(());
         }
+        let active = self.draft.cluster(&name).cloned();
         if let Some(active) = active.as_ref().filter(|active| *active.config() == config) {
-            let cluster = Arc::clone(active);
-            self.dump(&cluster, Origin::Dynamic, resource_version, assignment);
+            self.forget_warming(&name);
+            self.dump(active, Origin::Dynamic, resource_version, assignment);
             return Ok(());
         }
         let cluster = Cluster::start_after(Arc::clone(&config), &self.context, active.as_deref())
             .map_err(|invalid| invalid.to_string())?;
         self.join(&cluster)?;
+        self.forget_warming(&name);
         self.count_ignored(&name, &config.ignored);
         let stats = &self.clusters.stats;
         match active {
@@ -153,26 +153,35 @@ impl Reconcile {
         if is_ready(&cluster) {
             self.enter(cluster, Origin::Dynamic, resource_version, assignment);
         } else {
-            let (id, wait) = self.wait(&cluster, patience(&message, &cluster, active.as_ref()));
-            if self.phase == super::Phase::Clusters {
-                self.clusters.holding.insert(id);
-            }
-            self.world
-                .book
-                .pages()
-                .clusters
-                .set_warming(&name, resource_version.clone());
-            let resource = resource_version;
-            let warming = Warming {
-                id,
-                cluster,
-                resource,
-                assignment,
-                wait,
-            };
-            self.clusters.warming.insert(name, warming);
+            let patience = patience(&message, &cluster, active.as_ref());
+            self.warm(cluster, patience, resource_version, assignment);
         }
         Ok(())
+    }
+
+    /// Lets a cluster wait for what it needs; start-up waits along.
+    fn warm(
+        &mut self,
+        cluster: Arc<Cluster>,
+        patience: Option<Duration>,
+        resource: ResourceVersion,
+        assignment: Option<Any>,
+    ) {
+        let (id, wait) = self.wait(&cluster, patience);
+        if self.phase == Phase::Clusters {
+            self.clusters.holding.insert(id);
+        }
+        let name = cluster.name().to_owned();
+        let mut pages = self.world.book.pages();
+        pages.clusters.set_warming(&name, resource.clone());
+        let warming = Warming {
+            id,
+            cluster,
+            resource,
+            assignment,
+            wait,
+        };
+        self.clusters.warming.insert(name, warming);
     }
 
     /// A wait is over.
@@ -281,7 +290,7 @@ impl Reconcile {
     fn wait(&mut self, cluster: &Arc<Cluster>, patience: Option<Duration>) -> (u64, AbortHandle) {
         self.clusters.waits += 1;
         let id = self.clusters.waits;
-        let waiting = warm(Arc::clone(cluster), id, patience, self.feeds.queue().clone());
+        let waiting = until_ready(Arc::clone(cluster), id, patience, self.feeds.queue().clone());
         (id, tokio::spawn(waiting).abort_handle())
     }
 }
@@ -306,7 +315,12 @@ fn patience(message: &proto::Cluster, cluster: &Cluster, active: Option<&Arc<Clu
     }
 }
 
-async fn warm(cluster: Arc<Cluster>, id: u64, patience: Option<Duration>, queue: mpsc::Sender<Incoming>) {
+async fn until_ready(
+    cluster: Arc<Cluster>,
+    id: u64,
+    patience: Option<Duration>,
+    queue: mpsc::Sender<Incoming>,
+) {
     let ready = async {
         cluster.warmed().await;
         while !is_ready(&cluster) {
