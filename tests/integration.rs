@@ -6,13 +6,23 @@
 mod failover;
 #[path = "integration/front.rs"]
 mod front;
+#[path = "integration/limits.rs"]
+mod limits;
 #[path = "integration/load.rs"]
 mod load;
+#[path = "integration/mirror.rs"]
+mod mirror;
 #[path = "integration/push.rs"]
 mod push;
+#[path = "integration/read_policy.rs"]
+mod read_policy;
+#[path = "integration/recorded.rs"]
+mod recorded;
 #[path = "integration/reshard.rs"]
 mod reshard;
 #[path = "integration/stage.rs"]
 mod stage;
 #[path = "integration/start_up.rs"]
 mod start_up;
+#[path = "integration/tcp_proxy.rs"]
+mod tcp_proxy;

@@ -63,20 +63,21 @@ pub(crate) fn seeds(cluster: &Cluster) -> Vec<u16> {
         .collect()
 }
 
-/// Starts redplane with these listeners and clusters.
+/// Starts redplane with these listeners and clusters, with one worker so that what workers do each by itself (limits,
+/// buffers, chances) can be counted.
 pub(crate) fn serve(listeners: &[String], clusters: &[String]) -> Proxy {
-    serve_as("node: {id: n, cluster: c}\n", listeners, clusters)
+    serve_as("node: {id: n, cluster: c}\n", "1", listeners, clusters)
 }
 
-/// The same with more at the head of the bootstrap: a node, a runtime.
-pub(crate) fn serve_as(head: &str, listeners: &[String], clusters: &[String]) -> Proxy {
+/// The same with another head of the bootstrap (its node) and so many workers.
+pub(crate) fn serve_as(head: &str, workers: &str, listeners: &[String], clusters: &[String]) -> Proxy {
     let admin_port = free_port();
     let text = format!(
         "{head}{}{}",
         admin(admin_port),
         static_resources(listeners, clusters)
     );
-    let flags = ["--concurrency", "2"];
+    let flags = ["--concurrency", workers];
     Proxy::start_without_waiting(&redplane(), &text, admin_port, &flags).wait_until_ready()
 }
 
@@ -97,7 +98,11 @@ impl Front {
     /// Starts it in front of a real cluster with these settings.
     pub(crate) fn of(cluster: &Cluster, settings: &str) -> Self {
         let upstream = discovered("c", &seeds(cluster), EAGER, "");
-        let front = Self::start(&redis_filter("r", settings, &all_to("c")), &[upstream]);
+        let filter = redis_filter("r", settings, &all_to("c"));
+        let port = free_port();
+        let listeners = [listener("redis", port, &filter)];
+        let proxy = serve_as("node: {id: n, cluster: c}\n", "2", &listeners, &[upstream]);
+        let front = Self { proxy, port };
         crate::stage::until_answered(front.port, "SET there yes", "OK");
         front
     }
