@@ -57,7 +57,7 @@ impl Engine {
     /// A request for each key of one that can be split; the reply is put together from theirs. `None` when it cannot
     /// be, has one key, or nobody waits for it.
     pub(crate) fn single_keys(&mut self, pending: &Pending, frame: &[u8]) -> Option<Vec<(Pending, Bytes)>> {
-        let command = &redplane_command::all()[pending.command.index()];
+        let command = redplane_command::all().get(pending.command.index())?;
         let (RequestPolicy::MultiShard, FastKeys::Range { first, step, .. }) =
             (command.request, command.fast_keys)
         else {
@@ -114,7 +114,7 @@ impl Engine {
         match client.place(waiter.sequence)?.1 {
             Slot::Split(split) => split.divide(waiter.part, count),
             slot @ Slot::Waiting => {
-                let command = &redplane_command::all()[pending.command.index()];
+                let command = redplane_command::all().get(pending.command.index())?;
                 let parts: Vec<u32> = (0..count as u32).collect();
                 let split = Split::new(command, pending.since, count, parts.clone());
                 *slot = Slot::Split(Box::new(split));

@@ -1,7 +1,7 @@
 //! Logging in: AUTH, and HELLO with its options. Checked against the filter's configuration, in Redis's words.
 
 use redplane_command::error;
-use redplane_config::redis_proxy::DownstreamAuth;
+use redplane_config::redis_proxy::{DownstreamAuth, Protocol};
 
 use crate::dispatch::{Request, error_line};
 use crate::engine::Engine;
@@ -46,12 +46,14 @@ impl Engine {
 
     /// `HELLO [2|3] [AUTH user password] [SETNAME name]`. Options take effect only if all of them are valid.
     pub(crate) fn hello(&mut self, key: usize, request: &Request<'_>) {
+        let mut protocol = None;
         if request.len() > 1 {
             match std::str::from_utf8(request.arg(1))
                 .ok()
                 .and_then(|text| text.parse::<i64>().ok())
             {
-                Some(2) => {}
+                Some(2) => protocol = Some(Protocol::Resp2),
+                Some(3) => protocol = Some(Protocol::Resp3),
                 Some(_) => return self.answer_noproto(key),
                 None => return self.answer(key, error::BAD_PROTO),
             }
@@ -76,26 +78,35 @@ impl Engine {
                 return self.answer_with(key, |out| error_line(out, &text));
             }
         }
-        self.greet(key, login, name);
+        if self.greet(key, login, name) {
+            if let Some(protocol) = protocol {
+                self.speak(key, protocol);
+            }
+            self.hello_reply(key);
+        }
     }
 
-    fn greet(&mut self, key: usize, login: Option<(&[u8], &[u8])>, name: Option<&[u8]>) {
+    /// Logs in and takes the name; false when it has said why not.
+    fn greet(&mut self, key: usize, login: Option<(&[u8], &[u8])>, name: Option<&[u8]>) -> bool {
         if let Some((user, password)) = login {
             if self.login(key, Some(user), password) != Login::Granted {
-                return self.answer(key, error::WRONGPASS);
+                self.answer(key, error::WRONGPASS);
+                return false;
             }
             self.clients[key].authenticated = true;
         }
         if !self.clients[key].authenticated {
-            return self.answer(key, error::NOAUTH_HELLO);
+            self.answer(key, error::NOAUTH_HELLO);
+            return false;
         }
         if let Some(name) = name {
             if !is_client_name(name) {
-                return self.answer(key, error::BAD_CLIENT_NAME);
+                self.answer(key, error::BAD_CLIENT_NAME);
+                return false;
             }
             self.clients[key].session.name = name.to_vec();
         }
-        self.hello_reply(key);
+        true
     }
 
     fn answer_noproto(&mut self, key: usize) {

@@ -27,6 +27,8 @@ pub(crate) enum Purpose {
     Mirror,
     /// AUTH.
     Auth,
+    /// HELLO 3: without it the connection is of no use.
+    Hello,
     /// READONLY, ASKING: read and dropped.
     Setup,
     /// PING of a connection that has to prove itself before it gets requests.
@@ -66,6 +68,8 @@ pub(crate) enum State {
 
 #[derive(Debug)]
 pub(crate) struct Connection {
+    /// Tells a connection from the next one at its place.
+    pub(crate) serial: u64,
     pub(crate) pool: usize,
     pub(crate) cluster: Arc<Cluster>,
     pub(crate) host: Arc<Host>,
@@ -103,6 +107,7 @@ pub(crate) const MAX_MIRROR_HELD: usize = 4 * 1024 * 1024;
 impl Connection {
     pub(crate) fn new(pool: usize, cluster: Arc<Cluster>, host: Arc<Host>, now: u64) -> Self {
         Self {
+            serial: 0,
             pool,
             cluster,
             host,

@@ -11,7 +11,6 @@ use redplane_telemetry::stats::{redis_command, redis_proxy};
 
 use crate::client::{Client, ClientId, Ending, Slot, Waiter};
 use crate::engine::{Action, Engine};
-use crate::filter::CUSTOM;
 use crate::output::LARGE;
 
 /// A decoded request: its bytes, where its arguments are, and the large buffer it stands in, if it does.
@@ -46,7 +45,7 @@ impl<'a> Request<'a> {
 pub(crate) enum Served {
     Known(&'static Command),
     /// Key is argument 1; nothing is known of it but that.
-    Custom,
+    Custom(CommandId),
 }
 
 impl Served {
@@ -54,7 +53,7 @@ impl Served {
     pub(crate) fn id(self) -> CommandId {
         match self {
             Self::Known(command) => command.id,
-            Self::Custom => CommandId(CUSTOM),
+            Self::Custom(id) => id,
         }
     }
 }
@@ -293,7 +292,7 @@ impl Engine {
     pub(crate) fn serve(&mut self, key: usize, served: Served, request: Request<'_>) {
         let command = match served {
             Served::Known(command) => command,
-            Served::Custom => return self.forward_by_key(key, served, request, 1),
+            Served::Custom(_) => return self.forward_by_key(key, served, request, 1),
         };
         match command.request {
             RequestPolicy::ByKey | RequestPolicy::Script(_) => self.by_key(key, command, request),
@@ -398,8 +397,8 @@ pub(crate) fn mark_dirty(client: &mut Client, key: usize, list: &mut Vec<u32>) {
 #[cold]
 fn find_with_custom(filter: &crate::filter::Filter, request: &Request<'_>) -> Result<Served, NotFound> {
     let name = request.arg(0).to_ascii_lowercase();
-    if filter.custom.contains_key(&name) && request.len() > 1 {
-        return Ok(Served::Custom);
+    if let Some(id) = filter.custom.get(&name).filter(|_| request.len() > 1) {
+        return Ok(Served::Custom(*id));
     }
     redplane_command::find(request.len(), |i| request.arg(i)).map(Served::Known)
 }
@@ -419,7 +418,7 @@ fn may_come_before_login(served: Served) -> bool {
                     RequestPolicy::Local(Local::Auth | Local::Hello | Local::Quit | Local::Reset)
                 )
         }
-        Served::Custom => false,
+        Served::Custom(_) => false,
     }
 }
 

@@ -11,7 +11,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use redplane_config::redis_proxy::Settings;
+use redplane_config::redis_proxy::{Protocol, Settings};
 use redplane_resp::request::Args;
 use redplane_telemetry::Registry;
 use redplane_telemetry::stats::redis_proxy;
@@ -93,6 +93,7 @@ pub struct Engine {
     pub(crate) again: BTreeMap<(u64, u64), Again>,
     pub(crate) in_flight: usize,
     closed_traffic: (u64, u64),
+    pub(crate) next_serial: u64,
 }
 
 impl Engine {
@@ -124,6 +125,7 @@ impl Engine {
             again: BTreeMap::new(),
             in_flight: 0,
             closed_traffic: (0, 0),
+            next_serial: 0,
         }
     }
 
@@ -177,8 +179,9 @@ impl Engine {
             return;
         }
         let (listener, chain, users) = (current.listener.clone(), current.chain.clone(), current.users);
+        let current_protocol = current.protocol;
         let former = current.pools();
-        let mut next = self.build_filter(listener, chain, proxy);
+        let mut next = self.build_filter(listener, chain, proxy, current_protocol);
         next.users = users;
         next.stats.add(redis_proxy::DOWNSTREAM_CX_ACTIVE, users as u64);
         self.filters[key] = next;
@@ -190,16 +193,21 @@ impl Engine {
         listener: Rc<str>,
         chain: Rc<str>,
         proxy: Arc<redplane_config::redis_proxy::RedisProxy>,
+        protocol: Protocol,
     ) -> Filter {
         let registry = self.context.registry.clone();
         let settings = proxy.settings.clone();
-        Filter::new(listener, chain, proxy, &registry, |cluster| {
-            self.acquire_pool(cluster, &settings)
-        })
+        let mut filter = Filter::new(listener, chain, proxy, &registry, |cluster| {
+            self.acquire_pool(cluster, &settings, protocol)
+        });
+        filter.protocol = protocol;
+        filter
     }
 
-    fn acquire_pool(&mut self, cluster: &str, settings: &Arc<Settings>) -> usize {
-        let same = |pool: &Pool| pool.key.cluster == cluster && pool.key.settings == *settings;
+    fn acquire_pool(&mut self, cluster: &str, settings: &Arc<Settings>, protocol: Protocol) -> usize {
+        let same = |pool: &Pool| {
+            pool.key.cluster == cluster && pool.key.settings == *settings && pool.key.protocol == protocol
+        };
         if let Some((key, pool)) = self.pools.iter_mut().find(|(_, pool)| same(pool)) {
             pool.users += 1;
             // One that only waited for its last replies is in use again.
@@ -209,6 +217,7 @@ impl Engine {
         let key = PoolKey {
             cluster: cluster.to_owned(),
             settings: settings.clone(),
+            protocol,
         };
         let pool = self.pools.insert(Pool {
             key,
@@ -219,7 +228,12 @@ impl Engine {
         pool
     }
 
-    fn release_pools(&mut self, pools: &[usize]) {
+    /// Keeps pools for as long as something refers to them by their place.
+    pub(crate) fn hold_pools(&mut self, pools: &[usize]) {
+        pools.iter().for_each(|&key| self.pools[key].users += 1);
+    }
+
+    pub(crate) fn release_pools(&mut self, pools: &[usize]) {
         for &key in pools {
             let pool = &mut self.pools[key];
             pool.users -= 1;
@@ -246,7 +260,7 @@ impl Engine {
 
     /// Takes a client in. `None` when its chain has no redis_proxy any more: the driver closes the connection.
     pub fn client_opened(&mut self, opened: Opened) -> Option<ClientId> {
-        let filter = self.filter_for(&opened)?;
+        let filter = self.filter_for(&opened.listener, &opened.chain, Protocol::Resp2)?;
         let entry = &mut self.filters[filter];
         entry.users += 1;
         entry.stats.inc(redis_proxy::DOWNSTREAM_CX_TOTAL);
@@ -265,14 +279,44 @@ impl Engine {
         Some(ClientId(self.clients.insert(client) as u32))
     }
 
-    fn filter_for(&mut self, opened: &Opened) -> Option<usize> {
-        let same = |filter: &Filter| filter.listener == opened.listener && filter.chain == opened.chain;
+    fn filter_for(&mut self, listener: &Rc<str>, chain: &Rc<str>, protocol: Protocol) -> Option<usize> {
+        let same = |filter: &Filter| {
+            filter.listener == *listener && filter.chain == *chain && filter.protocol == protocol
+        };
         if let Some((key, _)) = self.filters.iter().find(|(_, filter)| same(filter)) {
             return Some(key);
         }
-        let proxy = filter::find(&self.snapshot, &opened.listener, &opened.chain)?;
-        let filter = self.build_filter(opened.listener.clone(), opened.chain.clone(), proxy);
+        let proxy = filter::find(&self.snapshot, listener, chain)?;
+        let filter = self.build_filter(listener.clone(), chain.clone(), proxy, protocol);
         Some(self.filters.insert(filter))
+    }
+
+    /// Moves a client to the twin of its filter that speaks `protocol`. Its requests in flight end as they began.
+    pub(crate) fn speak(&mut self, key: usize, protocol: Protocol) {
+        let former = self.clients[key].filter;
+        let (listener, chain) = (
+            self.filters[former].listener.clone(),
+            self.filters[former].chain.clone(),
+        );
+        let Some(next) = self
+            .filter_for(&listener, &chain, protocol)
+            .filter(|next| *next != former)
+        else {
+            return;
+        };
+        let client = &mut self.clients[key];
+        client.filter = next;
+        let in_flight = client.queue.len() as u64;
+        let entry = &mut self.filters[next];
+        entry.users += 1;
+        entry.stats.inc(redis_proxy::DOWNSTREAM_CX_ACTIVE);
+        entry.stats.add(redis_proxy::DOWNSTREAM_RQ_ACTIVE, in_flight);
+        self.leave_filter(former, in_flight);
+    }
+
+    /// Whether a client speaks RESP3.
+    pub(crate) fn is_resp3(&self, key: usize) -> bool {
+        self.filters[self.clients[key].filter].protocol == Protocol::Resp3
     }
 
     /// Lets a client go. Its requests in flight are answered to nobody.
@@ -282,17 +326,20 @@ impl Engine {
         };
         self.closed_traffic = (client.received, client.sent);
         if let Some(transaction) = &client.transaction {
-            self.end_lease(transaction.lease());
+            self.end_transaction(transaction);
         }
-        let filter = &mut self.filters[client.filter];
+        self.leave_filter(client.filter, client.queue.len() as u64);
+    }
+
+    /// A client with so many requests in flight leaves a filter; the last one takes it along.
+    fn leave_filter(&mut self, key: usize, in_flight: u64) {
+        let filter = &mut self.filters[key];
         filter.stats.dec(redis_proxy::DOWNSTREAM_CX_ACTIVE);
-        filter
-            .stats
-            .sub(redis_proxy::DOWNSTREAM_RQ_ACTIVE, client.queue.len() as u64);
+        filter.stats.sub(redis_proxy::DOWNSTREAM_RQ_ACTIVE, in_flight);
         filter.users -= 1;
         if filter.users == 0 {
             let pools = filter.pools();
-            self.filters.remove(client.filter);
+            self.filters.remove(key);
             self.release_pools(&pools);
         }
     }

@@ -24,7 +24,7 @@ impl Engine {
         }
         let name = match served {
             Served::Known(command) => command.container.as_bytes().to_vec(),
-            Served::Custom => request.arg(0).to_ascii_lowercase(),
+            Served::Custom(_) => request.arg(0).to_ascii_lowercase(),
         };
         let drawn = self.random.u32(..1_000_000);
         let filter = &self.filters[self.clients[key].filter];

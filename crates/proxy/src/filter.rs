@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use redplane_command::{Command, CommandId};
 use redplane_config::listener::{FilterChain, Terminal};
-use redplane_config::redis_proxy::{KeyFormatter, RedisProxy, Route};
+use redplane_config::redis_proxy::{KeyFormatter, Protocol, RedisProxy, Route};
 use redplane_telemetry::stats::redis_command;
 use redplane_telemetry::{Block, Cells, Registry, TableBlock};
 use redplane_upstream::Snapshot;
@@ -29,6 +29,14 @@ pub(crate) struct RouteTo {
     pub(crate) keeps_key: bool,
 }
 
+impl RouteTo {
+    /// Every pool it refers to, once for each reference.
+    pub(crate) fn pools(&self) -> impl Iterator<Item = usize> + '_ {
+        let mirrors = self.mirrors.iter().map(|mirror| mirror.pool);
+        [self.pool].into_iter().chain(self.read_pool).chain(mirrors)
+    }
+}
+
 /// One mirror of a route.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct MirrorTo {
@@ -40,6 +48,8 @@ pub(crate) struct MirrorTo {
 pub(crate) struct Filter {
     pub(crate) listener: Rc<str>,
     pub(crate) chain: Rc<str>,
+    /// What its clients speak: HELLO moves a client to the filter's twin.
+    pub(crate) protocol: Protocol,
     /// Clients that use it.
     pub(crate) users: usize,
     pub(crate) proxy: Arc<RedisProxy>,
@@ -47,16 +57,15 @@ pub(crate) struct Filter {
     pub(crate) catch_all: Option<Rc<RouteTo>>,
     pub(crate) stats: Block,
     commands: TableBlock,
-    /// Rows of `commands` by command, and by custom name.
+    /// Rows of `commands` by command, custom ones behind those of the table.
     rows: Vec<u32>,
-    pub(crate) custom: FxHashMap<Vec<u8>, u32>,
+    /// Custom commands by name; their ids are valid for this filter alone.
+    pub(crate) custom: FxHashMap<Vec<u8>, CommandId>,
     micros: bool,
 }
 
 /// A command's row that is not counted (PING and other commands that Envoy has no stats for).
 const UNCOUNTED: u32 = u32::MAX;
-/// Custom commands share the table's ids from here on.
-pub(crate) const CUSTOM: u16 = u16::MAX;
 
 impl Filter {
     /// Resolves a configuration; `pool` finds or makes the pool of a cluster.
@@ -75,12 +84,15 @@ impl Filter {
             true => table.row(command.container) as u32,
             false => UNCOUNTED,
         };
-        let rows = redplane_command::all().iter().map(row).collect();
-        let custom = proxy
-            .custom_commands
-            .iter()
-            .map(|name| (name.clone().into_bytes(), table.row(name) as u32))
-            .collect();
+        let mut rows: Vec<u32> = redplane_command::all().iter().map(row).collect();
+        let mut custom = FxHashMap::default();
+        for name in &proxy.custom_commands {
+            let Ok(id) = u16::try_from(rows.len()) else {
+                break;
+            };
+            custom.insert(name.clone().into_bytes(), CommandId(id));
+            rows.push(table.row(name) as u32);
+        }
         let prefixes = proxy
             .routes
             .prefixes
@@ -95,6 +107,7 @@ impl Filter {
         Self {
             listener,
             chain,
+            protocol: Protocol::Resp2,
             users: 0,
             micros: proxy.latency_in_micros,
             commands: table.block(),
@@ -150,14 +163,7 @@ impl Filter {
     /// Every pool it refers to, once for each reference.
     pub(crate) fn pools(&self) -> Vec<usize> {
         let routes = self.prefixes.iter().chain(&self.catch_all);
-        routes
-            .flat_map(|route| {
-                [route.pool]
-                    .into_iter()
-                    .chain(route.read_pool)
-                    .chain(route.mirrors.iter().map(|mirror| mirror.pool))
-            })
-            .collect()
+        routes.flat_map(|route| route.pools()).collect()
     }
 }
 

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use redplane_command::{Command, CommandId, Flags};
-use redplane_config::redis_proxy::{KeyFormatter, KeyPiece, ReadPolicy};
+use redplane_config::redis_proxy::{KeyFormatter, KeyPiece, Protocol, ReadPolicy};
 use redplane_resp::encode;
 use redplane_telemetry::stats::{cluster, redis_cluster, upstream_command};
 use redplane_upstream::Host;
@@ -72,7 +72,7 @@ impl Engine {
     ) {
         let (reads, access) = match served {
             Served::Known(command) => (command.is_read(), access_of(command)),
-            Served::Custom => (false, Access::Primary),
+            Served::Custom(_) => (false, Access::Primary),
         };
         let pool = match route.read_pool {
             Some(read_pool) if reads => read_pool,
@@ -201,6 +201,8 @@ impl Engine {
         let readonly = entry.key.settings.read_policy != ReadPolicy::Master;
         let cluster = live.cluster.clone();
         let mut connection = Connection::new(pool, cluster.clone(), host.clone(), self.now);
+        self.next_serial += 1;
+        connection.serial = self.next_serial;
         if probe {
             connection.state = State::Probing;
         }
@@ -230,7 +232,17 @@ impl Engine {
                     .map(|(_, user, password)| (user, password))
             });
         let (user, password) = own.unwrap_or((&auth.username, &auth.password));
-        match (user.is_empty(), password.is_empty()) {
+        let user = if user.is_empty() { "default" } else { user };
+        if self.pools[self.connections[id as usize].pool].key.protocol == Protocol::Resp3 {
+            return match password.is_empty() {
+                true => self.setup(id, Purpose::Hello, &[b"HELLO", b"3"]),
+                false => {
+                    let args: [&[u8]; 5] = [b"HELLO", b"3", b"AUTH", user.as_bytes(), password];
+                    self.setup(id, Purpose::Hello, &args);
+                }
+            };
+        }
+        match (user == "default", password.is_empty()) {
             (_, true) => {}
             (true, false) => self.setup(id, Purpose::Auth, &[b"auth", password]),
             (false, false) => self.setup(id, Purpose::Auth, &[b"auth", user.as_bytes(), password]),
@@ -353,7 +365,7 @@ impl Engine {
         command: CommandId,
         payload: Payload<'_>,
     ) {
-        if self.connections[connection as usize].out.held() > MAX_MIRROR_HELD {
+        if self.is_full_mirror(connection) {
             return self.count_lost_mirror(pool);
         }
         let waiter = Waiter {
@@ -371,6 +383,11 @@ impl Engine {
             },
             payload,
         );
+    }
+
+    /// Whether so much waits there already that copies are dropped.
+    pub(crate) fn is_full_mirror(&self, connection: u32) -> bool {
+        self.connections[connection as usize].out.held() > MAX_MIRROR_HELD
     }
 
     pub(crate) fn count_lost_mirror(&self, pool: usize) {
@@ -460,7 +477,7 @@ fn is_mirrored_write(served: Served) -> bool {
         Served::Known(command) => {
             command.is_write() || command.flags.contains(Flags::MAY_REPLICATE) && !command.is_read()
         }
-        Served::Custom => true,
+        Served::Custom(_) => true,
     }
 }
 
@@ -470,5 +487,5 @@ pub(crate) fn counts_upstream(pending: Pending) -> bool {
     matches!(
         pending.purpose,
         Purpose::Reply | Purpose::Mirror | Purpose::Pinned | Purpose::Exec
-    ) && pending.command.0 != crate::filter::CUSTOM
+    ) && pending.command.index() < redplane_command::all().len()
 }

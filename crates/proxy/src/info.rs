@@ -90,15 +90,16 @@ fn rule(field: &str) -> Rule {
 type Section<'a> = (&'a str, Vec<(&'a str, &'a str)>);
 
 /// Appends one report made of all; false when a reply is no text.
-pub(crate) fn merge<'a>(replies: impl Iterator<Item = &'a [u8]>, out: &mut Vec<u8>) -> bool {
+pub(crate) fn merge<'a>(replies: impl Iterator<Item = &'a [u8]> + Clone, out: &mut Vec<u8>) -> bool {
+    let resp3 = replies.clone().any(|raw| raw.starts_with(b"="));
     let texts: Option<Vec<&str>> = replies
-        .map(|raw| std::str::from_utf8(reply::bulk_payload(raw)?).ok())
+        .map(|raw| std::str::from_utf8(reply::text_payload(raw)?).ok())
         .collect();
     let Some(texts) = texts else {
         return false;
     };
     let reports: Vec<Vec<Section<'_>>> = texts.iter().map(|text| sections(text)).collect();
-    encode::bulk(out, render(&reports).as_bytes());
+    encode::text(out, render(&reports).as_bytes(), resp3);
     true
 }
 

@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use redplane_command::{Command, Local, RequestPolicy, error};
+use redplane_config::redis_proxy::Protocol;
 use redplane_resp::encode;
 
 use crate::client::Ending;
@@ -38,7 +39,9 @@ impl Engine {
             Local::ClientSetName => self.set_name(key, request.arg(2)),
             Local::ClientGetName => {
                 let name = std::mem::take(&mut self.clients[key].session.name);
+                let resp3 = self.is_resp3(key);
                 self.answer_with(key, |out| match name.is_empty() {
+                    true if resp3 => encode::null(out),
                     true => encode::null_bulk(out),
                     false => encode::bulk(out, &name),
                 });
@@ -94,6 +97,7 @@ impl Engine {
         let client = &mut self.clients[key];
         client.session.name.clear();
         client.authenticated = self.filters[client.filter].proxy.auth.is_none();
+        self.speak(key, Protocol::Resp2);
         self.answer(key, b"+RESET\r\n");
     }
 
@@ -128,6 +132,7 @@ impl Engine {
             .unwrap_or(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0));
         let (ip, port) = (at.ip().to_string(), at.port());
         let id = node_id(&self.filters[client.filter].listener);
+        let resp3 = self.is_resp3(key);
         self.answer_with(key, |out| match local {
             Local::ClusterSlots => {
                 out.extend_from_slice(b"*1\r\n*3\r\n:0\r\n:16383\r\n*4\r\n");
@@ -136,27 +141,28 @@ impl Engine {
                 encode::bulk(out, id.as_bytes());
                 out.extend_from_slice(b"*0\r\n");
             }
-            Local::ClusterShards => shards(out, &id, &ip, port),
+            Local::ClusterShards => shards(out, resp3, &id, (&ip, port)),
             Local::ClusterNodes => {
                 let line = format!("{id} {ip}:{port}@{port} myself,master - 0 0 1 connected 0-16383\n");
-                encode::bulk(out, line.as_bytes());
+                encode::text(out, line.as_bytes(), resp3);
             }
-            Local::ClusterInfo => encode::bulk(out, CLUSTER_INFO.as_bytes()),
+            Local::ClusterInfo => encode::text(out, CLUSTER_INFO.as_bytes(), resp3),
             _ => encode::bulk(out, id.as_bytes()),
         });
     }
 
-    /// HELLO's map, as the flat array that it is in RESP2.
+    /// HELLO's map.
     pub(crate) fn hello_reply(&mut self, key: usize) {
         let id = self.clients[key].session.id;
+        let resp3 = self.is_resp3(key);
         self.answer_with(key, |out| {
-            encode::array(out, 14);
+            encode::map(out, 7, resp3);
             for (name, value) in [("server", "redis"), ("version", VERSION)] {
                 encode::bulk(out, name.as_bytes());
                 encode::bulk(out, value.as_bytes());
             }
             encode::bulk(out, b"proto");
-            encode::integer(out, 2);
+            encode::integer(out, if resp3 { 3 } else { 2 });
             encode::bulk(out, b"id");
             encode::integer(out, id as i64);
             for (name, value) in [("mode", "standalone"), ("role", "master")] {
@@ -184,8 +190,11 @@ cluster_slots_pfail:0\r\ncluster_slots_fail:0\r\ncluster_known_nodes:1\r\ncluste
 cluster_my_epoch:1\r\ncluster_stats_messages_sent:0\r\ncluster_stats_messages_received:0\r\n\
 total_cluster_links_buffer_limit_exceeded:0\r\n";
 
-fn shards(out: &mut Vec<u8>, id: &str, ip: &str, port: u16) {
-    out.extend_from_slice(b"*1\r\n*4\r\n$5\r\nslots\r\n*2\r\n:0\r\n:16383\r\n$5\r\nnodes\r\n*1\r\n*14\r\n");
+fn shards(out: &mut Vec<u8>, resp3: bool, id: &str, (ip, port): (&str, u16)) {
+    encode::array(out, 1);
+    encode::map(out, 2, resp3);
+    out.extend_from_slice(b"$5\r\nslots\r\n*2\r\n:0\r\n:16383\r\n$5\r\nnodes\r\n*1\r\n");
+    encode::map(out, 7, resp3);
     for (name, value) in [
         ("id", id),
         ("ip", ip),

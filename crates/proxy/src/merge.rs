@@ -262,13 +262,14 @@ fn newest_first(split: &Split, out: &mut Vec<u8>) -> bool {
 }
 
 fn text_per_node(split: &Split, out: &mut Vec<u8>) -> bool {
+    let resp3 = raw_replies(split).any(|raw| raw.starts_with(b"="));
     let mut text = Vec::new();
     for (node, raw) in raw_replies(split).enumerate() {
         text.extend_from_slice(format!("# Node {node}\r\n").as_bytes());
-        text.extend_from_slice(reply::bulk_payload(raw).unwrap_or_default());
+        text.extend_from_slice(reply::text_payload(raw).unwrap_or_default());
         text.extend_from_slice(b"\r\n");
     }
-    encode::bulk(out, &text);
+    encode::text(out, &text, resp3);
     true
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use arc_swap::cache::Cache;
 use redplane_command::CommandId;
-use redplane_config::redis_proxy::{ReadPolicy, Settings};
+use redplane_config::redis_proxy::{Protocol, ReadPolicy, Settings};
 use redplane_telemetry::{Block, TableBlock};
 use redplane_upstream::{Cluster, Host, Pick, Topology, Want};
 use rustc_hash::FxHashMap;
@@ -110,6 +110,8 @@ impl Link {
 pub(crate) struct PoolKey {
     pub(crate) cluster: String,
     pub(crate) settings: Arc<Settings>,
+    /// Replies cannot be translated by their type alone, so each protocol has connections of its own.
+    pub(crate) protocol: Protocol,
 }
 
 pub(crate) struct Pool {

@@ -22,7 +22,7 @@ const MAX_HOPS: u8 = 5;
 /// What a redirection says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Redirection<'a> {
-    ask: bool,
+    pub(crate) ask: bool,
     slot: u16,
     host: &'a str,
     port: u16,
@@ -121,7 +121,10 @@ impl Engine {
         };
         match self.target_of(key, to) {
             // The side that imports a slot refuses commands over several keys unless it has them all.
-            Some(address) if to.ask && let Some(singles) = self.single_keys(pending, &frame) => {
+            Some(address)
+                if to.ask
+                    && let Some(singles) = self.single_keys(pending, &frame) =>
+            {
                 for (own, frame) in &singles {
                     self.resend(pool, *own, frame, to, address, raw);
                 }
@@ -165,16 +168,7 @@ impl Engine {
         address: SocketAddr,
         raw: &[u8],
     ) -> bool {
-        if let Some(live) = &self.pools[pool].live {
-            // A move counts as a redirection by itself.
-            live.cluster.signal(match to.ask {
-                true => Signal::Redirected,
-                false => Signal::Moved {
-                    slot: to.slot,
-                    to: address,
-                },
-            });
-        }
+        self.tell_redirected(pool, to, address);
         let target = match self.connection_to(pool, address, to.host) {
             Ok(target) => target,
             Err(Some(failure)) => {
@@ -213,6 +207,21 @@ impl Engine {
             },
         );
         true
+    }
+
+    /// The slot table learns of a redirection.
+    pub(crate) fn tell_redirected(&self, pool: usize, to: Redirection<'_>, address: SocketAddr) {
+        let Some(live) = &self.pools[pool].live else {
+            return;
+        };
+        // A move counts as a redirection by itself.
+        live.cluster.signal(match to.ask {
+            true => Signal::Redirected,
+            false => Signal::Moved {
+                slot: to.slot,
+                to: address,
+            },
+        });
     }
 
     /// The connection to a redirection's target: a known host, or a stranger of whom there may be only so many.

@@ -147,7 +147,10 @@ impl Engine {
                 pool,
                 mut shards,
                 frame,
-            } => match shards.pop().filter(|_| raw.starts_with(b"$-1")) {
+            } => match shards
+                .pop()
+                .filter(|_| raw.starts_with(b"$-1") || raw.starts_with(b"_"))
+            {
                 Some(shard) => {
                     let walk = Walk::Seek {
                         pool,

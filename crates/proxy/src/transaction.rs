@@ -8,6 +8,7 @@
 use redplane_command::{
     Command, CommandId, Flags, Local, Pubsub, RequestPolicy, SlotOf, Transaction as Step, error,
 };
+use redplane_config::redis_proxy::Protocol;
 use redplane_resp::encode;
 
 use crate::ConnId;
@@ -24,7 +25,6 @@ use crate::settle::Answer;
 use crate::upstream::Gone;
 
 const QUEUED: &[u8] = b"+QUEUED\r\n";
-const NULL_ARRAY: &[u8] = b"*-1\r\n";
 const MULTI: &[u8] = b"*1\r\n$5\r\nMULTI\r\n";
 const EXEC: &[u8] = b"*1\r\n$4\r\nEXEC\r\n";
 
@@ -37,20 +37,28 @@ pub(crate) struct Transaction {
     spoiled: bool,
     /// Keys lie on several nodes: EXEC answers CROSSSLOT.
     cross: bool,
-    /// The pool and place of the first key.
+    /// The pool and place of the first key, and the key as it is forwarded.
     target: Option<(usize, Target)>,
+    name: Vec<u8>,
+    /// A key has no host: EXEC has none either.
+    nowhere: bool,
+    /// Pools it refers to, which must not go before it does.
+    held: Vec<usize>,
     route: Option<std::rc::Rc<RouteTo>>,
     writes: bool,
     frames: Vec<u8>,
     count: u32,
     watch: Option<Watch>,
+    /// What a lost connection guarded is guarded no more: EXEC tells the client to begin again.
+    lost: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Watch {
     pool: usize,
-    connection: Option<u32>,
+    connection: u32,
     host: u64,
+    target: Target,
 }
 
 impl Transaction {
@@ -66,7 +74,7 @@ impl Transaction {
 
     /// The leased connection.
     pub(crate) fn lease(&self) -> Option<u32> {
-        self.watch.and_then(|watch| watch.connection)
+        self.watch.map(|watch| watch.connection)
     }
 }
 
@@ -78,7 +86,7 @@ impl Engine {
                 command.request,
                 RequestPolicy::Transaction(_) | RequestPolicy::Local(Local::Quit | Local::Reset)
             ),
-            Served::Custom => false,
+            Served::Custom(_) => false,
         }
     }
 
@@ -134,7 +142,7 @@ impl Engine {
             return self.answer(key, &refusal);
         }
         let at = match served {
-            Served::Custom => Some((1, false)),
+            Served::Custom(_) => Some((1, false)),
             Served::Known(command) => {
                 let slots = redplane_command::slots(command, request.len(), |i| request.arg(i));
                 redplane_command::first_key(command, request.len(), |i| request.arg(i))
@@ -146,7 +154,13 @@ impl Engine {
             .zip(placed.as_ref())
             .filter(|(_, p)| !p.2.keeps_key)
             .map(|((at, _), placed)| (at, self.rename(key, &placed.2, request.arg(at))));
-        let writes = matches!(served, Served::Custom) || matches!(served, Served::Known(c) if !c.is_read());
+        let first_name = match (at, &renamed) {
+            (_, Some((_, name))) => name.clone(),
+            (Some((at, _)), None) => request.arg(at).to_vec(),
+            (None, None) => Vec::new(),
+        };
+        let writes =
+            matches!(served, Served::Custom(_)) || matches!(served, Served::Known(c) if !c.is_read());
         let client = &mut self.clients[key];
         let Some(transaction) = &mut client.transaction else {
             return;
@@ -165,17 +179,24 @@ impl Engine {
                 }
             }
         }
+        transaction.nowhere |= at.is_some() && placed.is_none();
         if let Some((pool, target, route)) = placed {
             match transaction.target {
                 None => {
                     transaction.target = Some((pool, target));
+                    transaction.name = first_name;
+                    let held: Vec<usize> = route.pools().collect();
+                    transaction.held.extend_from_slice(&held);
                     transaction.route = Some(route);
+                    self.hold_pools(&held);
                 }
                 Some((known, place)) => transaction.cross |= known != pool || !same_place(place, target),
             }
         }
-        let by_slot = matches!(transaction.target, Some((_, Target::Slot(_))));
-        transaction.cross |= at.is_some_and(|(_, cross)| cross) && by_slot;
+        if let Some(transaction) = &mut self.clients[key].transaction {
+            let by_slot = matches!(transaction.target, Some((_, Target::Slot(_))));
+            transaction.cross |= at.is_some_and(|(_, cross)| cross) && by_slot;
+        }
         self.answer(key, QUEUED);
     }
 
@@ -194,26 +215,37 @@ impl Engine {
     }
 
     fn exec(&mut self, key: usize, command: &'static Command) {
-        let Some(transaction) = self.clients[key].transaction.take() else {
+        let Some(mut transaction) = self.clients[key].transaction.take() else {
             return self.answer(key, error::EXEC_WITHOUT_MULTI);
         };
-        let lost = transaction.watch.is_some_and(|watch| watch.connection.is_none());
+        let held = std::mem::take(&mut transaction.held);
+        self.exec_taken(key, command, &transaction);
+        self.release_pools(&held);
+    }
+
+    fn exec_taken(&mut self, key: usize, command: &'static Command, transaction: &Transaction) {
+        let lost = transaction.lost || transaction.watch.is_some_and(|watch| self.has_moved(watch));
         if transaction.spoiled
             || transaction.cross
             || lost
             || (transaction.count == 0 && transaction.watch.is_none())
         {
             self.end_lease(transaction.lease());
+            let resp3 = self.is_resp3(key);
             return match (transaction.spoiled, transaction.cross, lost) {
                 (true, ..) => self.answer(key, error::EXECABORT),
                 (_, true, _) => self.answer(key, error::CROSSSLOT),
                 // The guard is gone with its connection: the client has to begin again, as after a failed WATCH.
-                (.., true) => self.answer(key, NULL_ARRAY),
+                (.., true) => self.answer(key, null_array(resp3)),
                 _ => self.answer(key, b"*0\r\n"),
             };
         }
-        match self.exec_connection(key, &transaction) {
-            Ok(connection) => self.send_block(key, command, &transaction, connection),
+        if transaction.nowhere {
+            self.end_lease(transaction.lease());
+            return self.fail_now(key, command.id, Failure::NoHost);
+        }
+        match self.exec_connection(key, transaction) {
+            Ok(connection) => self.send_block(key, command, transaction, connection),
             Err(failure) => {
                 self.end_lease(transaction.lease());
                 self.fail_now(key, command.id, failure);
@@ -224,14 +256,14 @@ impl Engine {
     /// The connection EXEC goes to: the leased one, which must lead to the node of the keys.
     fn exec_connection(&mut self, key: usize, transaction: &Transaction) -> Result<u32, Failure> {
         let (pool, target) = match (transaction.target, transaction.watch) {
-            (Some(target), _) => target,
-            (
-                None,
-                Some(Watch {
-                    connection: Some(leased),
-                    ..
-                }),
-            ) => return Ok(leased),
+            // Placed anew: hosts may have changed since the first command was queued.
+            (Some((pool, _)), _) => {
+                self.refresh_pool(pool);
+                let entry = &self.pools[pool];
+                let live = entry.live.as_ref().ok_or(Failure::NoHost)?;
+                (pool, live.target(&transaction.name, &entry.key.settings))
+            }
+            (None, Some(watch)) => return Ok(watch.connection),
             (None, _) => {
                 let route = self.keyless_route(key).ok_or(Failure::NoHost)?;
                 (route.pool, Target::Any)
@@ -239,19 +271,37 @@ impl Engine {
         };
         self.refresh_pool(pool);
         match transaction.watch {
-            Some(Watch {
-                pool: watched,
-                connection: Some(leased),
-                host,
-            }) => {
+            Some(watch) => {
                 let entry = &self.pools[pool];
                 let live = entry.live.as_ref().ok_or(Failure::NoHost)?;
                 let at = live.pick(target, Access::Primary, entry.key.settings.read_policy, "", 0)?;
-                let same = watched == pool && live.topology.hosts.get(at).is_some_and(|to| to.id == host);
-                if same { Ok(leased) } else { Err(Failure::CrossSlot) }
+                let host = live.topology.hosts.get(at).map(|to| to.id);
+                match watch.pool == pool && host == Some(watch.host) {
+                    true => Ok(watch.connection),
+                    false => Err(Failure::CrossSlot),
+                }
             }
-            _ => self.connection_for(pool, target, Access::Primary),
+            None => self.connection_for(pool, target, Access::Primary),
         }
+    }
+
+    /// Whether the slot of a guarded key is served elsewhere by now.
+    fn has_moved(&self, watch: Watch) -> bool {
+        let Target::Slot(_) = watch.target else {
+            return false;
+        };
+        let entry = &self.pools[watch.pool];
+        let Some(live) = &entry.live else {
+            return false;
+        };
+        let policy = entry.key.settings.read_policy;
+        let now = live.pick(watch.target, Access::Primary, policy, "", 0);
+        now.is_ok_and(|at| {
+            live.topology
+                .hosts
+                .get(at)
+                .is_some_and(|host| host.id != watch.host)
+        })
     }
 
     fn send_block(
@@ -301,24 +351,15 @@ impl Engine {
     }
 
     fn mirror_block(&mut self, transaction: &Transaction, command: CommandId, block: &[u8]) {
-        let (Some(route), Some((_, target))) = (&transaction.route, transaction.target) else {
+        let Some(route) = &transaction.route else {
             return;
         };
         for mirror in route.mirrors.iter() {
             if mirror.writes_only && !transaction.writes || !self.chance(mirror.parts_per_million) {
                 continue;
             }
-            self.refresh_pool(mirror.pool);
-            let slots = self.pools[mirror.pool]
-                .live
-                .as_ref()
-                .is_some_and(crate::pool::Live::is_redis);
-            let place = match target {
-                Target::Slot(slot) if slots => Target::Slot(slot),
-                Target::Slot(slot) => Target::Hash(u64::from(slot)),
-                other => other,
-            };
-            let Ok(connection) = self.connection_for(mirror.pool, place, Access::Primary) else {
+            let found = self.connection_for_key(mirror.pool, &transaction.name, Access::Primary);
+            let Some(connection) = found.ok().filter(|id| !self.is_full_mirror(*id)) else {
                 self.count_lost_mirror(mirror.pool);
                 continue;
             };
@@ -365,8 +406,9 @@ impl Engine {
             connection.pool,
             self.pools[connection.pool].key.settings.enable_redirection,
         );
+        let resp3 = self.pools[pool].key.protocol == Protocol::Resp3;
         let answer = match moved {
-            Some(_) if leased => Answer::Raw(NULL_ARRAY),
+            Some(_) if leased => Answer::Raw(null_array(resp3)),
             Some(moved) if follows && pending.hops == 0 && self.move_block(key, pool, pending, &moved) => {
                 return;
             }
@@ -383,14 +425,19 @@ impl Engine {
             .out
             .range(pending.at, pending.len as usize)
             .map(<[u8]>::to_vec);
-        let (Some(block), Some(address)) = (
-            block,
-            redirect::parse(moved).and_then(|to| self.target_of(key, to)),
-        ) else {
+        let (Some(block), Some(to)) = (block, redirect::parse(moved)) else {
             return false;
         };
+        let Some(address) = self.target_of(key, to) else {
+            return false;
+        };
+        self.tell_redirected(pool, to, address);
         match self.connection_to(pool, address, "") {
             Ok(target) => {
+                // Between MULTI and EXEC the word holds for every command.
+                if to.ask {
+                    self.setup(target, Purpose::Setup, &[b"asking"]);
+                }
                 self.append_block(target, &block, Pending { hops: 1, ..*pending });
                 true
             }
@@ -438,21 +485,23 @@ impl Engine {
         let host = live.topology.hosts.get(at).cloned().ok_or(Failure::NoHost)?;
         let client = &self.clients[key];
         if let Some(watch) = client.transaction.as_ref().and_then(|t| t.watch) {
-            return match watch.connection {
-                Some(leased) if watch.pool == pool && watch.host == host.id => Ok(leased),
-                Some(_) => Err(Failure::CrossSlot),
-                None => Err(Failure::Upstream),
+            return match watch.pool == pool && watch.host == host.id {
+                true => Ok(watch.connection),
+                false => Err(Failure::CrossSlot),
             };
         }
         let generation = client.generation;
         let id = host.id;
         let connection = self.connect(pool, host, false)?;
         self.connections[connection as usize].lease = Some((key as u32, generation));
+        self.hold_pools(&[pool]);
         let transaction = self.clients[key].transaction.get_or_insert_default();
+        transaction.held.push(pool);
         transaction.watch = Some(Watch {
             pool,
-            connection: Some(connection),
+            connection,
             host: id,
+            target,
         });
         Ok(connection)
     }
@@ -468,14 +517,20 @@ impl Engine {
             .pick(target, Access::Primary, entry.key.settings.read_policy, "", 0)
             .ok()?;
         let same = watch.pool == pool && live.topology.hosts.get(at)?.id == watch.host;
-        watch.connection.filter(|_| same)
+        same.then_some(watch.connection)
     }
 
     /// Forgets what was begun; the server forgets what it guarded when the lease ends.
     pub(crate) fn drop_transaction(&mut self, key: usize) {
         if let Some(transaction) = self.clients[key].transaction.take() {
-            self.end_lease(transaction.lease());
+            self.end_transaction(&transaction);
         }
+    }
+
+    /// Lets go of what a transaction held.
+    pub(crate) fn end_transaction(&mut self, transaction: &Transaction) {
+        self.end_lease(transaction.lease());
+        self.release_pools(&transaction.held);
     }
 
     /// Gives a leased connection up. Replies still to come on it are waited for first.
@@ -493,7 +548,7 @@ impl Engine {
     }
 
     /// The leased connection broke: what it guarded is guarded no more.
-    pub(crate) fn lease_lost(&mut self, client: u32, generation: u32) {
+    pub(crate) fn lease_lost(&mut self, lease: u32, client: u32, generation: u32) {
         let Some(client) = self
             .clients
             .get_mut(client as usize)
@@ -501,10 +556,18 @@ impl Engine {
         else {
             return;
         };
-        if let Some(watch) = client.transaction.as_mut().and_then(|t| t.watch.as_mut()) {
-            watch.connection = None;
+        // Behind EXEC the client may have begun anew, on another connection.
+        let transaction = client.transaction.as_mut();
+        if let Some(transaction) = transaction.filter(|transaction| transaction.lease() == Some(lease)) {
+            transaction.watch = None;
+            transaction.lost = true;
         }
     }
+}
+
+/// What EXEC answers when a watched key has changed.
+fn null_array(resp3: bool) -> &'static [u8] {
+    if resp3 { b"_\r\n" } else { b"*-1\r\n" }
 }
 
 fn same_place(a: Target, b: Target) -> bool {

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use redplane_resp::reply::{Scan, Scanner};
 use redplane_telemetry::stats::{cluster, redis_cluster, upstream_command};
 use redplane_upstream::Signal;
+use slab::Slab;
 
 use crate::connection::{ConnId, Connection, MAX_HELD, Pending, Purpose, State};
 use crate::engine::{Action, Engine};
@@ -103,26 +104,31 @@ impl Engine {
         let Some(connection) = self.connections.get_mut(key) else {
             return;
         };
+        let serial = connection.serial;
         if let Some(live) = &self.pools[connection.pool].live {
             live.stats.add(cluster::UPSTREAM_CX_RX_BYTES_TOTAL, count as u64);
         }
         if connection.carry.is_empty() {
             let data = &shared[..count.min(shared.len())];
-            let (used, need) = self.replies(key, data, None);
-            if let Some(connection) = self.connections.get_mut(key).filter(|_| used < data.len()) {
+            let (used, need) = self.replies(key, serial, data, None);
+            if used < data.len()
+                && let Some(connection) = same(&mut self.connections, key, serial)
+            {
                 connection.carry.begin(&data[used..], need, &mut self.buffers);
             }
         } else {
             let (buffer, filled) = connection.carry.take(count);
-            self.carried_replies(key, buffer, filled);
+            self.carried_replies(key, serial, buffer, filled);
         }
-        self.after_replies(key);
+        if same(&mut self.connections, key, serial).is_some() {
+            self.after_replies(key);
+        }
     }
 
-    fn carried_replies(&mut self, key: usize, buffer: Vec<u8>, filled: usize) {
+    fn carried_replies(&mut self, key: usize, serial: u64, buffer: Vec<u8>, filled: usize) {
         if filled < LARGE {
-            let (used, need) = self.replies(key, &buffer[..filled], None);
-            match self.connections.get_mut(key) {
+            let (used, need) = self.replies(key, serial, &buffer[..filled], None);
+            match same(&mut self.connections, key, serial) {
                 Some(connection) => connection
                     .carry
                     .put_back(buffer, used, filled, need, &mut self.buffers),
@@ -131,8 +137,8 @@ impl Engine {
             return;
         }
         let buffer = Bytes::from(buffer);
-        let (used, need) = self.replies(key, &buffer[..filled], Some(&buffer));
-        let Some(connection) = self.connections.get_mut(key) else {
+        let (used, need) = self.replies(key, serial, &buffer[..filled], Some(&buffer));
+        let Some(connection) = same(&mut self.connections, key, serial) else {
             return;
         };
         match buffer.try_into_mut() {
@@ -148,12 +154,13 @@ impl Engine {
         }
     }
 
-    /// Finds the replies in `data`; says how many bytes they had, and how many the next one needs.
-    fn replies(&mut self, key: usize, data: &[u8], shared: Option<&Bytes>) -> (usize, usize) {
+    /// Finds the replies in `data`; says how many bytes they had, and how many the next one needs. A reply may end its
+    /// connection, and another may stand at its place before the next one is looked at.
+    fn replies(&mut self, key: usize, serial: u64, data: &[u8], shared: Option<&Bytes>) -> (usize, usize) {
         let mut at = 0;
         let mut need = 0;
         while at < data.len() {
-            let Some(connection) = self.connections.get_mut(key) else {
+            let Some(connection) = same(&mut self.connections, key, serial) else {
                 return (data.len(), 0);
             };
             match connection.scanner.scan(&data[at..]) {
@@ -202,6 +209,7 @@ impl Engine {
             Purpose::Exec => self.exec_reply(key, &pending, raw),
             Purpose::Mirror | Purpose::Setup => {}
             Purpose::Auth => self.auth_reply(key, raw, is_error),
+            Purpose::Hello => self.hello_answer(key, raw, is_error),
             Purpose::Probe => self.probe_reply(key, raw),
             Purpose::Queued => self.queued_reply(key, raw, is_error),
         }
@@ -237,8 +245,20 @@ impl Engine {
         if is_error {
             let connection = &self.connections[key];
             let text = String::from_utf8_lossy(raw);
-            tracing::warn!(target: "redis", cluster = connection.cluster.name(), host = %connection.host.address, reply = text.trim_end(), "upstream refused AUTH");
+            tracing::warn!(target: "redis", cluster = connection.cluster.name(), host = %connection.host.address, reply = text.trim_end(), "upstream refused the login");
         }
+    }
+
+    /// A server that does not speak RESP3 cannot serve a client that does.
+    fn hello_answer(&mut self, key: usize, raw: &[u8], is_error: bool) {
+        if !is_error {
+            return;
+        }
+        self.auth_reply(key, raw, is_error);
+        if let Some(live) = &self.pools[self.connections[key].pool].live {
+            live.redis_stats.inc(redis_cluster::UPSTREAM_RESP3_HELLO_FAILURE);
+        }
+        self.upstream_gone(ConnId(key as u32), Gone::Protocol);
     }
 
     /// The host that was dead answers: requests may go there again.
@@ -336,7 +356,7 @@ impl Engine {
             }
         }
         if let Some((client, generation)) = connection.lease {
-            self.lease_lost(client, generation);
+            self.lease_lost(id.0, client, generation);
         }
         self.drop_pool_if_unused(pool);
     }
@@ -457,6 +477,14 @@ impl Engine {
         self.send_again();
         self.expire_unresolved();
     }
+}
+
+/// The connection at a place, if it is still the one it was.
+#[inline]
+fn same(connections: &mut Slab<Connection>, key: usize, serial: u64) -> Option<&mut Connection> {
+    connections
+        .get_mut(key)
+        .filter(|connection| connection.serial == serial)
 }
 
 /// Brings a host's counters up to date; once a turn, since they are shared.

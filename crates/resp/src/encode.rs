@@ -31,6 +31,30 @@ pub fn null_bulk(out: &mut Vec<u8>) {
     out.extend_from_slice(b"$-1\r\n");
 }
 
+/// `_`: RESP3's null.
+pub fn null(out: &mut Vec<u8>) {
+    out.extend_from_slice(b"_\r\n");
+}
+
+/// The header of a map of `pairs`, which is a flat array in RESP2.
+pub fn map(out: &mut Vec<u8>, pairs: usize, resp3: bool) {
+    match resp3 {
+        true => header(out, b'%', pairs as i64),
+        false => header(out, b'*', 2 * pairs as i64),
+    }
+}
+
+/// Text for people: a verbatim string in RESP3, a bulk string in RESP2.
+pub fn text(out: &mut Vec<u8>, payload: &[u8], resp3: bool) {
+    if !resp3 {
+        return bulk(out, payload);
+    }
+    header(out, b'=', payload.len() as i64 + 4);
+    out.extend_from_slice(b"txt:");
+    out.extend_from_slice(payload);
+    out.extend_from_slice(b"\r\n");
+}
+
 /// `*n`: the elements follow.
 pub fn array(out: &mut Vec<u8>, n: usize) {
     header(out, b'*', n as i64);

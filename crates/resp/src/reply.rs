@@ -149,6 +149,16 @@ pub fn integer(reply: &[u8]) -> Option<i64> {
     }
 }
 
+/// The text of a bulk or verbatim string, the latter without its three letters and colon.
+pub fn text_payload(reply: &[u8]) -> Option<&[u8]> {
+    let payload = bulk_payload(reply)?;
+    if reply.first() == Some(&b'=') {
+        payload.get(4..)
+    } else {
+        Some(payload)
+    }
+}
+
 /// The payload of a bulk string, verbatim string or bulk error; `None` for null and for other types.
 pub fn bulk_payload(reply: &[u8]) -> Option<&[u8]> {
     if !matches!(reply.first(), Some(b'$' | b'=' | b'!')) {
