@@ -20,6 +20,8 @@ mod read_policy;
 mod recorded;
 #[path = "integration/reshard.rs"]
 mod reshard;
+#[path = "integration/secure.rs"]
+mod secure;
 #[path = "integration/stage.rs"]
 mod stage;
 #[path = "integration/start_up.rs"]

@@ -37,14 +37,14 @@ fn resharding_under_load_is_not_seen_by_clients() {
 }
 
 /// A slot on its way from one node to another.
-struct Moving<'a> {
+pub(crate) struct Moving<'a> {
     slot: String,
     from: &'a Redis,
     to: &'a Redis,
 }
 
 impl<'a> Moving<'a> {
-    fn start(cluster: &'a Cluster, key: &str) -> Self {
+    pub(crate) fn start(cluster: &'a Cluster, key: &str) -> Self {
         let slot = cluster.nodes()[0].command(&["CLUSTER", "KEYSLOT", key]);
         let from = cluster.master_of(key);
         let to = cluster
@@ -81,7 +81,7 @@ impl<'a> Moving<'a> {
         assert!(!reply.is_error(), "{reply}");
     }
 
-    fn finish(&self, cluster: &Cluster) {
+    pub(crate) fn finish(&self, cluster: &Cluster) {
         let id = cluster.node_id(self.to.port());
         self.set(self.to, "NODE", &id);
         self.set(self.from, "NODE", &id);
