@@ -7,6 +7,7 @@
 
 mod clusters;
 mod endpoints;
+mod handover;
 mod listeners;
 mod start_up;
 
@@ -24,6 +25,7 @@ use redplane_xds::{Event, Handle, Rejected, Resource, Update, Verdict};
 
 use self::clusters::Clusters;
 use self::endpoints::Endpoints;
+use self::handover::Handover;
 use self::listeners::Listeners;
 use self::start_up::{Phase, Watch};
 use crate::bootstrap::Bootstrap;
@@ -42,6 +44,8 @@ pub(crate) enum Incoming {
     Warm { name: String, id: u64, timed_out: bool },
     /// The first answer about a type has not come in time.
     Overdue(&'static str),
+    /// A handover has waited long enough.
+    OutOfPatience(u64),
 }
 
 /// The owner of everything that is configured.
@@ -54,6 +58,7 @@ pub(crate) struct Reconcile {
     clusters: Clusters,
     endpoints: Endpoints,
     listeners: Listeners,
+    handover: Handover,
     cds: Watch,
     lds: Watch,
     control_plane: Block,
@@ -74,6 +79,7 @@ impl Reconcile {
             clusters: Clusters::new(registry),
             endpoints: Endpoints::default(),
             listeners: Listeners::new(registry),
+            handover: Handover::default(),
             control_plane: registry.scope("control_plane.", &control_plane::SCHEMA).block(),
             ads_stats: None,
             phase: Phase::Clusters,
@@ -134,6 +140,7 @@ impl Reconcile {
                     watch.give_up();
                 }
             }
+            Incoming::OutOfPatience(wait) => self.out_of_patience(wait),
         }
         self.advance()
     }

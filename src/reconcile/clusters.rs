@@ -106,9 +106,7 @@ impl Reconcile {
                 rejected.push(Rejected::new(&resource.name, reason));
             }
         }
-        for name in &update.removed {
-            self.remove_cluster(name);
-        }
+        self.release_clusters(&update.removed);
         self.ask_endpoints();
         self.publish();
         self.gauge_warming();
@@ -127,6 +125,7 @@ impl Reconcile {
             );
             return Ok(());
         }
+        self.keep_cluster(&name);
         let resource_version = version(resource.body.clone(), &resource.version);
         let assignment = message.load_assignment.as_ref().map(pack);
         let warming = self.clusters.warming.get_mut(&name);
@@ -206,6 +205,7 @@ impl Reconcile {
             warming.resource,
             warming.assignment,
         );
+        self.take_over();
         self.ask_endpoints();
         self.publish();
         self.gauge_warming();
@@ -251,7 +251,16 @@ impl Reconcile {
         }
     }
 
-    fn remove_cluster(&mut self, name: &str) {
+    /// Whether a cluster is there and not the bootstrap's.
+    pub(super) fn is_removable(&self, name: &str) -> bool {
+        !self.clusters.fixed.contains(name) && self.draft.cluster(name).is_some()
+    }
+
+    pub(super) fn is_warming(&self, name: &str) -> bool {
+        self.clusters.warming.contains_key(name)
+    }
+
+    pub(super) fn remove_cluster(&mut self, name: &str) {
         self.forget_warming(name);
         if self.clusters.fixed.contains(name) {
             return;

@@ -23,7 +23,7 @@ pub(super) struct Listeners {
     fixed: HashSet<String>,
     /// Held so that a listener's statistics stand from its beginning to its end.
     statistics: HashMap<String, Vec<Statistics>>,
-    stats: Block,
+    pub(super) stats: Block,
 }
 
 impl Listeners {
@@ -62,11 +62,13 @@ impl Reconcile {
     pub(super) fn apply_listeners(&mut self, update: &Update) -> Vec<Rejected> {
         // First, because a new listener may want the address of one that goes.
         for name in &update.removed {
+            self.forget_postponed(name);
             self.remove_listener(name);
         }
         let mut rejected = Vec::new();
         let mut drafts = Vec::with_capacity(update.resources.len());
         for resource in &update.resources {
+            self.forget_postponed(&resource.name);
             match self.draft_listener(resource) {
                 Ok(draft) => drafts.extend(draft),
                 Err(reason) => {
@@ -77,10 +79,15 @@ impl Reconcile {
         }
         self.publish();
         for (config, resource) in drafts {
+            if self.postpone(&config, resource) {
+                continue;
+            }
             if let Err(reason) = self.bind_listener(&config, resource) {
                 rejected.push(Rejected::new(&resource.name, reason));
             }
         }
+        self.take_over();
+        self.ask_endpoints();
         self.publish();
         rejected
     }
@@ -116,7 +123,7 @@ impl Reconcile {
         Ok(Some((config, resource)))
     }
 
-    fn bind_listener(&mut self, config: &Arc<Config>, resource: &Resource) -> Result<(), String> {
+    pub(super) fn bind_listener(&mut self, config: &Arc<Config>, resource: &Resource) -> Result<(), String> {
         let known = self.draft.listeners.get(&config.name);
         let is_new = known.is_some_and(|known| Arc::ptr_eq(known, config));
         match self.world.workers.add(Arc::clone(config)) {

@@ -397,6 +397,19 @@ fn a_read_policy_reaches_open_clients_and_redis_clusters_change_under_load() {
     }
     assert_eq!(stage.push_clusters(&texts("MASTER", "3s")), Ok(()));
     load.go_on(100);
+    // One push moves the route to a new cluster and takes the old one away, there and back.
+    let moved = [
+        base[0].clone(),
+        redis_cluster("moved", "CLUSTER_PROVIDED", &seeds[..2], "1s"),
+        redis_proxy(port, "moved", "enable_redirection: true"),
+    ];
+    for texts in [&moved[..], &texts("MASTER", "1s")] {
+        assert_eq!(stage.push_listeners(texts), Ok(()));
+        load.go_on(200);
+        until("the old cluster to go", PATIENCE, || {
+            stage.stat("cluster_manager.active_clusters") == 5
+        });
+    }
     let surprises = load.end();
     assert!(surprises.is_empty(), "{surprises:#?}");
     assert_eq!(ask(&mut held, "GET a"), "v-a");
