@@ -60,16 +60,13 @@ impl Engine {
             | Local::Asking => self.answer(key, b"+OK\r\n"),
             Local::Role => self.answer(key, b"*3\r\n$6\r\nmaster\r\n:0\r\n*0\r\n"),
             Local::AclWhoAmI => self.answer_with(key, |out| encode::bulk(out, b"default")),
-            Local::CommandCount => {
-                let count = redplane_command::all()
-                    .iter()
-                    .filter(|c| c.name == c.container)
-                    .count();
-                self.answer_with(key, |out| encode::integer(out, count as i64));
-            }
-            Local::Command | Local::CommandDocs | Local::CommandList | Local::CommandInfo => {
-                self.answer(key, b"*0\r\n");
-            }
+            Local::Command
+            | Local::CommandCount
+            | Local::CommandDocs
+            | Local::CommandGetKeys
+            | Local::CommandGetKeysAndFlags
+            | Local::CommandInfo
+            | Local::CommandList => self.introspect(key, local, request),
             Local::ClusterKeySlot => {
                 let slot = redplane_command::slot(request.arg(2));
                 self.answer_with(key, |out| encode::integer(out, i64::from(slot)));

@@ -1,0 +1,91 @@
+//! COMMAND and its kin: what clients ask to learn where keys are. Answered from the table.
+
+use redplane_command::{Command, Local, NotFound, Protocol, command_info, error};
+use redplane_resp::encode;
+
+use crate::dispatch::Request;
+use crate::engine::Engine;
+
+impl Engine {
+    /// COMMAND, COMMAND COUNT, LIST, INFO, DOCS, GETKEYS and GETKEYSANDFLAGS.
+    pub(crate) fn introspect(&mut self, key: usize, local: Local, request: &Request<'_>) {
+        let protocol = if self.is_resp3(key) {
+            Protocol::Resp3
+        } else {
+            Protocol::Resp2
+        };
+        let named = (2..request.len()).map(|i| named(request.arg(i)));
+        self.answer_with(key, |out| match local {
+            Local::CommandCount => encode::integer(out, served().count() as i64),
+            Local::CommandList => {
+                encode::array(out, served().count());
+                served().for_each(|command| encode::bulk(out, command.name.as_bytes()));
+            }
+            Local::CommandInfo if request.len() > 2 => entries(out, named.len(), named, protocol),
+            // Texts for people are redis-cli's own.
+            Local::CommandDocs => encode::map(out, 0, protocol == Protocol::Resp3),
+            Local::CommandGetKeys | Local::CommandGetKeysAndFlags => keys(out, request, local),
+            _ => entries(out, served().count(), served().map(Some), protocol),
+        });
+    }
+}
+
+/// Commands by themselves, not their subcommands.
+fn served() -> impl Iterator<Item = &'static Command> {
+    redplane_command::all()
+        .iter()
+        .filter(|command| command.name == command.container)
+}
+
+fn named(name: &[u8]) -> Option<&'static Command> {
+    match name.iter().position(|byte| *byte == b'|') {
+        None => redplane_command::lookup(name),
+        Some(bar) => redplane_command::lookup_sub(redplane_command::lookup(&name[..bar])?, &name[bar + 1..]),
+    }
+}
+
+/// An unknown name is a null at its place.
+fn entries(
+    out: &mut Vec<u8>,
+    count: usize,
+    commands: impl Iterator<Item = Option<&'static Command>>,
+    protocol: Protocol,
+) {
+    encode::array(out, count);
+    for command in commands {
+        match command {
+            Some(command) => command_info(out, command, protocol),
+            None if protocol == Protocol::Resp3 => encode::null(out),
+            None => out.extend_from_slice(b"*-1\r\n"),
+        }
+    }
+}
+
+/// The keys of the request that stands behind `COMMAND GETKEYS`.
+fn keys(out: &mut Vec<u8>, request: &Request<'_>, local: Local) {
+    let count = request.len() - 2;
+    let arg = |i: usize| request.arg(i + 2);
+    let command = match redplane_command::find(count, arg) {
+        Ok(command) => command,
+        Err(NotFound::Arity(_)) => return out.extend_from_slice(error::INVALID_ARGUMENTS),
+        Err(_) => return out.extend_from_slice(error::INVALID_COMMAND),
+    };
+    let keys: Vec<usize> = match command.keys_are_channels() {
+        true => Vec::new(),
+        false => redplane_command::keys(command, count, arg).collect(),
+    };
+    if keys.is_empty() {
+        return out.extend_from_slice(error::NO_KEY_ARGUMENTS);
+    }
+    encode::array(out, keys.len());
+    for at in keys {
+        if local == Local::CommandGetKeysAndFlags {
+            encode::array(out, 2);
+            encode::bulk(out, arg(at));
+            encode::array(out, 1);
+            encode::simple(out, if command.is_write() { b"RW" } else { b"RO" });
+        } else {
+            encode::bulk(out, arg(at));
+        }
+    }
+}
