@@ -112,6 +112,20 @@ impl World {
         })
     }
 
+    /// A world of resources that were made elsewhere, for tests and benchmarks.
+    pub fn of(
+        clusters: Vec<Cluster>,
+        endpoints: Vec<ClusterLoadAssignment>,
+        listeners: Vec<Listener>,
+    ) -> Self {
+        Self {
+            clusters,
+            endpoints,
+            listeners,
+            notes: Vec::new(),
+        }
+    }
+
     /// The clusters, those of services first.
     pub fn clusters(&self) -> &[Cluster] {
         &self.clusters
