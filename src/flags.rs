@@ -83,6 +83,7 @@ pub(crate) type Components = std::sync::Arc<[(&'static str, Level)]>;
 pub(crate) enum Mode {
     Serve,
     Validate,
+    #[value(name = "init_only")]
     InitOnly,
 }
 
