@@ -68,8 +68,6 @@ pub(crate) enum State {
 
 #[derive(Debug)]
 pub(crate) struct Connection {
-    /// Tells a connection from the next one at its place.
-    pub(crate) serial: u64,
     pub(crate) pool: usize,
     pub(crate) cluster: Arc<Cluster>,
     pub(crate) host: Arc<Host>,
@@ -107,7 +105,6 @@ pub(crate) const MAX_MIRROR_HELD: usize = 4 * 1024 * 1024;
 impl Connection {
     pub(crate) fn new(pool: usize, cluster: Arc<Cluster>, host: Arc<Host>, now: u64) -> Self {
         Self {
-            serial: 0,
             pool,
             cluster,
             host,

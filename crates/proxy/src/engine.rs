@@ -24,6 +24,7 @@ use crate::connection::{ConnId, Connection};
 use crate::filter::{self, Filter};
 use crate::input::Buffers;
 use crate::output::Output;
+use crate::places::Places;
 use crate::pool::{Live, Pool, PoolKey};
 use crate::redirect::Unresolved;
 
@@ -73,8 +74,8 @@ pub struct Engine {
     pub(crate) snapshot: Arc<Snapshot>,
     /// Microseconds of the driver's clock, the same for the whole turn.
     pub(crate) now: u64,
-    pub(crate) clients: Slab<Client>,
-    pub(crate) connections: Slab<Connection>,
+    pub(crate) clients: Places<Client>,
+    pub(crate) connections: Places<Connection>,
     pub(crate) pools: Slab<Pool>,
     pub(crate) filters: Slab<Filter>,
     pub(crate) dirty_clients: Vec<u32>,
@@ -93,7 +94,6 @@ pub struct Engine {
     pub(crate) again: BTreeMap<(u64, u64), Again>,
     pub(crate) in_flight: usize,
     closed_traffic: (u64, u64),
-    pub(crate) next_serial: u64,
 }
 
 impl Engine {
@@ -107,8 +107,8 @@ impl Engine {
             context,
             snapshot,
             now: 0,
-            clients: Slab::new(),
-            connections: Slab::new(),
+            clients: Places::new(),
+            connections: Places::new(),
             pools: Slab::new(),
             filters: Slab::new(),
             dirty_clients: Vec::new(),
@@ -125,7 +125,6 @@ impl Engine {
             again: BTreeMap::new(),
             in_flight: 0,
             closed_traffic: (0, 0),
-            next_serial: 0,
         }
     }
 
@@ -407,8 +406,10 @@ impl Engine {
         }
     }
 
-    /// What is to be done with sockets, in order.
+    /// What is to be done with sockets, in order, before any other socket is looked at.
     pub fn actions(&mut self) -> Vec<Action> {
+        self.clients.wake();
+        self.connections.wake();
         std::mem::take(&mut self.actions)
     }
 

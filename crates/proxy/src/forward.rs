@@ -201,8 +201,6 @@ impl Engine {
         let readonly = entry.key.settings.read_policy != ReadPolicy::Master;
         let cluster = live.cluster.clone();
         let mut connection = Connection::new(pool, cluster.clone(), host.clone(), self.now);
-        self.next_serial += 1;
-        connection.serial = self.next_serial;
         if probe {
             connection.state = State::Probing;
         }

@@ -291,16 +291,11 @@ impl Live {
             .filter_map(|link| link.connection)
     }
 
-    /// The link that leads to a host, known or stranger.
-    pub(crate) fn link_of(&mut self, host: &Host) -> Option<&mut Link> {
-        if let Some(at) = self.topology.hosts.iter().position(|known| known.id == host.id) {
-            return self.links.get_mut(at);
-        }
-        let address = host.address.ip()?;
-        match self.strangers.get_mut(&address) {
-            Some((known, link)) if known.id == host.id => Some(link),
-            _ => None,
-        }
+    /// The link that a connection belongs to, to a host of the topology or to a stranger.
+    pub(crate) fn link_with(&mut self, connection: u32) -> Option<&mut Link> {
+        let strangers = self.strangers.values_mut().map(|(_, link)| link);
+        let mut links = self.links.iter_mut().chain(strangers);
+        links.find(|link| link.connection == Some(connection))
     }
 }
 

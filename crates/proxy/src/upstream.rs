@@ -6,7 +6,6 @@ use bytes::Bytes;
 use redplane_resp::reply::{Scan, Scanner};
 use redplane_telemetry::stats::{cluster, redis_cluster, upstream_command};
 use redplane_upstream::Signal;
-use slab::Slab;
 
 use crate::connection::{ConnId, Connection, MAX_HELD, Pending, Purpose, State};
 use crate::engine::{Action, Engine};
@@ -52,10 +51,9 @@ impl Engine {
                 (self.now - connection.opened) / 1000,
             );
         }
-        // Time spent connecting is not the server's.
-        for pending in &mut connection.pending {
-            pending.since = pending.since.max(connection.opened);
-        }
+        // Time spent connecting is not the server's; a redirected request keeps its one deadline.
+        let fresh = connection.pending.iter_mut().filter(|pending| pending.hops == 0);
+        fresh.for_each(|pending| pending.since = self.now);
         if connection.out.unwritten() > 0 && !connection.dirty {
             connection.dirty = true;
             self.dirty_connections.push(id.0);
@@ -104,31 +102,30 @@ impl Engine {
         let Some(connection) = self.connections.get_mut(key) else {
             return;
         };
-        let serial = connection.serial;
         if let Some(live) = &self.pools[connection.pool].live {
             live.stats.add(cluster::UPSTREAM_CX_RX_BYTES_TOTAL, count as u64);
         }
         if connection.carry.is_empty() {
             let data = &shared[..count.min(shared.len())];
-            let (used, need) = self.replies(key, serial, data, None);
+            let (used, need) = self.replies(key, data, None);
             if used < data.len()
-                && let Some(connection) = same(&mut self.connections, key, serial)
+                && let Some(connection) = self.connections.get_mut(key)
             {
                 connection.carry.begin(&data[used..], need, &mut self.buffers);
             }
         } else {
             let (buffer, filled) = connection.carry.take(count);
-            self.carried_replies(key, serial, buffer, filled);
+            self.carried_replies(key, buffer, filled);
         }
-        if same(&mut self.connections, key, serial).is_some() {
+        if self.connections.get_mut(key).is_some() {
             self.after_replies(key);
         }
     }
 
-    fn carried_replies(&mut self, key: usize, serial: u64, buffer: Vec<u8>, filled: usize) {
+    fn carried_replies(&mut self, key: usize, buffer: Vec<u8>, filled: usize) {
         if filled < LARGE {
-            let (used, need) = self.replies(key, serial, &buffer[..filled], None);
-            match same(&mut self.connections, key, serial) {
+            let (used, need) = self.replies(key, &buffer[..filled], None);
+            match self.connections.get_mut(key) {
                 Some(connection) => connection
                     .carry
                     .put_back(buffer, used, filled, need, &mut self.buffers),
@@ -137,8 +134,8 @@ impl Engine {
             return;
         }
         let buffer = Bytes::from(buffer);
-        let (used, need) = self.replies(key, serial, &buffer[..filled], Some(&buffer));
-        let Some(connection) = same(&mut self.connections, key, serial) else {
+        let (used, need) = self.replies(key, &buffer[..filled], Some(&buffer));
+        let Some(connection) = self.connections.get_mut(key) else {
             return;
         };
         match buffer.try_into_mut() {
@@ -154,13 +151,12 @@ impl Engine {
         }
     }
 
-    /// Finds the replies in `data`; says how many bytes they had, and how many the next one needs. A reply may end its
-    /// connection, and another may stand at its place before the next one is looked at.
-    fn replies(&mut self, key: usize, serial: u64, data: &[u8], shared: Option<&Bytes>) -> (usize, usize) {
+    /// Finds the replies in `data`; says how many bytes they had, and how many the next one needs.
+    fn replies(&mut self, key: usize, data: &[u8], shared: Option<&Bytes>) -> (usize, usize) {
         let mut at = 0;
         let mut need = 0;
         while at < data.len() {
-            let Some(connection) = same(&mut self.connections, key, serial) else {
+            let Some(connection) = self.connections.get_mut(key) else {
                 return (data.len(), 0);
             };
             match connection.scanner.scan(&data[at..]) {
@@ -267,12 +263,8 @@ impl Engine {
         // LOADING and MASTERDOWN are answers, and better ones than ours.
         tracing::debug!(target: "redis", host = %connection.host.address, reply = %String::from_utf8_lossy(raw).trim_end(), "host answers again");
         connection.state = State::Open;
-        let host = connection.host.clone();
-        if let Some(link) = self.pools[connection.pool]
-            .live
-            .as_mut()
-            .and_then(|live| live.link_of(&host))
-        {
+        let live = self.pools[connection.pool].live.as_mut();
+        if let Some(link) = live.and_then(|live| live.link_with(key as u32)) {
             link.recovered();
         }
     }
@@ -377,12 +369,9 @@ impl Engine {
         let Some(live) = self.pools[connection.pool].live.as_mut() else {
             return;
         };
-        let Some(link) = live.link_of(&connection.host) else {
+        let Some(link) = live.link_with(id) else {
             return;
         };
-        if link.connection != Some(id) {
-            return;
-        }
         let served = connection.connected && connection.state == State::Open;
         match why {
             // An open connection that the server closed says nothing about the next one.
@@ -448,7 +437,8 @@ impl Engine {
     pub fn tick(&mut self) {
         let now = self.now;
         let mut late = Vec::new();
-        for (key, connection) in &self.connections {
+        let mut overdue = Vec::new();
+        for (key, connection) in self.connections.iter() {
             let settings = &self.pools[connection.pool].key.settings;
             let op_timeout = settings.op_timeout.as_micros() as u64;
             let connect_timeout = connection.cluster.config().connect_timeout.as_micros() as u64;
@@ -460,7 +450,11 @@ impl Engine {
                     .front()
                     .is_some_and(|p| now >= p.since + op_timeout)
             {
-                late.push((key, Gone::Timeout));
+                // The time that a redirected request spent elsewhere says nothing about this server.
+                match connection.pending.front() {
+                    Some(pending) if pending.hops > 0 => overdue.push(key),
+                    _ => late.push((key, Gone::Timeout)),
+                }
             } else if connection.connected && connection.out.unwritten() > 0 && !connection.dirty {
                 self.dirty_connections.push(key as u32);
             }
@@ -470,6 +464,7 @@ impl Engine {
                 connection.dirty = true;
             }
         }
+        overdue.into_iter().for_each(|key| self.give_up_first(key));
         for (key, why) in late {
             self.upstream_gone(ConnId(key as u32), why);
         }
@@ -479,12 +474,28 @@ impl Engine {
     }
 }
 
-/// The connection at a place, if it is still the one it was.
-#[inline]
-fn same(connections: &mut Slab<Connection>, key: usize, serial: u64) -> Option<&mut Connection> {
-    connections
-        .get_mut(key)
-        .filter(|connection| connection.serial == serial)
+impl Engine {
+    /// The time of the first request on a connection is over, but not the server's: its client gets an error, and the
+    /// reply will be dropped when it comes.
+    #[cold]
+    fn give_up_first(&mut self, key: usize) {
+        let Some(connection) = self.connections.get_mut(key) else {
+            return;
+        };
+        let now = self.now;
+        let first = connection.pending.front().map(|pending| pending.at);
+        let mut given_up = Vec::new();
+        // A transaction is several requests that begin at the same place.
+        for pending in connection
+            .pending
+            .iter_mut()
+            .take_while(|pending| Some(pending.at) == first)
+        {
+            given_up.push(*pending);
+            (pending.purpose, pending.since, pending.hops) = (Purpose::Mirror, now, 0);
+        }
+        given_up.iter().for_each(|pending| self.fail_pending(pending));
+    }
 }
 
 /// Brings a host's counters up to date; once a turn, since they are shared.

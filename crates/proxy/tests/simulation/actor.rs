@@ -176,13 +176,19 @@ impl Actor {
         }
         let (reply, end) = take(at)?;
         assert_eq!(ok, Value::Simple(b"OK".to_vec()));
-        assert!(queued.iter().all(|reply| *reply == Value::Simple(b"QUEUED".to_vec())));
+        assert!(
+            queued
+                .iter()
+                .all(|reply| *reply == Value::Simple(b"QUEUED".to_vec()))
+        );
         match &reply {
             Value::Error(_) => ops.iter().for_each(|op| self.judge(op, &reply)),
             _ => {
                 let replies = reply.elements().expect("EXEC's array");
                 assert_eq!(replies.len(), ops.len());
-                ops.iter().zip(replies).for_each(|(op, reply)| self.judge(op, reply));
+                ops.iter()
+                    .zip(replies)
+                    .for_each(|(op, reply)| self.judge(op, reply));
             }
         }
         Some(end)
@@ -198,7 +204,8 @@ impl Actor {
         if let Value::Error(text) = reply {
             return self.failed(op, &String::from_utf8_lossy(text));
         }
-        let wrong = |known: &Possible| -> ! { panic!("{op:.200?} gave {reply:.200?}, possible is {known:.200?}") };
+        let wrong =
+            |known: &Possible| -> ! { panic!("{op:.200?} gave {reply:.200?}, possible is {known:.200?}") };
         match op {
             Op::Get(key) => self.narrow(op, key, reply),
             Op::Set(key, value) => {
@@ -321,7 +328,9 @@ impl Op {
     fn keys(&self) -> Vec<&[u8]> {
         match self {
             Self::Get(key) | Self::Set(key, _) | Self::Incr(key) => vec![key],
-            Self::Del(keys) | Self::Mget(keys) | Self::Exists(keys) => keys.iter().map(Vec::as_slice).collect(),
+            Self::Del(keys) | Self::Mget(keys) | Self::Exists(keys) => {
+                keys.iter().map(Vec::as_slice).collect()
+            }
             Self::Mset(pairs) => pairs.iter().map(|(key, _)| key.as_slice()).collect(),
             Self::Echo(_) => Vec::new(),
             Self::Block(ops) => ops.iter().flat_map(Self::keys).collect(),

@@ -196,7 +196,11 @@ fn slots_reply(rows: &[Row]) -> Vec<u8> {
     };
     let mut reply = format!("*{}\r\n", rows.len());
     for (first, last, primary, replicas) in rows {
-        reply += &format!("*{}\r\n:{first}\r\n:{last}\r\n{}", 3 + replicas.len(), node(primary));
+        reply += &format!(
+            "*{}\r\n:{first}\r\n:{last}\r\n{}",
+            3 + replicas.len(),
+            node(primary)
+        );
         replicas.iter().for_each(|replica| reply += &node(replica));
     }
     reply.into_bytes()

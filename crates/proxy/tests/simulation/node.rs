@@ -209,12 +209,14 @@ impl Fabric {
         let Some(queue) = session.queue.take() else {
             return out.extend_from_slice(b"-ERR EXEC without MULTI\r\n");
         };
-        let node = self.node(at);
         let watched = std::mem::take(&mut session.watched);
+        if let Some(refusal) = self.refuse_block(at, &queue, session.asking) {
+            return out.extend_from_slice(&refusal);
+        }
+        let node = self.node(at);
         if session.spoiled {
-            return out.extend_from_slice(
-                b"-EXECABORT Transaction discarded because of previous errors.\r\n",
-            );
+            return out
+                .extend_from_slice(b"-EXECABORT Transaction discarded because of previous errors.\r\n");
         }
         if watched
             .iter()
@@ -225,6 +227,21 @@ impl Fabric {
         encode::array(out, queue.len());
         for words in queue {
             node.run(&words, out);
+        }
+    }
+
+    /// What EXEC says when the keys of its commands are not all here any more.
+    fn refuse_block(&mut self, at: SocketAddr, queue: &[Words], asked: bool) -> Option<Vec<u8>> {
+        let mut all: Words = vec![b"exists".to_vec()];
+        for key in queue.iter().flat_map(|words| keys(words)) {
+            if !all[1..].iter().any(|known| known == key) {
+                all.push(key.to_vec());
+            }
+        }
+        if all.len() > 1 {
+            self.refuse(at, &all, asked)
+        } else {
+            None
         }
     }
 

@@ -21,7 +21,10 @@ impl Drop for Seed {
 
 /// Seeds to run: one from the environment, or the first ones.
 fn seeds(count: u64) -> std::ops::Range<u64> {
-    match std::env::var("REDPLANE_SEED").ok().and_then(|seed| seed.parse().ok()) {
+    match std::env::var("REDPLANE_SEED")
+        .ok()
+        .and_then(|seed| seed.parse().ok())
+    {
         Some(seed) => seed..seed + 1,
         None => 0..count,
     }

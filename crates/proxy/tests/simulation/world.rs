@@ -98,7 +98,10 @@ impl World {
     /// A new client.
     pub(crate) fn connect(&mut self) -> usize {
         self.engine.begin_turn(self.now);
-        let id = self.engine.client_opened(opened()).expect("the listener is there");
+        let id = self
+            .engine
+            .client_opened(opened())
+            .expect("the listener is there");
         let at = id.0 as usize;
         if self.by_id.len() <= at {
             self.by_id.resize(at + 1, None);
@@ -179,10 +182,23 @@ impl World {
         }
     }
 
+    /// Breaks the first connection to a node that has something on its wire.
+    pub(crate) fn cut_first(&mut self, node: SocketAddr) {
+        let mut busy = self
+            .upstreams
+            .iter_mut()
+            .flatten()
+            .filter(|u| u.to == node && !u.to_node.is_empty());
+        let first = busy.next().expect("a busy connection");
+        first.broken = true;
+        first.to_node.clear();
+    }
+
     /// Steps until nothing moves.
     pub(crate) fn calm(&mut self) {
         for _ in 0..200_000 {
-            if !self.step(10) {
+            // What has just been written moves on in the next step.
+            if !self.step(10) && !self.step(10) {
                 return;
             }
         }
@@ -269,7 +285,12 @@ impl World {
 
     fn events(&self) -> Vec<Event> {
         let mut events = Vec::new();
-        for (at, peer) in self.peers.iter().enumerate().filter(|(_, peer)| peer.id.is_some()) {
+        for (at, peer) in self
+            .peers
+            .iter()
+            .enumerate()
+            .filter(|(_, peer)| peer.id.is_some())
+        {
             if !peer.outbox.is_empty() || peer.finished {
                 events.push(Event::Client(at));
             }
