@@ -17,7 +17,7 @@ use crate::pool::Link;
 use crate::settle::Answer;
 
 /// Redirections that one request may follow.
-const MAX_HOPS: u8 = 5;
+pub(crate) const MAX_HOPS: u8 = 5;
 
 /// What a redirection says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -300,7 +300,8 @@ impl Engine {
     /// Has a name resolved; the request waits outside all queues.
     fn resolve(&mut self, pool: usize, pending: Pending, frame: Bytes, to: Redirection<'_>, raw: &[u8]) {
         let Some(live) = &self.pools[pool].live else {
-            return;
+            let failed = Answer::Failed(Failure::NoHost);
+            return self.settle(pending.waiter, pending.command, pending.since, failed);
         };
         self.held_count += 1;
         let ticket = self.held_count;

@@ -190,7 +190,11 @@ impl Engine {
                     transaction.route = Some(route);
                     self.hold_pools(&held);
                 }
-                Some((known, place)) => transaction.cross |= known != pool || !same_place(place, target),
+                // A push may have replaced the pool, but not the cluster.
+                Some((known, place)) => {
+                    let same = self.pools[known].key.cluster == self.pools[pool].key.cluster;
+                    transaction.cross |= !same || !same_place(place, target);
+                }
             }
         }
         if let Some(transaction) = &mut self.clients[key].transaction {
@@ -397,10 +401,12 @@ impl Engine {
     /// a WATCH guarded it: then the client is told to begin again.
     pub(crate) fn exec_reply(&mut self, key: usize, pending: &Pending, raw: &[u8]) {
         let connection = &mut self.connections[key];
-        let moved = connection
-            .moved_in_transaction
-            .take()
-            .filter(|_| raw.starts_with(b"-EXECABORT"));
+        let moved = connection.moved_in_transaction.take();
+        let moved = match redirect::parse(raw) {
+            // The slot went between the commands and EXEC.
+            Some(_) => Some(raw.to_vec()),
+            None => moved.filter(|_| raw.starts_with(b"-EXECABORT")),
+        };
         let leased = connection.lease.take().is_some();
         let (pool, follows) = (
             connection.pool,
@@ -409,9 +415,14 @@ impl Engine {
         let resp3 = self.pools[pool].key.protocol == Protocol::Resp3;
         let answer = match moved {
             Some(_) if leased => Answer::Raw(null_array(resp3)),
-            Some(moved) if follows && pending.hops == 0 && self.move_block(key, pool, pending, &moved) => {
+            Some(moved)
+                if follows
+                    && pending.hops < redirect::MAX_HOPS
+                    && self.move_block(key, pool, pending, &moved) =>
+            {
                 return;
             }
+            Some(_) if follows && redirect::parse(raw).is_some() => Answer::Failed(Failure::Upstream),
             _ => Answer::Raw(raw),
         };
         self.settle(pending.waiter, pending.command, pending.since, answer);
@@ -438,7 +449,14 @@ impl Engine {
                 if to.ask {
                     self.setup(target, Purpose::Setup, &[b"asking"]);
                 }
-                self.append_block(target, &block, Pending { hops: 1, ..*pending });
+                self.append_block(
+                    target,
+                    &block,
+                    Pending {
+                        hops: pending.hops + 1,
+                        ..*pending
+                    },
+                );
                 true
             }
             Err(_) => false,
