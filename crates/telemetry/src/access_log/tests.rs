@@ -1,3 +1,5 @@
+//! Formats, filters and files of access logs.
+
 use std::fs;
 use std::time::UNIX_EPOCH;
 
