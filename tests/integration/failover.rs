@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use redplane_testkit::{Client, Cluster, Reply, Role, until};
 
-use crate::front::Front;
+use crate::front::{Front, since};
 use crate::load::{Load, assert_clean, held, tag_on};
 use crate::stage::{PATIENCE, ask};
 
@@ -20,7 +20,7 @@ const FAILURES: &[&str] = &[
 fn timed(client: &mut Client, words: &[&str]) -> (Reply, Duration) {
     let start = Instant::now();
     let reply = client.command(words).expect("an answer");
-    (reply, start.elapsed())
+    (reply, since(start))
 }
 
 /// Waits until a write to this key is acknowledged, and says how long that took.
@@ -31,7 +31,7 @@ fn until_written(client: &mut Client, key: &str) -> Duration {
             .command(&["SET", key, "1"])
             .is_ok_and(|reply| !reply.is_error())
     });
-    start.elapsed()
+    since(start)
 }
 
 /// A failover in agreement with the master. Redis gives an attempt up after five seconds, as on a busy machine.
@@ -39,7 +39,7 @@ fn promote(cluster: &Cluster, port: u16) {
     let node = cluster.by_port(port).expect("one of ours");
     let mut asked = None::<Instant>;
     until("the replica to be promoted", PATIENCE, || {
-        if asked.is_none_or(|at| at.elapsed() > Duration::from_secs(6)) {
+        if asked.is_none_or(|at| since(at) > Duration::from_secs(6)) {
             node.run("CLUSTER FAILOVER");
             asked = Some(Instant::now());
         }

@@ -1,5 +1,7 @@
 //! redplane in front of Redis, without a control plane: bootstraps put together from texts, one listener or several.
 
+use std::time::{Duration, Instant};
+
 use redplane_testkit::{Client, Cluster, Proxy, free_port};
 
 use crate::stage::{admin, at, client, redplane, static_resources};
@@ -79,6 +81,11 @@ pub(crate) fn serve_as(head: &str, workers: &str, listeners: &[String], clusters
     );
     let flags = ["--concurrency", workers];
     Proxy::start_without_waiting(&redplane(), &text, admin_port, &flags).wait_until_ready()
+}
+
+/// The time that has passed.
+pub(crate) fn since(start: Instant) -> Duration {
+    Instant::now() - start
 }
 
 /// redplane with one Redis listener.

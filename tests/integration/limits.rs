@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use redplane_testkit::{Act, Backend, Redis, Reply, command_bytes, until};
 
-use crate::front::{Front, all_to, hosts, redis_filter};
+use crate::front::{Front, all_to, hosts, redis_filter, since};
 use crate::stage::{PATIENCE, ask};
 
 /// A server that answers every command with its own words.
@@ -30,11 +30,11 @@ fn few_bytes_are_held_until_the_timeout_and_many_are_not() {
     one.send(&command_bytes(&["GET", "a"])).expect("it reads");
     two.send(&command_bytes(&["GET", "b"])).expect("it reads");
     assert_eq!(one.read_replies(1).len(), 1);
-    let took = start.elapsed();
+    let took = since(start);
     let fits = Duration::from_millis(250)..Duration::from_millis(900);
     assert!(fits.contains(&took), "held for {took:?}");
     assert_eq!(two.read_replies(1).len(), 1);
-    let together = start.elapsed() - took;
+    let together = since(start) - took;
     assert!(
         together < Duration::from_millis(100),
         "the other came {together:?} later"
@@ -45,7 +45,7 @@ fn few_bytes_are_held_until_the_timeout_and_many_are_not() {
     let start = Instant::now();
     one.send(&many).expect("it reads");
     assert_eq!(one.read_replies(60).len(), 60);
-    let took = start.elapsed();
+    let took = since(start);
     assert!(
         took < Duration::from_millis(200),
         "{} bytes took {took:?}",
@@ -129,7 +129,7 @@ fn faults_delay_and_fail_as_often_as_told() {
     assert_eq!(ask(&mut client, "GET a"), "Fault Injected: Error");
     let start = Instant::now();
     assert_eq!(ask(&mut client, "SET a 1"), "SET a 1");
-    let took = start.elapsed();
+    let took = since(start);
     let fits = Duration::from_millis(200)..Duration::from_millis(700);
     assert!(fits.contains(&took), "a delay of 0.2 s took {took:?}");
     let failed = (0..400)

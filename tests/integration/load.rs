@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use redplane_testkit::{Client, Cluster, Reply, command_bytes, until};
 
+use crate::front::since;
 use crate::stage::{PATIENCE, client};
 
 /// Counters of each client.
@@ -109,14 +110,14 @@ fn round(client: &mut Client, tag: &str, tally: &mut Tally) {
         Ok(()) => client.read_replies(asked.len()),
         Err(_) => Vec::new(),
     };
-    tally.slowest = tally.slowest.max(sent.elapsed());
+    tally.slowest = tally.slowest.max(since(sent));
     tally.rounds += 1;
     if replies.len() < asked.len() {
         tally.wrong.push(format!(
             "{} of {} replies in {:?}",
             replies.len(),
             asked.len(),
-            sent.elapsed()
+            since(sent)
         ));
     }
     for (words, reply) in asked.iter().zip(&replies) {

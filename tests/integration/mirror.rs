@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use redplane_testkit::{Client, Cluster, Redis, until};
 
-use crate::front::{EAGER, Front, discovered, hosts, redis_filter, seeds};
+use crate::front::{EAGER, Front, discovered, hosts, redis_filter, seeds, since};
 use crate::stage::{PATIENCE, ask, until_answered};
 
 /// A filter that sends everything to `main` and copies to `mirror`.
@@ -109,7 +109,7 @@ fn slowest(client: &mut Client, writes: usize) -> Duration {
     let one = |at: usize| {
         let start = Instant::now();
         assert_eq!(ask(client, &format!("SET k{at} {value}")), "OK");
-        start.elapsed()
+        since(start)
     };
     (0..writes).map(one).max().unwrap_or_default()
 }

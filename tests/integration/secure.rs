@@ -207,7 +207,7 @@ fn a_wrong_password_is_told_and_counted() {
     let log = front.proxy.process().output();
     let told = log
         .lines()
-        .any(|line| line.contains("AUTH") && line.contains("warn"));
+        .any(|line| line.contains("[warning]") && line.contains("WRONGPASS"));
     assert!(told, "{log}");
     assert_eq!(
         front.stat("cluster.c.redis_cluster.upstream_commands.get.failure"),
@@ -218,6 +218,26 @@ fn a_wrong_password_is_told_and_counted() {
     let page = front.proxy.page("/clusters").body;
     assert!(page.contains(&errors), "{errors} in\n{page}");
     assert_not_told(&front.proxy, &["wrong-secret"]);
+}
+
+#[test]
+fn what_clients_log_in_with_is_told_to_nobody() {
+    let redis = Redis::plain();
+    let fields = format!(
+        "{}, downstream_auth_username: {{inline_string: app}}, downstream_auth_passwords: [{{inline_string: \
+         client-secret}}]",
+        all_to("c")
+    );
+    let filter = redis_filter("r", "op_timeout: 5s", &fields);
+    let front = Front::start(&filter, &[hosts("c", &[redis.port()], "")]);
+    http_post(front.proxy.admin(), "/logging?level=trace").expect("the page");
+    let mut client = front.client();
+    assert_eq!(ask(&mut client, "GET a"), "NOAUTH Authentication required.");
+    let refused = ask(&mut client, "AUTH app wrong-guess");
+    assert!(refused.starts_with("WRONGPASS"), "{refused}");
+    assert_eq!(ask(&mut client, "AUTH app client-secret"), "OK");
+    assert_eq!(ask(&mut client, "SET a 1"), "OK");
+    assert_not_told(&front.proxy, &["client-secret", "wrong-guess"]);
 }
 
 #[test]

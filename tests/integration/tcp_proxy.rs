@@ -5,9 +5,9 @@ use std::net::{Ipv6Addr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-use redplane_testkit::{Client, Proxy, Redis, command_bytes, free_port, until};
+use redplane_testkit::{Client, Proxy, Redis, RedisConfig, command_bytes, free_port, until};
 
-use crate::front::{all_to, hosts, listener, redis_filter, serve, serve_as};
+use crate::front::{all_to, hosts, listener, redis_filter, serve, serve_as, since};
 use crate::stage::{PATIENCE, ask, at, client};
 
 fn tcp_filter(fields: &str) -> String {
@@ -92,12 +92,12 @@ fn idle_connections_are_closed_and_busy_ones_are_not() {
             ask(&mut busy, "PING"),
             "PONG",
             "after {asked} requests in {:?}",
-            start.elapsed()
+            since(start)
         );
         asked += 1;
         proxy.stat("tcp.t.idle_timeout") == Some(1)
     });
-    let took = start.elapsed();
+    let took = since(start);
     let (_, closed) = idle.read_until_close();
     let fits = Duration::from_millis(450)..Duration::from_secs(3);
     assert!(closed && fits.contains(&took), "closed: {closed} after {took:?}");
@@ -112,7 +112,7 @@ fn a_server_that_is_not_there_closes_the_connection() {
     let start = Instant::now();
     let (reply, closed) = through_nc(port, b"PING\r\n");
     assert_eq!((reply.as_str(), closed), ("", true));
-    assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
+    assert!(since(start) < Duration::from_secs(3), "{:?}", since(start));
     assert!(proxy.stat("cluster.dead.upstream_cx_connect_fail").unwrap_or(0) > 0);
 }
 
@@ -193,4 +193,33 @@ fn a_unix_socket_is_a_listener_too() {
     stream.read_exact(&mut reply).expect("an answer");
     assert_eq!(&reply, b"+OK\r\n$1\r\n1\r\n");
     assert!(proxy.page("/listeners").body.contains("redis.sock"));
+}
+
+#[test]
+fn a_server_may_be_a_unix_socket() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("server.sock");
+    let redis = Redis::start(RedisConfig {
+        directives: vec![("unixsocket".to_owned(), path.display().to_string())],
+        ..RedisConfig::default()
+    });
+    let (raw, port) = (free_port(), free_port());
+    let listeners = [
+        listener("tcp", raw, &tcp_filter("cluster: c")),
+        listener("redis", port, &redis_filter("r", "op_timeout: 5s", &all_to("c"))),
+    ];
+    let cluster = hosts("c", &[redis.port()], "").replace(
+        &at(redis.port()),
+        &format!("address: {{pipe: {{path: {}}}}}", path.display()),
+    );
+    let _proxy = serve(&listeners, &[cluster]);
+    let mut through = [client(port), client(raw)];
+    assert_eq!(ask(&mut through[0], "SET a 1"), "OK");
+    assert_eq!(ask(&mut through[1], "GET a"), "1");
+    let clients = redis.run("CLIENT LIST").text().unwrap_or_default();
+    assert_eq!(
+        clients.matches("server.sock:0").count(),
+        4,
+        "addr and laddr of two: {clients}"
+    );
 }

@@ -14,7 +14,7 @@ use crate::failure::Failure;
 use crate::filter::RouteTo;
 use crate::forward::{Sending, access_of};
 use crate::pool::{Access, Target};
-use crate::settle::Answer;
+use crate::settle::{Answer, Ended};
 
 /// The reply of one part.
 #[derive(Debug)]
@@ -283,9 +283,13 @@ impl Engine {
         }
         let mut reply = self.buffers.take_empty();
         let success = crate::merge::merge(&split, &mut reply);
-        self.clients[key].finish(offset, &reply);
+        let ended = Ended {
+            command: split.command.id,
+            success,
+            since: split.since,
+        };
+        self.deliver(key, offset, ended, &reply);
         self.buffers.give(reply);
-        self.finished(key, split.command.id, success, split.since);
     }
 }
 
@@ -302,4 +306,26 @@ fn number_parts(places: &mut [Place]) -> usize {
         place.part = parts;
     }
     parts as usize + 1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_is_divided_into_its_keys() {
+        let command = redplane_command::lookup(b"mget").unwrap();
+        let mut split = Split::new(command, 0, 2, vec![0, 1, 0, 0]);
+        assert!(!split.take(1, Answer::Raw(b"*1\r\n$1\r\nb\r\n")));
+        assert_eq!(split.divide(1, 1), None, "it is answered");
+        assert_eq!(split.divide(0, 2), None, "it has three");
+        assert_eq!(split.divide(0, 3), Some(vec![0, 2, 3]));
+        for (part, key) in [(3, "d"), (0, "a"), (2, "c")] {
+            let whole = split.take(part, Answer::Raw(format!("*1\r\n$1\r\n{key}\r\n").as_bytes()));
+            assert_eq!(whole, part == 2);
+        }
+        let mut merged = Vec::new();
+        assert!(crate::merge::merge(&split, &mut merged));
+        assert_eq!(merged, b"*4\r\n$1\r\na\r\n$1\r\nb\r\n$1\r\nc\r\n$1\r\nd\r\n");
+    }
 }
