@@ -10,8 +10,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use redplane_resp::request::Partial;
 
-use crate::input::Carry;
-use crate::output::Output;
+use crate::input::{Buffers, Carry};
+use crate::output::{LARGE, Output};
 use crate::split::Split;
 use crate::transaction::Transaction;
 
@@ -77,6 +77,8 @@ pub(crate) struct Client {
     pub(crate) head: u32,
     pub(crate) parked: Vec<u8>,
     parked_count: u32,
+    /// Bytes of large replies that came early.
+    parked_shared: usize,
     pub(crate) dirty: bool,
     pub(crate) paused: bool,
     pub(crate) ending: Ending,
@@ -102,6 +104,8 @@ pub(crate) struct Session {
 
 /// Unsent and parked bytes above which a client is not read from.
 pub(crate) const MAX_BACKLOG: usize = 1024 * 1024;
+/// Parked bytes above which early replies are kept one by one: their places are counted in 32 bits.
+const MAX_PARKED: usize = 1024 * 1024 * 1024;
 /// Places in the order above which a client is not read from.
 pub(crate) const MAX_QUEUE: usize = 64 * 1024;
 
@@ -117,6 +121,7 @@ impl Client {
             head: 0,
             parked: Vec::new(),
             parked_count: 0,
+            parked_shared: 0,
             dirty: false,
             paused: false,
             ending: Ending::No,
@@ -142,9 +147,14 @@ impl Client {
         self.queue.get_mut(offset).map(|slot| (offset, slot))
     }
 
+    /// Bytes that wait for the client, or for their turn.
+    pub(crate) fn backlog(&self) -> usize {
+        self.out.unwritten() + self.parked.len() + self.parked_shared
+    }
+
     /// Whether more may be read.
     pub(crate) fn is_full(&self) -> bool {
-        self.out.unwritten() + self.parked.len() > MAX_BACKLOG || self.queue.len() > MAX_QUEUE
+        self.backlog() > MAX_BACKLOG || self.queue.len() > MAX_QUEUE
     }
 
     /// Puts a finished reply at its place: out if it is its turn, else aside.
@@ -158,6 +168,9 @@ impl Client {
                 self.release_early();
             }
             return;
+        }
+        if reply.len() >= LARGE || self.parked.len() > MAX_PARKED {
+            return self.finish_shared(offset, Bytes::copy_from_slice(reply));
         }
         let start = self.parked.len() as u32;
         self.parked.extend_from_slice(reply);
@@ -175,6 +188,7 @@ impl Client {
             self.out.append_shared(reply);
             self.release_early();
         } else if let Some(slot) = self.queue.get_mut(offset) {
+            self.parked_shared += reply.len();
             *slot = Slot::Shared(reply);
         }
     }
@@ -208,6 +222,7 @@ impl Client {
                 }
                 Some(Slot::Shared(reply)) => {
                     let reply = std::mem::take(reply);
+                    self.parked_shared -= reply.len();
                     self.out.append_shared(reply);
                 }
                 _ => return,
@@ -217,6 +232,12 @@ impl Client {
         }
     }
 
+    /// Requests that servers were asked and that have no reply yet.
+    pub(crate) fn waits_for(&self) -> u64 {
+        let open = |slot: &&Slot| matches!(slot, Slot::Waiting | Slot::Split(_));
+        self.queue.iter().filter(open).count() as u64
+    }
+
     /// Nothing is owed and nothing waits to be written.
     pub(crate) fn is_quiet(&self) -> bool {
         self.queue.is_empty() && self.out.unwritten() == 0
@@ -224,12 +245,20 @@ impl Client {
 
     /// Memory that only a burst needed is given back.
     #[inline]
-    pub(crate) fn rest(&mut self) {
+    pub(crate) fn rest(&mut self, buffers: &mut Buffers) {
         if self.queue.capacity() > 64 && self.queue.is_empty() {
             self.queue = VecDeque::new();
         }
         if self.parked.capacity() > 0 && self.parked.is_empty() && self.queue.is_empty() {
-            self.parked = Vec::new();
+            buffers.give(std::mem::take(&mut self.parked));
+        }
+    }
+
+    /// Where replies may come early, there is room for them.
+    #[inline]
+    pub(crate) fn prepare_parking(&mut self, buffers: &mut Buffers) {
+        if self.queue.len() > 1 && self.parked.capacity() == 0 {
+            self.parked = buffers.take_empty();
         }
     }
 }
@@ -250,7 +279,7 @@ mod tests {
         let mut client = Client::new(0, 0, session, true);
         client.queue.extend((0..100).map(|_| Slot::Waiting));
         client.finish(0, b"+OK\r\n");
-        client.rest();
+        client.rest(&mut Buffers::default());
         assert_eq!(client.queue.len(), 99);
     }
 }

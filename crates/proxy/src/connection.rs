@@ -8,6 +8,8 @@ use std::sync::Arc;
 
 use redplane_command::CommandId;
 use redplane_resp::reply::Scanner;
+use redplane_telemetry::Block;
+use redplane_telemetry::stats::cluster;
 use redplane_upstream::{Cluster, Host};
 
 use crate::client::Waiter;
@@ -135,6 +137,12 @@ impl Connection {
             .front()
             .map_or_else(|| self.out.end(), |first| first.at);
         self.out.release(position);
+    }
+
+    /// Adds what it has open to a writer's gauges.
+    pub(crate) fn count_into(&self, stats: &Block) {
+        stats.add(cluster::UPSTREAM_RQ_ACTIVE, self.pending.len() as u64);
+        stats.add(cluster::UPSTREAM_CX_ACTIVE, u64::from(self.connected));
     }
 
     /// Whether a read would find a client waiting.

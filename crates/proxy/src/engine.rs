@@ -164,6 +164,14 @@ impl Engine {
             _ => {}
         }
         let live = cluster.map(|cluster| Live::new(cluster.clone(), &entry.key.settings));
+        if let Some(live) = &live {
+            // What is in flight will be counted down here.
+            let own = self
+                .connections
+                .iter()
+                .filter(|(_, connection)| connection.pool == pool);
+            own.for_each(|(_, connection)| connection.count_into(&live.stats));
+        }
         let former = std::mem::replace(&mut entry.live, live);
         let left: Vec<u32> = former.iter().flat_map(Live::connections).collect();
         self.drain_connections(&left);
@@ -183,6 +191,9 @@ impl Engine {
         let mut next = self.build_filter(listener, chain, proxy, current_protocol);
         next.users = users;
         next.stats.add(redis_proxy::DOWNSTREAM_CX_ACTIVE, users as u64);
+        let own = self.clients.iter().filter(|(_, client)| client.filter == key);
+        let waiting = own.map(|(_, client)| client.waits_for()).sum::<u64>();
+        next.stats.add(redis_proxy::DOWNSTREAM_RQ_ACTIVE, waiting);
         self.filters[key] = next;
         self.release_pools(&former);
     }
@@ -305,7 +316,7 @@ impl Engine {
         };
         let client = &mut self.clients[key];
         client.filter = next;
-        let in_flight = client.queue.len() as u64;
+        let in_flight = client.waits_for();
         let entry = &mut self.filters[next];
         entry.users += 1;
         entry.stats.inc(redis_proxy::DOWNSTREAM_CX_ACTIVE);
@@ -327,7 +338,7 @@ impl Engine {
         if let Some(transaction) = &client.transaction {
             self.end_transaction(transaction);
         }
-        self.leave_filter(client.filter, client.queue.len() as u64);
+        self.leave_filter(client.filter, client.waits_for());
     }
 
     /// A client with so many requests in flight leaves a filter; the last one takes it along.

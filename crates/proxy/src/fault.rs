@@ -11,12 +11,13 @@ use redplane_telemetry::stats::redis_command;
 use crate::client::{Slot, Waiter};
 use crate::dispatch::{Request, Served};
 use crate::engine::Engine;
+use crate::settle::Ended;
 
 /// The reply of an error fault.
 const FAULT: &[u8] = b"-Fault Injected: Error\r\n";
 
 impl Engine {
-    /// True when the command was answered with a fault. A delay fault lets it run and holds its reply.
+    /// True when the command was dealt with: answered with a fault, or run by a delay fault, which holds its reply.
     #[cold]
     pub(crate) fn inject_fault(&mut self, key: usize, served: Served, request: &Request<'_>) -> bool {
         if Self::is_local(served) {
@@ -38,8 +39,10 @@ impl Engine {
                 if let Some(cells) = cells {
                     cells.inc(redis_command::DELAY_FAULT);
                 }
-                self.delay_next(key, fault.delay);
-                false
+                let sequence = self.delay_next(key, fault.delay);
+                self.serve(key, served, *request);
+                self.forget_delay(key, sequence);
+                true
             }
             FaultKind::Error => {
                 if let Some(cells) = cells {
@@ -61,24 +64,39 @@ impl Engine {
     }
 
     /// The reply of the client's next request is held back.
-    fn delay_next(&mut self, key: usize, delay: Duration) {
+    fn delay_next(&mut self, key: usize, delay: Duration) -> u32 {
         let client = &mut self.clients[key];
         let sequence = client.next_sequence();
         client.delays.push((sequence, delay));
+        sequence
+    }
+
+    /// What was answered at once has nothing left to be held.
+    fn forget_delay(&mut self, key: usize, sequence: u32) {
+        let client = &mut self.clients[key];
+        let waits = matches!(client.place(sequence), Some((_, Slot::Waiting | Slot::Split(_))));
+        if !waits {
+            client.delays.retain(|(delayed, _)| *delayed != sequence);
+        }
     }
 
     /// Holds a reply whose request has a delay; true when it was taken.
     #[cold]
-    pub(crate) fn hold_delayed(&mut self, waiter: Waiter, reply: &[u8]) -> bool {
-        let client = &mut self.clients[waiter.client as usize];
-        let Some(at) = client
-            .delays
-            .iter()
-            .position(|(sequence, _)| *sequence == waiter.sequence)
-        else {
+    pub(crate) fn hold_delayed(&mut self, key: usize, sequence: u32, ended: Ended, reply: &[u8]) -> bool {
+        let client = &mut self.clients[key];
+        let mut delays = client.delays.iter();
+        let Some(at) = delays.position(|(delayed, _)| *delayed == sequence) else {
             return false;
         };
         let (_, delay) = client.delays.swap_remove(at);
+        let waiter = Waiter {
+            client: key as u32,
+            generation: client.generation,
+            sequence,
+            part: 0,
+        };
+        let micros = self.now - ended.since;
+        self.filters[client.filter].count(ended.command, ended.success, micros);
         self.hold(waiter, delay, reply.to_vec());
         true
     }

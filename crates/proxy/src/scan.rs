@@ -15,6 +15,7 @@ use crate::engine::Engine;
 use crate::failure::Failure;
 use crate::forward::Payload;
 use crate::pool::{Access, Target};
+use crate::settle::Ended;
 use crate::split::{PartReply, Split};
 
 const CURSOR_BITS: u32 = 44;
@@ -136,10 +137,10 @@ impl Engine {
         let (Some(walk), Some(part)) = (split.walk.take(), split.parts.pop()) else {
             return;
         };
-        let raw = match part {
-            PartReply::Raw(raw) => raw,
-            PartReply::Failed(failure) => failure.reply().to_vec(),
-            PartReply::Missing => return,
+        let raw = match (&part, split.raw(&part)) {
+            (_, Some(raw)) => raw.to_vec(),
+            (PartReply::Failed(failure), None) => failure.reply().to_vec(),
+            (_, None) => return,
         };
         match *walk {
             Walk::Scan(scan) => self.scan_on(key, offset, split, scan, raw),
@@ -238,8 +239,12 @@ impl Engine {
     }
 
     fn end_walk(&mut self, key: usize, offset: usize, split: &Split, reply: &[u8]) {
-        self.clients[key].finish(offset, reply);
-        self.finished(key, split.command.id, !reply.starts_with(b"-"), split.since);
+        let ended = Ended {
+            command: split.command.id,
+            success: !reply.starts_with(b"-"),
+            since: split.since,
+        };
+        self.deliver(key, offset, ended, reply);
     }
 }
 

@@ -19,6 +19,14 @@ pub(crate) enum Answer<'a> {
     Failed(Failure),
 }
 
+/// How a command ended, for the statistics.
+#[derive(Clone, Copy)]
+pub(crate) struct Ended {
+    pub(crate) command: CommandId,
+    pub(crate) success: bool,
+    pub(crate) since: u64,
+}
+
 impl Answer<'_> {
     /// The bytes that a client would see.
     pub(crate) fn bytes(&self) -> &[u8] {
@@ -42,13 +50,20 @@ impl Engine {
         else {
             return;
         };
-        if !client.delays.is_empty() && self.hold_delayed(waiter, answer.bytes()) {
-            return;
-        }
-        let client = &mut self.clients[key];
+        let delayed = !client.delays.is_empty();
         match client.place(waiter.sequence) {
             Some((offset, Slot::Waiting)) => {
                 let success = !matches!(answer, Answer::Failed(_));
+                let ended = Ended {
+                    command,
+                    success,
+                    since,
+                };
+                if delayed && self.hold_delayed(key, waiter.sequence, ended, answer.bytes()) {
+                    return;
+                }
+                let client = &mut self.clients[key];
+                client.out.lend(|| self.buffers.take_empty());
                 match answer {
                     Answer::Shared(reply) => client.finish_shared(offset, reply),
                     small => client.finish(offset, small.bytes()),
@@ -58,6 +73,17 @@ impl Engine {
             Some((offset, Slot::Split(_))) => self.settle_part(key, offset, waiter.part, answer),
             _ => {}
         }
+    }
+
+    /// The reply of a command that several servers were asked, at its place.
+    pub(crate) fn deliver(&mut self, key: usize, offset: usize, ended: Ended, reply: &[u8]) {
+        let client = &mut self.clients[key];
+        let sequence = client.head.wrapping_add(offset as u32);
+        if !client.delays.is_empty() && self.hold_delayed(key, sequence, ended, reply) {
+            return;
+        }
+        self.clients[key].finish(offset, reply);
+        self.finished(key, ended.command, ended.success, ended.since);
     }
 
     /// A command has its whole reply: statistics, and the client is written to at the end of the turn.
@@ -118,7 +144,7 @@ impl Engine {
         if let Some(buffer) = client.out.take_idle_buffer() {
             self.buffers.give(buffer);
         }
-        client.rest();
+        client.rest(&mut self.buffers);
         self.after_output(key);
         false
     }
@@ -143,10 +169,7 @@ impl Engine {
     /// Reads from a paused client again once there is room.
     pub(crate) fn resume(&mut self, key: usize) {
         let client = &mut self.clients[key];
-        if client.paused
-            && client.out.unwritten() + client.parked.len() < MAX_BACKLOG / 2
-            && !client.is_full()
-        {
+        if client.paused && client.backlog() < MAX_BACKLOG / 2 && !client.is_full() {
             client.paused = false;
             self.actions.push(Action::Resume(ClientId(key as u32)));
         }

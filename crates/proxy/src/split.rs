@@ -3,6 +3,9 @@
 //! Keys of one slot travel in one command; the commands for one node leave in one write. Not atomic, as it is nowhere
 //! in a cluster; a command whose keys share a slot passes through whole and is.
 
+use std::ops::Range;
+
+use bytes::Bytes;
 use redplane_command::{Command, FastKeys, error};
 use redplane_resp::encode;
 
@@ -17,10 +20,13 @@ use crate::pool::{Access, Target};
 use crate::settle::{Answer, Ended};
 
 /// The reply of one part.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum PartReply {
     Missing,
-    Raw(Vec<u8>),
+    /// It stands in [`Split::bytes`].
+    Kept(Range<usize>),
+    /// A large one, in the buffer it was received into.
+    Shared(Bytes),
     Failed(Failure),
 }
 
@@ -31,6 +37,8 @@ pub(crate) struct Split {
     pub(crate) since: u64,
     left: u32,
     pub(crate) parts: Vec<PartReply>,
+    /// The small replies of all parts, one behind the other.
+    bytes: Vec<u8>,
     /// For each key, in the order of the request, the part it travelled in. Empty for fan-outs.
     pub(crate) keys: Vec<u32>,
     /// Commands that go on from one shard to the next keep their place here.
@@ -47,6 +55,7 @@ impl Split {
             since,
             left: parts as u32,
             parts: missing.take(parts).collect(),
+            bytes: Vec::new(),
             keys,
             walk: None,
             limit: None,
@@ -73,14 +82,27 @@ impl Split {
         Some(numbers)
     }
 
+    /// What a server answered to a part; `None` where none did.
+    pub(crate) fn raw<'a>(&'a self, part: &'a PartReply) -> Option<&'a [u8]> {
+        match part {
+            PartReply::Kept(range) => self.bytes.get(range.clone()),
+            PartReply::Shared(shared) => Some(shared),
+            PartReply::Missing | PartReply::Failed(_) => None,
+        }
+    }
+
     /// Takes the reply of a part; true when it was the last that was missing.
     pub(crate) fn take(&mut self, part: u32, answer: Answer<'_>) -> bool {
         let Some(slot @ PartReply::Missing) = self.parts.get_mut(part as usize) else {
             return false;
         };
         *slot = match answer {
-            Answer::Raw(raw) => PartReply::Raw(raw.to_vec()),
-            Answer::Shared(shared) => PartReply::Raw(shared.into()),
+            Answer::Raw(raw) => {
+                let start = self.bytes.len();
+                self.bytes.extend_from_slice(raw);
+                PartReply::Kept(start..self.bytes.len())
+            }
+            Answer::Shared(shared) => PartReply::Shared(shared),
             Answer::Failed(failure) => PartReply::Failed(failure),
         };
         self.left -= 1;
@@ -293,9 +315,17 @@ impl Engine {
     }
 }
 
+/// One number for where a key goes, since sorting compares it often: places first, failures behind them.
+fn rank(fate: Result<(usize, usize), Failure>) -> u64 {
+    match fate {
+        Ok((pool, group)) => (pool as u64) << 32 | group as u64,
+        Err(failure) => u64::MAX - failure as u64,
+    }
+}
+
 /// Sorts places by where they go (keeping the order within) and numbers the parts.
 fn number_parts(places: &mut [Place]) -> usize {
-    places.sort_by_key(|place| place.fate);
+    places.sort_unstable_by_key(|place| (rank(place.fate), place.argument));
     let mut parts = 0;
     let mut last = None;
     for place in places {

@@ -241,7 +241,7 @@ impl Engine {
         if is_error {
             let connection = &self.connections[key];
             let text = String::from_utf8_lossy(raw);
-            tracing::warn!(target: "redis", cluster = connection.cluster.name(), host = %connection.host.address, reply = text.trim_end(), "upstream refused the login");
+            tracing::warn!(target: "redis", cluster = connection.cluster.name(), host = %connection.host.address, reply = text.trim_end(), "upstream refused AUTH");
         }
     }
 

@@ -56,12 +56,12 @@ fn a_push_keeps_the_count_of_what_is_in_flight() {
     ground.publish(&[&cluster], &other_settings(1));
     world.calm();
     world.step(1);
-    assert_eq!((ground.stat(DOWN), ground.stat(UP)), (1, 1));
+    assert_eq!(ground.stat(DOWN), 1);
     // Another cluster of the same name.
     ground.publish(&[&again], &other_settings(1));
     world.ask(two, &format!("GET {key}"));
     world.calm();
-    assert_eq!((ground.stat(DOWN), ground.stat(UP)), (2, 2));
+    assert_eq!((ground.stat(DOWN), ground.stat(UP)), (2, 1));
     assert_eq!(ground.stat("redis.p.downstream_cx_active"), 2);
     world.fabric.node(at(1)).stalled = false;
     world.calm();

@@ -56,7 +56,7 @@ fn run(world: &mut World, actors: &mut [Actor], mut disturb: impl FnMut(&mut Wor
 /// Nothing is left over once all clients are gone.
 fn leaves_nothing(ground: &Ground, world: &mut World, cluster: &Cluster) {
     world.chops = false;
-    world.calm();
+    world.pass(20_000);
     assert_eq!(ground.stat("redis.p.downstream_rq_active"), 0);
     for peer in 0..world.peers.len() {
         world.break_off(peer);

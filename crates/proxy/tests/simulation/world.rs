@@ -173,6 +173,13 @@ impl World {
         self.upstreams.iter().flatten().count()
     }
 
+    pub(crate) fn is_connected_to(&self, node: SocketAddr) -> bool {
+        self.upstreams
+            .iter()
+            .flatten()
+            .any(|upstream| upstream.to == node)
+    }
+
     /// Breaks every connection to a node, whatever is on it.
     pub(crate) fn cut(&mut self, node: SocketAddr) {
         for upstream in self.upstreams.iter_mut().flatten().filter(|u| u.to == node) {

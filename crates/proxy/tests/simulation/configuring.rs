@@ -1,0 +1,183 @@
+//! Pushes that reach open clients, clusters that go and come back.
+
+use redplane_config::redis_proxy::DownstreamAuth;
+
+use super::failing::keys;
+use super::ground::{Ground, at, even, proxy};
+use super::node::Fabric;
+use super::world::World;
+
+#[test]
+fn the_next_command_runs_under_the_new_routes() {
+    let ground = Ground::new();
+    let (one, two) = (ground.hashed("one", &[at(1)]), ground.hashed("two", &[at(2)]));
+    ground.publish(&[&one, &two], &proxy("one"));
+    let mut world = World::new(&ground, Fabric::plain(&[at(1), at(2)]), 1);
+    let peer = world.connect();
+    assert_eq!(world.call(peer, "SET k 1"), "+OK\r\n");
+    world.fabric.node(at(1)).delay = 5_000;
+    world.ask(peer, "GET k");
+    world.calm();
+    ground.publish(&[&one, &two], &proxy("two"));
+    world.ask(peer, "GET k");
+    world.ask(peer, "SET k 2");
+    world.pass(50_000);
+    // What was in flight finishes where it was.
+    assert_eq!(world.got(peer), "$1\r\n1\r\n$-1\r\n+OK\r\n");
+    assert_eq!(world.fabric.node(at(2)).data[&b"k"[..]], b"2");
+    assert_eq!(
+        world.connections(),
+        1,
+        "the former cluster's connection is drained"
+    );
+}
+
+#[test]
+fn a_cluster_that_goes_fails_and_comes_back() {
+    let (ground, cluster) = Ground::three_shards();
+    let mut world = World::new(&ground, Fabric::new(&even(3)), 1);
+    let peer = world.connect();
+    let [key, ..] = keys();
+    assert_eq!(world.call(peer, &format!("SET {key} 1")), "+OK\r\n");
+    world.fabric.node(at(1)).delay = 5_000;
+    world.ask(peer, &format!("GET {key}"));
+    world.calm();
+    ground.publish(&[], &proxy("c"));
+    for words in [
+        format!("GET {key}"),
+        "KEYS *".into(),
+        "SCAN 0".into(),
+        "INFO.SHARD 0".into(),
+        "MGET a b".into(),
+    ] {
+        world.ask(peer, &words);
+    }
+    world.pass(50_000);
+    let got = world.got(peer);
+    assert!(got.starts_with("$1\r\n1\r\n-no upstream host\r\n"), "{got}");
+    assert_eq!(world.connections(), 0);
+    ground.publish(&[&cluster], &proxy("c"));
+    world.ask(peer, &format!("GET {key}"));
+    world.pass(50_000);
+    assert_eq!(world.got(peer), "$1\r\n1\r\n");
+}
+
+#[test]
+fn walks_over_shards_survive_a_push() {
+    let (ground, cluster) = Ground::three_shards();
+    let mut world = World::new(&ground, Fabric::new(&even(3)), 1);
+    let peer = world.connect();
+    for node in 1..=3 {
+        world.fabric.node(at(node)).delay = 5_000;
+    }
+    for round in 0..10 {
+        world.ask(peer, "SCAN 0");
+        world.ask(peer, "RANDOMKEY");
+        world.ask(peer, "KEYS *");
+        world.pass(2_000 + 500 * round);
+        let mut next = proxy(if round % 2 == 0 { "nothing" } else { "c" });
+        let mut settings = super::ground::settings();
+        settings.op_timeout += std::time::Duration::from_millis(round);
+        next.settings = std::sync::Arc::new(settings);
+        ground.publish(&[&cluster], &next);
+        world.pass(100_000);
+        assert_eq!(world.call(peer, "PING").matches("+PONG\r\n").count(), 1);
+    }
+}
+
+#[test]
+fn hosts_that_leave_drain() {
+    let ground = Ground::new();
+    let without: Vec<_> = even(3)
+        .into_iter()
+        .map(|(first, last, node, r)| (first, last, if node == at(1) { at(2) } else { node }, r))
+        .collect();
+    let (cluster, topologies) = ground.slots("c", &[even(3), without]);
+    ground.publish(&[&cluster], &proxy("c"));
+    let mut world = World::new(&ground, Fabric::new(&even(3)), 1);
+    let peer = world.connect();
+    let [key, ..] = keys();
+    world.fabric.node(at(1)).delay = 5_000;
+    world.ask(peer, &format!("SET {key} 1"));
+    world.calm();
+    cluster.topologies().store(topologies[1].clone());
+    world.ask(peer, "GET other");
+    world.pass(50_000);
+    assert!(world.got(peer).starts_with("+OK\r\n"), "the write was lost");
+    assert_eq!(ground.stat("cluster.c.redis_cluster.upstream_cx_drained"), 1);
+    assert!(!world.is_connected_to(at(1)));
+}
+
+#[test]
+fn logging_in() {
+    let (ground, cluster) = Ground::three_shards();
+    let mut locked = proxy("c");
+    locked.auth = Some(DownstreamAuth {
+        username: None,
+        passwords: vec![b"secret".to_vec()],
+    });
+    ground.publish(&[&cluster], &locked);
+    let mut world = World::new(&ground, Fabric::new(&even(3)), 1);
+    let peer = world.connect();
+    let denied = "-NOAUTH Authentication required.\r\n";
+    for words in ["GET k", "MULTI", "PING", "SUBSCRIBE x", "SELECT 0"] {
+        assert_eq!(world.call(peer, words), denied, "{words}");
+    }
+    assert!(world.call(peer, "AUTH wrong").starts_with("-WRONGPASS"));
+    assert!(
+        world
+            .call(peer, "HELLO 2 AUTH default wrong")
+            .starts_with("-WRONGPASS")
+    );
+    assert!(
+        world
+            .call(peer, "HELLO 2 AUTH default secret SETNAME me")
+            .starts_with("*14\r\n")
+    );
+    assert_eq!(world.call(peer, "CLIENT GETNAME"), "$2\r\nme\r\n");
+    assert_eq!(world.call(peer, "RESET"), "+RESET\r\n");
+    assert_eq!(world.call(peer, "GET k"), denied);
+    assert_eq!(world.call(peer, "AUTH secret"), "+OK\r\n");
+    assert_eq!(world.call(peer, "GET k"), "$-1\r\n");
+}
+
+#[test]
+fn servers_passwords_come_first() {
+    let ground = Ground::new();
+    let (cluster, _) = ground.slots_with("c", &[even(3)], |config| {
+        config.redis_auth.password = b"inner".to_vec();
+    });
+    ground.publish(&[&cluster], &proxy("c"));
+    let mut world = World::new(&ground, Fabric::new(&even(3)), 1);
+    for node in 1..=3 {
+        world.fabric.node(at(node)).password = Some(b"inner".to_vec());
+    }
+    let peer = world.connect();
+    assert_eq!(world.call(peer, "SET k 1"), "+OK\r\n");
+    world.ask(peer, "WATCH k");
+    world.ask(peer, "MULTI");
+    world.ask(peer, "INCR k");
+    assert!(world.call(peer, "EXEC").ends_with("*1\r\n:2\r\n"));
+}
+
+#[test]
+fn a_drained_listener_closes_each_client_at_its_quiet_point() {
+    let (ground, _cluster) = Ground::three_shards();
+    let mut world = World::new(&ground, Fabric::new(&even(3)), 1);
+    let [key, ..] = keys();
+    let (idle, busy) = (world.connect(), world.connect());
+    world.fabric.node(at(1)).delay = 5_000;
+    world.ask(busy, &format!("GET {key}"));
+    world.calm();
+    world.engine.drain(super::ground::LISTENER);
+    // In the same turn somebody comes.
+    let next = world.connect();
+    world.calm();
+    assert!(world.peers[idle].closed && !world.peers[busy].closed && !world.peers[next].closed);
+    assert_eq!(world.call(next, "PING"), "+PONG\r\n");
+    world.pass(50_000);
+    assert_eq!(
+        (world.got(busy).as_str(), world.peers[busy].closed),
+        ("$-1\r\n", true)
+    );
+}
