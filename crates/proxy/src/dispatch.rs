@@ -207,6 +207,7 @@ impl Engine {
             return;
         }
         client.paused |= client.is_full();
+        client.prepare_parking(&mut self.buffers);
     }
 
     fn protocol_error(&mut self, key: usize, error: ProtocolError) {
@@ -364,7 +365,9 @@ impl Engine {
 
     /// The same, written in place.
     pub(crate) fn answer_with(&mut self, key: usize, write: impl FnOnce(&mut Vec<u8>)) {
-        self.clients[key].reply(write);
+        let client = &mut self.clients[key];
+        client.out.lend(|| self.buffers.take_empty());
+        client.reply(write);
     }
 
     /// Takes a place in the client's order for a reply that servers will give.

@@ -286,7 +286,7 @@ impl Engine {
     #[inline]
     pub(crate) fn begin_send(&mut self, id: u32) -> u64 {
         let connection = &mut self.connections[id as usize];
-        connection.out.lend(|| self.buffers.take_empty());
+        connection.out.lend(|| self.buffers.take_large_empty());
         if connection.out.unwritten() == 0 {
             connection.held_since = self.now;
         }
@@ -338,7 +338,10 @@ impl Engine {
         if connection.out.held() > MAX_HELD {
             let client = &mut self.clients[key];
             client.paused = true;
-            connection.choked.push((key as u32, client.generation));
+            let choked = (key as u32, client.generation);
+            if connection.choked.last() != Some(&choked) {
+                connection.choked.push(choked);
+            }
         }
     }
 

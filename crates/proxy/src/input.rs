@@ -9,9 +9,13 @@ const ROOM: usize = 16 * 1024;
 /// The announced size of a message is its sender's word: memory for it is reserved in steps of this size.
 const STEP: usize = 1024 * 1024;
 /// Buffers up to this capacity are kept for the next one; larger ones are given back.
-const KEPT_CAPACITY: usize = 32 * 1024;
+const KEPT_CAPACITY: usize = 256 * 1024;
+/// From this capacity on a buffer is for what gathers much: a connection to a server, a message that arrives.
+const LARGE_CAPACITY: usize = 16 * 1024;
+/// Bytes in all of them.
+const KEPT_BYTES: usize = 2 * 1024 * 1024;
 /// How many of them.
-const KEPT: usize = 64;
+const KEPT: usize = 1024;
 
 /// What has arrived of a message.
 #[derive(Debug, Default)]
@@ -31,7 +35,7 @@ impl Carry {
     /// Starts with what is left of a read; at least `need` bytes will be there in the end.
     pub(crate) fn begin(&mut self, rest: &[u8], need: usize, buffers: &mut Buffers) {
         debug_assert!(self.is_empty());
-        self.buffer = buffers.take();
+        self.buffer = buffers.take_large();
         self.reserve(rest.len(), need);
         self.buffer[..rest.len()].copy_from_slice(rest);
         self.filled = rest.len();
@@ -69,39 +73,102 @@ impl Carry {
             buffers.give(buffer);
             return;
         }
-        buffer.copy_within(from..to, 0);
+        if from > 0 {
+            buffer.copy_within(from..to, 0);
+        }
         self.buffer = buffer;
         self.filled = to - from;
         self.reserve(self.filled, need);
     }
 }
 
-/// A few buffers that were used and may be used again.
+/// Buffers that were used and may be used again: the small ones of clients apart from the large ones of servers, so
+/// that neither has to grow into the other's use.
 #[derive(Debug, Default)]
 pub(crate) struct Buffers {
-    free: Vec<Vec<u8>>,
+    small: Vec<Vec<u8>>,
+    large: Vec<Vec<u8>>,
+    held: usize,
 }
 
 impl Buffers {
-    /// A buffer with any content and any length.
+    /// A buffer for much, with any content and any length.
     #[inline]
-    pub(crate) fn take(&mut self) -> Vec<u8> {
-        self.free.pop().unwrap_or_default()
+    pub(crate) fn take_large(&mut self) -> Vec<u8> {
+        match self.large.pop() {
+            Some(buffer) => self.lent(buffer),
+            None => Vec::with_capacity(LARGE_CAPACITY),
+        }
     }
 
-    /// An empty buffer.
+    /// An empty buffer for much.
+    #[inline]
+    pub(crate) fn take_large_empty(&mut self) -> Vec<u8> {
+        let mut buffer = self.take_large();
+        buffer.clear();
+        buffer
+    }
+
+    /// An empty buffer for little.
     #[inline]
     pub(crate) fn take_empty(&mut self) -> Vec<u8> {
-        let mut buffer = self.take();
-        buffer.clear();
+        match self.small.pop() {
+            Some(mut buffer) => {
+                buffer.clear();
+                self.lent(buffer)
+            }
+            None => Vec::new(),
+        }
+    }
+
+    #[inline]
+    fn lent(&mut self, buffer: Vec<u8>) -> Vec<u8> {
+        self.held -= buffer.capacity();
         buffer
     }
 
     /// Gives a buffer back.
     #[inline]
     pub(crate) fn give(&mut self, buffer: Vec<u8>) {
-        if self.free.len() < KEPT && buffer.capacity() <= KEPT_CAPACITY && buffer.capacity() > 0 {
-            self.free.push(buffer);
+        let capacity = buffer.capacity();
+        let list = if capacity < LARGE_CAPACITY {
+            &mut self.small
+        } else {
+            &mut self.large
+        };
+        let fits = capacity <= KEPT_CAPACITY && self.held + capacity <= KEPT_BYTES && list.len() < KEPT;
+        if fits && capacity > 0 {
+            self.held += capacity;
+            list.push(buffer);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_kept_is_bounded() {
+        let mut buffers = Buffers::default();
+        for _ in 0..100 {
+            buffers.give(Vec::with_capacity(100_000));
+            buffers.give(Vec::with_capacity(100));
+        }
+        assert!(buffers.held <= KEPT_BYTES);
+        buffers.give(Vec::with_capacity(KEPT_CAPACITY + 1));
+        assert_eq!(
+            buffers.take_empty().capacity(),
+            100,
+            "small stays apart from large"
+        );
+        assert_eq!(buffers.take_large_empty().capacity(), 100_000);
+        while !buffers.large.is_empty() {
+            buffers.take_large();
+        }
+        while !buffers.small.is_empty() {
+            buffers.take_empty();
+        }
+        assert_eq!(buffers.held, 0);
     }
 }

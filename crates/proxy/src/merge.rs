@@ -40,7 +40,7 @@ pub(crate) fn merge(split: &Split, out: &mut Vec<u8>) -> bool {
 fn by_policy(split: &Split, policy: ReplyPolicy, out: &mut Vec<u8>) -> bool {
     match policy {
         ReplyPolicy::Sum => integers(split)
-            .map(|all| encode::integer(out, all.iter().sum()))
+            .map(|all| encode::integer(out, sum(&all)))
             .is_some(),
         ReplyPolicy::Min => integers(split)
             .map(|all| encode::integer(out, min(&all)))
@@ -62,10 +62,7 @@ fn by_policy(split: &Split, policy: ReplyPolicy, out: &mut Vec<u8>) -> bool {
 }
 
 fn raw_replies(split: &Split) -> impl Iterator<Item = &[u8]> + Clone {
-    split.parts.iter().filter_map(|part| match part {
-        PartReply::Raw(raw) => Some(raw.as_slice()),
-        _ => None,
-    })
+    split.parts.iter().filter_map(|part| split.raw(part))
 }
 
 fn failures(split: &Split) -> impl Iterator<Item = Failure> + '_ {
@@ -112,6 +109,11 @@ fn one_succeeded(split: &Split, out: &mut Vec<u8>) -> bool {
 
 fn integers(split: &Split) -> Option<Vec<i64>> {
     raw_replies(split).map(reply::integer).collect()
+}
+
+/// What servers say may be more than a sum can hold.
+fn sum(all: &[i64]) -> i64 {
+    all.iter().fold(0, |sum, n| sum.saturating_add(*n))
 }
 
 fn min(all: &[i64]) -> i64 {
@@ -162,29 +164,34 @@ fn per_element(split: &Split, out: &mut Vec<u8>, fold: impl Fn(&[i64]) -> i64) -
 
 /// MGET: each part's elements go to the places of its keys.
 fn in_key_order(split: &Split, out: &mut Vec<u8>) -> bool {
-    let parts: Vec<Option<Vec<&[u8]>>> = split
+    // What is left of each part's reply; `None` where it is no array.
+    let mut left: Vec<Option<&[u8]>> = split
         .parts
         .iter()
-        .map(|part| match part {
-            PartReply::Raw(raw) => elements(raw),
-            _ => None,
-        })
+        .map(|part| split.raw(part))
+        .map(|raw| raw.and_then(|raw| raw.get(reply::array_header(raw)?.1..)))
         .collect();
-    let mut next = vec![0_usize; parts.len()];
     encode::array(out, split.keys.len());
     for &part in &split.keys {
         let part = part as usize;
-        match (parts.get(part), split.parts.get(part)) {
-            (Some(Some(elements)), _) => match elements.get(next[part]) {
-                Some(element) => out.extend_from_slice(element),
-                None => encode::error(out, b"upstream protocol error"),
-            },
-            (_, Some(PartReply::Failed(failure))) => out.extend_from_slice(failure.reply()),
-            _ => encode::error(out, b"upstream protocol error"),
+        match (left.get_mut(part).and_then(next_element), split.parts.get(part)) {
+            (Some(element), _) => out.extend_from_slice(element),
+            (None, Some(PartReply::Failed(failure))) => out.extend_from_slice(failure.reply()),
+            (None, _) => encode::error(out, b"upstream protocol error"),
         }
-        next[part] += 1;
     }
     true
+}
+
+/// Takes the next element off what is left of an array.
+fn next_element<'a>(left: &mut Option<&'a [u8]>) -> Option<&'a [u8]> {
+    let rest = (*left)?;
+    let Ok(reply::Scan::Whole(len)) = reply::Scanner::default().scan(rest) else {
+        return None;
+    };
+    let (element, rest) = rest.split_at_checked(len)?;
+    *left = Some(rest);
+    Some(element)
 }
 
 fn concatenate(split: &Split, out: &mut Vec<u8>) -> bool {
@@ -224,7 +231,7 @@ fn sum_pairs(split: &Split, out: &mut Vec<u8>) -> bool {
             return false;
         };
         match sums.iter_mut().find(|(name, _)| *name == pair[0]) {
-            Some((_, sum)) => *sum += count,
+            Some((_, sum)) => *sum = sum.saturating_add(count),
             None => sums.push((pair[0], count)),
         }
     }

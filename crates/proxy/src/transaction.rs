@@ -26,6 +26,8 @@ use crate::upstream::Gone;
 
 const QUEUED: &[u8] = b"+QUEUED\r\n";
 const MULTI: &[u8] = b"*1\r\n$5\r\nMULTI\r\n";
+/// Bytes above which nothing more is queued.
+const MAX_BLOCK: usize = 512 * 1024 * 1024;
 const EXEC: &[u8] = b"*1\r\n$4\r\nEXEC\r\n";
 
 /// What a client has begun.
@@ -140,6 +142,12 @@ impl Engine {
                 transaction.spoiled = true;
             }
             return self.answer(key, &refusal);
+        }
+        if let Some(transaction) = &mut self.clients[key].transaction
+            && transaction.frames.len() > MAX_BLOCK
+        {
+            transaction.spoiled = true;
+            return self.answer(key, b"-ERR the transaction is too large\r\n");
         }
         let at = match served {
             Served::Custom(_) => Some((1, false)),

@@ -7,11 +7,14 @@
 
 mod simulation {
     mod actor;
+    mod configuring;
     mod counting;
     mod failing;
     mod faults;
     mod ground;
+    mod mirroring;
     mod node;
+    mod pressing;
     mod random;
     mod redirecting;
     mod transacting;
