@@ -1,0 +1,271 @@
+//! EXEC: the queue leaves as one block, and its replies come back as one.
+//!
+//! All parts of a block refer to its beginning, so that its bytes are kept until EXEC is answered: when the slot has
+//! moved nothing was executed, and the whole block goes to the new owner.
+
+use redplane_command::{Command, CommandId, error};
+use redplane_config::redis_proxy::Protocol;
+
+use super::{Transaction, Watch};
+use crate::client::{Slot, Waiter};
+use crate::connection::{Pending, Purpose};
+use crate::engine::Engine;
+use crate::failure::Failure;
+use crate::pool::{Access, Target};
+use crate::redirect;
+use crate::settle::Answer;
+
+const MULTI: &[u8] = b"*1\r\n$5\r\nMULTI\r\n";
+const EXEC: &[u8] = b"*1\r\n$4\r\nEXEC\r\n";
+
+impl Engine {
+    pub(super) fn exec(&mut self, key: usize, command: &'static Command) {
+        let Some(mut transaction) = self.clients[key].transaction.take() else {
+            return self.answer(key, error::EXEC_WITHOUT_MULTI);
+        };
+        let held = std::mem::take(&mut transaction.held);
+        self.exec_taken(key, command, &transaction);
+        self.release_pools(&held);
+    }
+
+    fn exec_taken(&mut self, key: usize, command: &'static Command, transaction: &Transaction) {
+        let lost = transaction.lost || transaction.watch.is_some_and(|watch| self.has_moved(watch));
+        if transaction.spoiled
+            || transaction.cross
+            || lost
+            || (transaction.count == 0 && transaction.watch.is_none())
+        {
+            self.end_lease(transaction.lease());
+            let resp3 = self.is_resp3(key);
+            return match (transaction.spoiled, transaction.cross, lost) {
+                (true, ..) => self.answer(key, error::EXECABORT),
+                (_, true, _) => self.answer(key, error::CROSSSLOT),
+                // The guard is gone with its connection: the client has to begin again, as after a failed WATCH.
+                (.., true) => self.answer(key, null_array(resp3)),
+                _ => self.answer(key, b"*0\r\n"),
+            };
+        }
+        if transaction.nowhere {
+            self.end_lease(transaction.lease());
+            return self.fail_now(key, command.id, Failure::NoHost);
+        }
+        match self.exec_connection(key, transaction) {
+            Ok(connection) => self.send_block(key, command, transaction, connection),
+            Err(failure) => {
+                self.end_lease(transaction.lease());
+                self.fail_now(key, command.id, failure);
+            }
+        }
+    }
+
+    /// The connection EXEC goes to: the leased one, which must lead to the node of the keys.
+    fn exec_connection(&mut self, key: usize, transaction: &Transaction) -> Result<u32, Failure> {
+        let (pool, target) = match (transaction.target, transaction.watch) {
+            // Placed anew: hosts may have changed since the first command was queued.
+            (Some((pool, _)), _) => {
+                self.refresh_pool(pool);
+                let entry = &self.pools[pool];
+                let live = entry.live.as_ref().ok_or(Failure::NoHost)?;
+                (pool, live.target(&transaction.name, &entry.key.settings))
+            }
+            (None, Some(watch)) => return Ok(watch.connection),
+            (None, _) => {
+                let route = self.keyless_route(key).ok_or(Failure::NoHost)?;
+                (route.pool, Target::Any)
+            }
+        };
+        self.refresh_pool(pool);
+        match transaction.watch {
+            Some(watch) => {
+                let entry = &self.pools[pool];
+                let live = entry.live.as_ref().ok_or(Failure::NoHost)?;
+                let at = live.pick(target, Access::Primary, entry.key.settings.read_policy, "", 0)?;
+                let host = live.topology.hosts.get(at).map(|to| to.id);
+                match watch.pool == pool && host == Some(watch.host) {
+                    true => Ok(watch.connection),
+                    false => Err(Failure::CrossSlot),
+                }
+            }
+            None => self.connection_for(pool, target, Access::Primary),
+        }
+    }
+
+    /// Whether the slot of a guarded key is served elsewhere by now.
+    fn has_moved(&self, watch: Watch) -> bool {
+        let Target::Slot(_) = watch.target else {
+            return false;
+        };
+        let entry = &self.pools[watch.pool];
+        let Some(live) = &entry.live else {
+            return false;
+        };
+        let policy = entry.key.settings.read_policy;
+        let now = live.pick(watch.target, Access::Primary, policy, "", 0);
+        now.is_ok_and(|at| {
+            live.topology
+                .hosts
+                .get(at)
+                .is_some_and(|host| host.id != watch.host)
+        })
+    }
+
+    fn send_block(
+        &mut self,
+        key: usize,
+        command: &'static Command,
+        transaction: &Transaction,
+        connection: u32,
+    ) {
+        let mut block = self.buffers.take_empty();
+        block.extend_from_slice(MULTI);
+        block.extend_from_slice(&transaction.frames);
+        block.extend_from_slice(EXEC);
+        let waiter = self.expect_reply(key, Slot::Waiting);
+        let exec = Pending {
+            waiter: Waiter {
+                part: transaction.count,
+                ..waiter
+            },
+            since: self.now,
+            at: 0,
+            len: block.len() as u32,
+            command: command.id,
+            purpose: Purpose::Exec,
+            hops: 0,
+        };
+        self.append_block(connection, &block, exec);
+        self.mirror_block(transaction, command.id, &block);
+        self.buffers.give(block);
+    }
+
+    /// All parts of the block refer to its beginning, so that it is kept as a whole until EXEC is answered.
+    fn append_block(&mut self, connection: u32, block: &[u8], exec: Pending) {
+        let at = self.begin_send(connection);
+        self.connections[connection as usize].out.append(block);
+        for _ in 0..=exec.waiter.part {
+            self.note_sent(
+                connection,
+                Pending {
+                    at,
+                    purpose: Purpose::Queued,
+                    ..exec
+                },
+            );
+        }
+        self.note_sent(connection, Pending { at, ..exec });
+    }
+
+    fn mirror_block(&mut self, transaction: &Transaction, command: CommandId, block: &[u8]) {
+        let Some(route) = &transaction.route else {
+            return;
+        };
+        for mirror in route.mirrors.iter() {
+            if mirror.writes_only && !transaction.writes || !self.chance(mirror.parts_per_million) {
+                continue;
+            }
+            let found = self.connection_for_key(mirror.pool, &transaction.name, Access::Primary);
+            let Some(connection) = found.ok().filter(|id| !self.is_full_mirror(*id)) else {
+                self.count_lost_mirror(mirror.pool);
+                continue;
+            };
+            let waiter = Waiter {
+                client: u32::MAX,
+                generation: 0,
+                sequence: 0,
+                part: transaction.count,
+            };
+            let at = self.begin_send(connection);
+            self.connections[connection as usize].out.append(block);
+            let pending = Pending {
+                waiter,
+                since: self.now,
+                at,
+                len: 0,
+                command,
+                purpose: Purpose::Mirror,
+                hops: 0,
+            };
+            (0..transaction.count + 2).for_each(|_| self.note_sent(connection, pending));
+        }
+    }
+
+    /// The reply of MULTI or of a queued command: only a redirection matters.
+    pub(crate) fn queued_reply(&mut self, key: usize, raw: &[u8], is_error: bool) {
+        if is_error && redirect::parse(raw).is_some() {
+            self.connections[key]
+                .moved_in_transaction
+                .get_or_insert_with(|| raw.to_vec());
+        }
+    }
+
+    /// EXEC's reply. When the slot had moved nothing was executed, and the whole block goes to its new owner, unless
+    /// a WATCH guarded it: then the client is told to begin again.
+    pub(crate) fn exec_reply(&mut self, key: usize, pending: &Pending, raw: &[u8]) {
+        let connection = &mut self.connections[key];
+        let moved = connection.moved_in_transaction.take();
+        let moved = match redirect::parse(raw) {
+            // The slot went between the commands and EXEC.
+            Some(_) => Some(raw.to_vec()),
+            None => moved.filter(|_| raw.starts_with(b"-EXECABORT")),
+        };
+        let leased = connection.lease.take().is_some();
+        let (pool, follows) = (
+            connection.pool,
+            self.pools[connection.pool].key.settings.enable_redirection,
+        );
+        let resp3 = self.pools[pool].key.protocol == Protocol::Resp3;
+        let answer = match moved {
+            Some(_) if leased => Answer::Raw(null_array(resp3)),
+            Some(moved)
+                if follows
+                    && pending.hops < redirect::MAX_HOPS
+                    && self.move_block(key, pool, pending, &moved) =>
+            {
+                return;
+            }
+            Some(_) if follows && redirect::parse(raw).is_some() => Answer::Failed(Failure::Upstream),
+            _ => Answer::Raw(raw),
+        };
+        self.settle(pending.waiter, pending.command, pending.since, answer);
+        if leased {
+            self.end_lease(Some(key as u32));
+        }
+    }
+
+    fn move_block(&mut self, key: usize, pool: usize, pending: &Pending, moved: &[u8]) -> bool {
+        let block = self.connections[key]
+            .out
+            .range(pending.at, pending.len as usize)
+            .map(<[u8]>::to_vec);
+        let (Some(block), Some(to)) = (block, redirect::parse(moved)) else {
+            return false;
+        };
+        let Some(address) = self.target_of(key, to) else {
+            return false;
+        };
+        self.tell_redirected(pool, to, address);
+        match self.connection_to(pool, address, "") {
+            Ok(target) => {
+                // Between MULTI and EXEC the word holds for every command.
+                if to.ask {
+                    self.setup(target, Purpose::Setup, &[b"asking"]);
+                }
+                self.append_block(
+                    target,
+                    &block,
+                    Pending {
+                        hops: pending.hops + 1,
+                        ..*pending
+                    },
+                );
+                true
+            }
+            Err(_) => false,
+        }
+    }
+}
+
+/// What EXEC answers when a watched key has changed.
+fn null_array(resp3: bool) -> &'static [u8] {
+    if resp3 { b"_\r\n" } else { b"*-1\r\n" }
+}

@@ -1,0 +1,139 @@
+//! WATCH: a connection of the client's own, from then to EXEC, DISCARD or UNWATCH.
+//!
+//! It is the connection that the server guards. When it is lost, or its node is no longer the keys', the guard is gone
+//! and EXEC answers as after a failed WATCH.
+
+use redplane_command::{Command, SlotOf, error};
+use redplane_resp::encode;
+
+use super::{Transaction, Watch};
+use crate::ConnId;
+use crate::client::Slot;
+use crate::connection::Purpose;
+use crate::dispatch::Request;
+use crate::engine::{Action, Engine};
+use crate::failure::Failure;
+use crate::forward::{Payload, Sending};
+use crate::pool::{Access, Target};
+use crate::upstream::Gone;
+
+impl Engine {
+    pub(super) fn watch(&mut self, key: usize, command: &'static Command, request: Request<'_>) {
+        let first = request.arg(1);
+        let Some((pool, target, route)) = self.place_queued(key, first) else {
+            return self.fail_now(key, command.id, Failure::NoHost);
+        };
+        let cross = matches!(
+            redplane_command::slots(command, request.len(), |i| request.arg(i)),
+            SlotOf::Cross
+        );
+        if cross && matches!(target, Target::Slot(_)) {
+            return self.answer(key, error::CROSSSLOT);
+        }
+        let leased = match self.lease(key, pool, target) {
+            Ok(leased) => leased,
+            Err(failure) => return self.fail_now(key, command.id, failure),
+        };
+        let mut frame = self.buffers.take_empty();
+        encode::array(&mut frame, request.len());
+        encode::bulk(&mut frame, b"WATCH");
+        for i in 1..request.len() {
+            encode::bulk(&mut frame, &self.rename(key, &route, request.arg(i)));
+        }
+        let waiter = self.expect_reply(key, Slot::Waiting);
+        let sending = Sending {
+            waiter,
+            command: command.id,
+            purpose: Purpose::Pinned,
+        };
+        self.send(leased, sending, Payload::Copied(&frame));
+        self.buffers.give(frame);
+    }
+
+    /// The client's own connection to the node of a key; one node only.
+    fn lease(&mut self, key: usize, pool: usize, target: Target) -> Result<u32, Failure> {
+        let entry = &self.pools[pool];
+        let live = entry.live.as_ref().ok_or(Failure::NoHost)?;
+        let at = live.pick(target, Access::Primary, entry.key.settings.read_policy, "", 0)?;
+        let host = live.topology.hosts.get(at).cloned().ok_or(Failure::NoHost)?;
+        let client = &self.clients[key];
+        if let Some(watch) = client.transaction.as_ref().and_then(|t| t.watch) {
+            return match watch.pool == pool && watch.host == host.id {
+                true => Ok(watch.connection),
+                false => Err(Failure::CrossSlot),
+            };
+        }
+        let generation = client.generation;
+        let id = host.id;
+        let connection = self.connect(pool, host, false)?;
+        self.connections[connection as usize].lease = Some((key as u32, generation));
+        self.hold_pools(&[pool]);
+        let transaction = self.clients[key].transaction.get_or_insert_default();
+        transaction.held.push(pool);
+        transaction.watch = Some(Watch {
+            pool,
+            connection,
+            host: id,
+            target,
+        });
+        Ok(connection)
+    }
+
+    /// The leased connection, for a request that goes to its node.
+    #[cold]
+    pub(crate) fn leased_for(&self, key: usize, pool: usize, name: &[u8]) -> Option<u32> {
+        let watch = self.clients[key].transaction.as_ref()?.watch?;
+        let entry = &self.pools[pool];
+        let live = entry.live.as_ref()?;
+        let target = live.target(name, &entry.key.settings);
+        let at = live
+            .pick(target, Access::Primary, entry.key.settings.read_policy, "", 0)
+            .ok()?;
+        let same = watch.pool == pool && live.topology.hosts.get(at)?.id == watch.host;
+        same.then_some(watch.connection)
+    }
+
+    /// Forgets what was begun; the server forgets what it guarded when the lease ends.
+    pub(crate) fn drop_transaction(&mut self, key: usize) {
+        if let Some(transaction) = self.clients[key].transaction.take() {
+            self.end_transaction(&transaction);
+        }
+    }
+
+    /// Lets go of what a transaction held.
+    pub(crate) fn end_transaction(&mut self, transaction: &Transaction) {
+        self.end_lease(transaction.lease());
+        self.release_pools(&transaction.held);
+    }
+
+    /// Gives a leased connection up. Replies still to come on it are waited for first.
+    pub(crate) fn end_lease(&mut self, lease: Option<u32>) {
+        let Some(connection) = lease.and_then(|id| self.connections.get_mut(id as usize)) else {
+            return;
+        };
+        connection.lease = None;
+        connection.draining = true;
+        if connection.is_idle() {
+            let id = ConnId(lease.unwrap_or_default());
+            self.actions.push(Action::CloseUpstream(id));
+            self.upstream_gone(id, Gone::Local);
+        }
+    }
+
+    /// The leased connection broke: what it guarded is guarded no more.
+    pub(crate) fn lease_lost(&mut self, lease: u32, client: u32, generation: u32) {
+        let Some(client) = self
+            .clients
+            .get_mut(client as usize)
+            .filter(|c| c.generation == generation)
+        else {
+            return;
+        };
+        // Behind EXEC the client may have begun anew, on another connection.
+        let transaction = client.transaction.as_mut();
+        if let Some(transaction) = transaction.filter(|transaction| transaction.lease() == Some(lease)) {
+            transaction.watch = None;
+            transaction.lost = true;
+        }
+    }
+}
