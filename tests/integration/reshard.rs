@@ -7,7 +7,7 @@ use redplane_testkit::{Cluster, Redis, Reply, command_bytes, until};
 
 use crate::front::Front;
 use crate::load::{Load, assert_clean, tag_on};
-use crate::stage::PATIENCE;
+use crate::stage::{PATIENCE, ask};
 
 const REDIRECTED: &str = "cluster.c.upstream_internal_redirect_succeeded_total";
 
@@ -213,4 +213,89 @@ fn a_command_that_cannot_be_split_waits_for_its_keys() {
         "{}",
         replies[0]
     );
+}
+
+/// Each of these is the first to meet a slot that has moved.
+#[test]
+fn requests_of_every_kind_follow_a_moved_slot() {
+    let cluster = Cluster::three_and_three();
+    let front = Front::of(&cluster, "op_timeout: 5s, enable_redirection: true");
+    let large = "v".repeat(1_000_000);
+    let mut client = front.client();
+    let mut moved = |key: &str| {
+        let moving = Moving::start(&cluster, key);
+        moving.finish(&cluster);
+    };
+    moved("{l}");
+    assert_eq!(ask(&mut client, &format!("SET {{l}} {large}")), "OK");
+    assert_eq!(ask(&mut client, "GET {l}").len(), large.len());
+    moved("{i}");
+    client.send(b"SET {i} inline\r\n").expect("it reads");
+    assert_eq!(client.read_replies(1)[0].to_string(), "+OK");
+    moved("{f}");
+    let bytes = command_bytes(&["SET", "{f}", "in pieces"]);
+    bytes
+        .chunks(7)
+        .for_each(|piece| client.send(piece).expect("it reads"));
+    assert_eq!(client.read_replies(1)[0].to_string(), "+OK");
+    moved("{e}");
+    assert_eq!(
+        ask(&mut client, "EVAL return(redis.call('incr',KEYS[1])) 1 {e}"),
+        "1"
+    );
+    let got = client.command(&["MGET", "{i}", "{f}", "{e}"]).expect("an answer");
+    assert_eq!(got.to_string(), "[ \"inline\" \"in pieces\" \"1\" ]");
+    assert!(front.stat(REDIRECTED) >= 4, "{}", front.stat(REDIRECTED));
+}
+
+#[test]
+fn large_values_are_asked_for_on_the_other_side() {
+    let cluster = Cluster::three_and_three();
+    let front = Front::of(&cluster, "op_timeout: 5s, enable_redirection: true");
+    let (one, two) = ("1".repeat(300_000), "2".repeat(300_000));
+    let mut client = front.client();
+    let moving = Moving::start(&cluster, "{a}");
+    assert_eq!(ask(&mut client, &format!("MSET {{a}}1 {one} {{a}}2 {two}")), "OK");
+    let got = client
+        .command(&["MGET", "{a}1", "{a}2", "{a}3"])
+        .expect("an answer");
+    let texts: Vec<Option<String>> = got.elements().iter().map(Reply::text).collect();
+    assert!(texts == [Some(one), Some(two), None], "{} elements", texts.len());
+    assert_eq!(
+        moving
+            .to
+            .command(&["CLUSTER", "COUNTKEYSINSLOT", &moving.slot])
+            .integer(),
+        Some(2)
+    );
+    moving.finish(&cluster);
+    assert_eq!(ask(&mut client, "DEL {a}1 {a}2 {a}3"), "2");
+}
+
+/// A transaction that meets a moved slot is aborted as by a cluster, or done; the next one is done.
+#[test]
+fn transactions_follow_a_moved_slot() {
+    let cluster = Cluster::three_and_three();
+    let front = Front::of(&cluster, "op_timeout: 5s, enable_redirection: true");
+    let mut client = front.client();
+    let moving = Moving::start(&cluster, "{t}");
+    moving.finish(&cluster);
+    let mut transaction = || {
+        let lines = ["MULTI", "SET {t}a 1", "INCR {t}a", "EXEC"];
+        let replies = lines.map(|line| {
+            let words: Vec<&str> = line.split(' ').collect();
+            client.command(&words).expect("an answer").to_string()
+        });
+        assert!(
+            !replies.iter().any(|reply| reply.contains("MOVED")),
+            "{replies:?}"
+        );
+        replies[3].clone()
+    };
+    let (first, second) = (transaction(), transaction());
+    assert!(
+        first == "[ <+OK> :2 ]" || first.starts_with("-EXECABORT"),
+        "{first}"
+    );
+    assert_eq!(second, "[ <+OK> :2 ]", "after {first}");
 }
