@@ -95,7 +95,10 @@ impl Engine {
         }
         let server = cursor & ((1 << CURSOR_BITS) - 1);
         let lowest = (cursor >> CURSOR_BITS) & ((1 << SLOT_BITS) - 1);
-        let shard = (0..topology.shard_count()).find(|shard| lowest_slot(topology, *shard) >= lowest)?;
+        // Whoever has that slot now: a shard whose lowest slot has moved is begun again.
+        let owner = topology.slots().and_then(|map| map.shard_of(lowest as u16));
+        let behind = || (0..topology.shard_count()).find(|shard| lowest_slot(topology, *shard) >= lowest);
+        let shard = owner.or_else(behind).unwrap_or(topology.shard_count() - 1);
         let same = lowest_slot(topology, shard) == lowest
             && identity(topology, shard) == cursor >> (CURSOR_BITS + SLOT_BITS);
         Some((shard, if same { server } else { 0 }))

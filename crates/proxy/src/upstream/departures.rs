@@ -1,0 +1,148 @@
+//! Connections that go: drained, broken, refused or late. What waited on them fails, and their host is left alone for a
+//! while.
+
+use std::sync::atomic::Ordering::Relaxed;
+
+use redplane_telemetry::stats::{cluster, redis_cluster};
+use redplane_upstream::Signal;
+
+use super::{Gone, add_to_host};
+use crate::connection::{ConnId, Connection, Pending, Purpose, State};
+use crate::engine::{Action, Engine};
+use crate::failure::Failure;
+use crate::settle::Answer;
+
+impl Engine {
+    /// Connections that get no more requests: closed when the last reply has come.
+    pub(crate) fn drain_connections(&mut self, connections: &[u32]) {
+        for &id in connections {
+            let Some(connection) = self.connections.get_mut(id as usize) else {
+                continue;
+            };
+            connection.draining = true;
+            if connection.is_idle() {
+                self.close_drained(id as usize);
+            }
+        }
+    }
+
+    pub(super) fn close_drained(&mut self, key: usize) {
+        let connection = &self.connections[key];
+        if let Some(live) = &self.pools[connection.pool].live {
+            live.redis_stats.inc(redis_cluster::UPSTREAM_CX_DRAINED);
+        }
+        self.actions.push(Action::CloseUpstream(ConnId(key as u32)));
+        self.upstream_gone(ConnId(key as u32), Gone::Local);
+    }
+
+    /// A connection is gone: its requests fail, its host is left alone for a while.
+    pub fn upstream_gone(&mut self, id: ConnId, why: Gone) {
+        let Some(mut connection) = self.connections.try_remove(id.0 as usize) else {
+            return;
+        };
+        add_to_host(&mut connection);
+        if matches!(why, Gone::Timeout | Gone::ConnectTimeout | Gone::Protocol) {
+            self.actions.push(Action::CloseUpstream(id));
+        }
+        self.count_gone(&connection, why);
+        self.unlink(id.0, &connection, why);
+        self.in_flight -= connection.pending.len();
+        let pool = connection.pool;
+        for pending in std::mem::take(&mut connection.pending) {
+            self.fail_pending(&pending);
+        }
+        for (client, generation) in connection.choked {
+            if self
+                .clients
+                .get(client as usize)
+                .is_some_and(|client| client.generation == generation)
+            {
+                self.resume(client as usize);
+            }
+        }
+        if let Some((client, generation)) = connection.lease {
+            self.lease_lost(id.0, client, generation);
+        }
+        self.drop_pool_if_unused(pool);
+    }
+
+    fn fail_pending(&mut self, pending: &Pending) {
+        if matches!(pending.purpose, Purpose::Reply | Purpose::Pinned | Purpose::Exec) {
+            self.settle(
+                pending.waiter,
+                pending.command,
+                pending.since,
+                Answer::Failed(Failure::Upstream),
+            );
+        }
+    }
+
+    fn unlink(&mut self, id: u32, connection: &Connection, why: Gone) {
+        let now = self.now;
+        let Some(live) = self.pools[connection.pool].live.as_mut() else {
+            return;
+        };
+        let Some(link) = live.link_with(id) else {
+            return;
+        };
+        let served = connection.connected && connection.state == State::Open;
+        match why {
+            // An open connection that the server closed says nothing about the next one.
+            Gone::Remote | Gone::Protocol | Gone::Local if served => link.connection = None,
+            _ => link.failed(now),
+        }
+    }
+
+    fn count_gone(&mut self, connection: &Connection, why: Gone) {
+        let busy = !connection.is_idle();
+        let host = &connection.host.stats;
+        if connection.connected {
+            host.cx_active.fetch_sub(1, Relaxed);
+        } else {
+            host.cx_connect_fail.fetch_add(1, Relaxed);
+        }
+        host.rq_active.fetch_sub(connection.pending.len() as u64, Relaxed);
+        host.rq_error.fetch_add(connection.pending.len() as u64, Relaxed);
+        if why == Gone::Timeout {
+            host.rq_timeout
+                .fetch_add(connection.pending.len() as u64, Relaxed);
+        }
+        if busy || !connection.connected {
+            connection.cluster.signal(Signal::Failed);
+        }
+        let Some(live) = self.pools[connection.pool].live.as_mut() else {
+            return;
+        };
+        let stats = &live.stats;
+        stats.sub(cluster::UPSTREAM_RQ_ACTIVE, connection.pending.len() as u64);
+        match why {
+            Gone::Timeout => stats.inc(cluster::UPSTREAM_RQ_TIMEOUT),
+            Gone::ConnectTimeout => stats.inc(cluster::UPSTREAM_CX_CONNECT_TIMEOUT),
+            Gone::Protocol => stats.inc(cluster::UPSTREAM_CX_PROTOCOL_ERROR),
+            _ => {}
+        }
+        if !connection.connected {
+            stats.inc(cluster::UPSTREAM_CX_CONNECT_FAIL);
+            return;
+        }
+        stats.dec(cluster::UPSTREAM_CX_ACTIVE);
+        stats.inc(cluster::UPSTREAM_CX_DESTROY);
+        let remote = why == Gone::Remote;
+        stats.inc(if remote {
+            cluster::UPSTREAM_CX_DESTROY_REMOTE
+        } else {
+            cluster::UPSTREAM_CX_DESTROY_LOCAL
+        });
+        stats.record(
+            cluster::UPSTREAM_CX_LENGTH_MS,
+            (self.now - connection.opened) / 1000,
+        );
+        if busy {
+            stats.inc(cluster::UPSTREAM_CX_DESTROY_WITH_ACTIVE_RQ);
+            stats.inc(match remote {
+                true => cluster::UPSTREAM_CX_DESTROY_REMOTE_WITH_ACTIVE_RQ,
+                false => cluster::UPSTREAM_CX_DESTROY_LOCAL_WITH_ACTIVE_RQ,
+            });
+        }
+    }
+}

@@ -1,0 +1,229 @@
+//! What servers answer: replies found by their borders, matched first in, first out.
+
+use bytes::Bytes;
+use redplane_resp::reply::{Scan, Scanner};
+use redplane_telemetry::stats::{cluster, redis_cluster, upstream_command};
+
+use super::{Gone, add_to_host};
+use crate::connection::{ConnId, MAX_HELD, Pending, Purpose, State};
+use crate::engine::Engine;
+use crate::forward::counts_upstream;
+use crate::output::LARGE;
+use crate::settle::Answer;
+
+impl Engine {
+    /// Where the driver reads a server's bytes to: its own buffer while a reply is incomplete, else `None`.
+    #[inline]
+    pub fn upstream_room(&mut self, id: ConnId) -> Option<&mut [u8]> {
+        let connection = self.connections.get_mut(id.0 as usize)?;
+        if connection.carry.is_empty() {
+            None
+        } else {
+            Some(connection.carry.room())
+        }
+    }
+
+    /// `count` bytes came from a server: into its room if it had one, else into `shared`.
+    pub fn upstream_received(&mut self, id: ConnId, shared: &[u8], count: usize) {
+        let key = id.0 as usize;
+        let Some(connection) = self.connections.get_mut(key) else {
+            return;
+        };
+        if let Some(live) = &self.pools[connection.pool].live {
+            live.stats.add(cluster::UPSTREAM_CX_RX_BYTES_TOTAL, count as u64);
+        }
+        if connection.carry.is_empty() {
+            let data = &shared[..count.min(shared.len())];
+            let (used, need) = self.replies(key, data, None);
+            if used < data.len()
+                && let Some(connection) = self.connections.get_mut(key)
+            {
+                connection.carry.begin(&data[used..], need, &mut self.buffers);
+            }
+        } else {
+            let (buffer, filled) = connection.carry.take(count);
+            self.carried_replies(key, buffer, filled);
+        }
+        if self.connections.get_mut(key).is_some() {
+            self.after_replies(key);
+        }
+    }
+
+    fn carried_replies(&mut self, key: usize, buffer: Vec<u8>, filled: usize) {
+        if filled < LARGE {
+            let (used, need) = self.replies(key, &buffer[..filled], None);
+            match self.connections.get_mut(key) {
+                Some(connection) => connection
+                    .carry
+                    .put_back(buffer, used, filled, need, &mut self.buffers),
+                None => self.buffers.give(buffer),
+            }
+            return;
+        }
+        let buffer = Bytes::from(buffer);
+        let (used, need) = self.replies(key, &buffer[..filled], Some(&buffer));
+        let Some(connection) = self.connections.get_mut(key) else {
+            return;
+        };
+        match buffer.try_into_mut() {
+            Ok(buffer) => connection
+                .carry
+                .put_back(buffer.into(), used, filled, need, &mut self.buffers),
+            Err(kept) if used < filled => {
+                connection
+                    .carry
+                    .begin(&kept[used..filled], need, &mut self.buffers);
+            }
+            Err(_) => {}
+        }
+    }
+
+    /// Finds the replies in `data`; says how many bytes they had, and how many the next one needs.
+    fn replies(&mut self, key: usize, data: &[u8], shared: Option<&Bytes>) -> (usize, usize) {
+        let mut at = 0;
+        let mut need = 0;
+        while at < data.len() {
+            let Some(connection) = self.connections.get_mut(key) else {
+                return (data.len(), 0);
+            };
+            match connection.scanner.scan(&data[at..]) {
+                Ok(Scan::Whole(end)) => {
+                    connection.scanner = Scanner::default();
+                    self.reply(key, &data[at..at + end], shared);
+                    at += end;
+                }
+                Ok(Scan::Incomplete(bytes)) => {
+                    need = bytes;
+                    break;
+                }
+                Err(_) => {
+                    self.upstream_gone(ConnId(key as u32), Gone::Protocol);
+                    return (data.len(), 0);
+                }
+            }
+        }
+        (at, need)
+    }
+
+    /// One whole reply.
+    #[inline]
+    fn reply(&mut self, key: usize, raw: &[u8], shared: Option<&Bytes>) {
+        let connection = &mut self.connections[key];
+        if raw.first() == Some(&b'>') {
+            // Push frames answer nothing.
+            return;
+        }
+        let Some(pending) = connection.pending.pop_front() else {
+            // A reply that nobody asked for: whatever follows cannot be trusted.
+            return self.upstream_gone(ConnId(key as u32), Gone::Protocol);
+        };
+        self.in_flight -= 1;
+        let is_error = matches!(raw.first(), Some(b'-' | b'!'));
+        self.count_reply(key, pending, is_error);
+        match pending.purpose {
+            Purpose::Reply if is_error && self.intercept(key, &pending, raw) => {}
+            Purpose::Reply | Purpose::Pinned => {
+                let answer = match shared.filter(|_| raw.len() >= LARGE) {
+                    Some(shared) => Answer::Shared(shared.slice_ref(raw)),
+                    None => Answer::Raw(raw),
+                };
+                self.settle(pending.waiter, pending.command, pending.since, answer);
+            }
+            Purpose::Exec => self.exec_reply(key, &pending, raw),
+            Purpose::Mirror | Purpose::Setup => {}
+            Purpose::Auth => self.auth_reply(key, raw, is_error),
+            Purpose::Hello => self.hello_answer(key, raw, is_error),
+            Purpose::Probe => self.probe_reply(key, raw),
+            Purpose::Queued => self.queued_reply(key, raw, is_error),
+        }
+    }
+
+    #[inline]
+    fn count_reply(&mut self, key: usize, pending: Pending, is_error: bool) {
+        let connection = &mut self.connections[key];
+        if is_error {
+            connection.errors += 1;
+        } else {
+            connection.successes += 1;
+        }
+        let Some(live) = &mut self.pools[connection.pool].live else {
+            return;
+        };
+        live.stats.dec(cluster::UPSTREAM_RQ_ACTIVE);
+        live.stats.inc(cluster::UPSTREAM_RQ_COMPLETED);
+        let micros = self.now - pending.since;
+        live.redis_stats.record(redis_cluster::UPSTREAM_RQ_TIME, micros);
+        if let Some(commands) = live.commands.as_mut().filter(|_| counts_upstream(pending)) {
+            let row = commands.row(pending.command);
+            row.inc(if is_error {
+                upstream_command::FAILURE
+            } else {
+                upstream_command::SUCCESS
+            });
+            row.record(upstream_command::LATENCY, micros);
+        }
+    }
+
+    fn auth_reply(&self, key: usize, raw: &[u8], is_error: bool) {
+        if is_error {
+            let connection = &self.connections[key];
+            let text = String::from_utf8_lossy(raw);
+            tracing::warn!(target: "redis", cluster = connection.cluster.name(), host = %connection.host.address, reply = text.trim_end(), "upstream refused AUTH");
+        }
+    }
+
+    /// A server that does not speak RESP3 cannot serve a client that does.
+    fn hello_answer(&mut self, key: usize, raw: &[u8], is_error: bool) {
+        if !is_error {
+            return;
+        }
+        self.auth_reply(key, raw, is_error);
+        if let Some(live) = &self.pools[self.connections[key].pool].live {
+            live.redis_stats.inc(redis_cluster::UPSTREAM_RESP3_HELLO_FAILURE);
+        }
+        self.upstream_gone(ConnId(key as u32), Gone::Protocol);
+    }
+
+    /// The host that was dead answers: requests may go there again.
+    fn probe_reply(&mut self, key: usize, raw: &[u8]) {
+        let connection = &mut self.connections[key];
+        // LOADING and MASTERDOWN are answers, and better ones than ours.
+        tracing::debug!(target: "redis", host = %connection.host.address, reply = %String::from_utf8_lossy(raw).trim_end(), "host answers again");
+        connection.state = State::Open;
+        let live = self.pools[connection.pool].live.as_mut();
+        if let Some(link) = live.and_then(|live| live.link_with(key as u32)) {
+            link.recovered();
+        }
+    }
+
+    fn after_replies(&mut self, key: usize) {
+        let Some(connection) = self.connections.get_mut(key) else {
+            return;
+        };
+        connection.release();
+        add_to_host(connection);
+        if let Some(buffer) = connection.out.take_idle_buffer() {
+            self.buffers.give(buffer);
+        }
+        if !connection.choked.is_empty() && connection.out.held() < MAX_HELD / 2 {
+            self.unchoke(key);
+        }
+        let connection = &self.connections[key];
+        if connection.draining && connection.is_idle() {
+            self.close_drained(key);
+        }
+    }
+
+    fn unchoke(&mut self, key: usize) {
+        let choked = std::mem::take(&mut self.connections[key].choked);
+        for (client, generation) in choked {
+            if self
+                .clients
+                .get(client as usize)
+                .is_some_and(|client| client.generation == generation)
+            {
+                self.resume(client as usize);
+            }
+        }
+    }
+}
