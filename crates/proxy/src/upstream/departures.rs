@@ -66,7 +66,7 @@ impl Engine {
         self.drop_pool_if_unused(pool);
     }
 
-    fn fail_pending(&mut self, pending: &Pending) {
+    pub(super) fn fail_pending(&mut self, pending: &Pending) {
         if matches!(pending.purpose, Purpose::Reply | Purpose::Pinned | Purpose::Exec) {
             self.settle(
                 pending.waiter,
