@@ -49,8 +49,8 @@ pub(crate) enum Slot {
     Waiting,
     /// The reply came early and stands in [`Client::parked`].
     Parked(u32, u32),
-    /// A large reply came early.
-    Shared(Bytes),
+    /// A large reply came early. Boxed, so that an idle client's places are small.
+    Shared(Box<Bytes>),
     /// Several servers were asked.
     Split(Box<Split>),
 }
@@ -189,7 +189,7 @@ impl Client {
             self.release_early();
         } else if let Some(slot) = self.queue.get_mut(offset) {
             self.parked_shared += reply.len();
-            *slot = Slot::Shared(reply);
+            *slot = Slot::Shared(Box::new(reply));
         }
     }
 
@@ -221,7 +221,7 @@ impl Client {
                     }
                 }
                 Some(Slot::Shared(reply)) => {
-                    let reply = std::mem::take(reply);
+                    let reply = std::mem::take(&mut **reply);
                     self.parked_shared -= reply.len();
                     self.out.append_shared(reply);
                 }

@@ -98,7 +98,8 @@ impl Engine {
         // Whoever has that slot now: a shard whose lowest slot has moved is begun again.
         let owner = topology.slots().and_then(|map| map.shard_of(lowest as u16));
         let behind = || (0..topology.shard_count()).find(|shard| lowest_slot(topology, *shard) >= lowest);
-        let shard = owner.or_else(behind).unwrap_or(topology.shard_count() - 1);
+        let last = topology.shard_count() - 1;
+        let shard = owner.or_else(behind).unwrap_or(last);
         let same = lowest_slot(topology, shard) == lowest
             && identity(topology, shard) == cursor >> (CURSOR_BITS + SLOT_BITS);
         Some((shard, if same { server } else { 0 }))

@@ -18,5 +18,6 @@ mod simulation {
     mod random;
     mod redirecting;
     mod transacting;
+    mod walking;
     mod world;
 }

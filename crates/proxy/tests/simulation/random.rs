@@ -88,7 +88,7 @@ fn actors(world: &mut World, count: usize, temper: Temper, seed: u64) -> Vec<Act
 #[test]
 fn a_calm_cluster_is_one_redis() {
     let (ground, cluster) = Ground::three_shards();
-    for seed in seeds(25) {
+    for seed in seeds(8) {
         let _seed = Seed("calm", seed);
         let mut world = World::new(&ground, Fabric::new(&even(3)), seed);
         world.chops = seed % 4 != 0;
@@ -107,7 +107,7 @@ fn hosts_by_hash_are_one_redis_for_each_key() {
     let hosts = [at(1), at(2), at(3), at(4)];
     let cluster = ground.hashed("c", &hosts);
     ground.publish(&[&cluster], &proxy("c"));
-    for seed in seeds(10) {
+    for seed in seeds(5) {
         let _seed = Seed("hashed", seed);
         let mut world = World::new(&ground, Fabric::plain(&hosts), seed);
         world.chops = true;
@@ -124,7 +124,7 @@ fn slots_that_move_lose_nothing() {
         careful: true,
         ..CALM
     };
-    for seed in seeds(15) {
+    for seed in seeds(6) {
         let _seed = Seed("moving", seed);
         let mut world = World::new(&ground, Fabric::new(&even(3)), seed);
         world.chops = seed % 3 != 0;
@@ -193,7 +193,7 @@ fn disturbed(name: &'static str, count: u64, disturb: impl Fn(&mut World)) {
 
 #[test]
 fn broken_connections_lose_only_what_was_on_them() {
-    disturbed("breaking", 15, |world| {
+    disturbed("breaking", 6, |world| {
         if world.random.u8(..60) == 0 {
             let node = at(world.random.u8(1..=3));
             world.cut(node);
@@ -203,7 +203,7 @@ fn broken_connections_lose_only_what_was_on_them() {
 
 #[test]
 fn nodes_that_die_fail_their_keys_and_come_back() {
-    disturbed("dying", 10, |world| {
+    disturbed("dying", 4, |world| {
         if world.random.u8(..100) == 0 {
             let node = at(world.random.u8(1..=3));
             let reach = *world
@@ -225,7 +225,7 @@ fn nodes_that_die_fail_their_keys_and_come_back() {
 #[test]
 fn clients_come_and_go_and_nobody_gets_anothers_reply() {
     let (ground, cluster) = Ground::three_shards();
-    for seed in seeds(15) {
+    for seed in seeds(6) {
         let _seed = Seed("leaving", seed);
         let mut world = World::new(&ground, Fabric::new(&even(3)), seed);
         world.chops = true;
@@ -260,7 +260,7 @@ fn clients_come_and_go_and_nobody_gets_anothers_reply() {
 fn configuration_may_change_at_any_time() {
     let ground = Ground::new();
     let (cluster, _): (Arc<Cluster>, _) = ground.slots("c", &[even(3)]);
-    for seed in seeds(10) {
+    for seed in seeds(5) {
         let _seed = Seed("pushing", seed);
         ground.publish(&[&cluster], &proxy("c"));
         let mut world = World::new(&ground, Fabric::new(&even(3)), seed);
