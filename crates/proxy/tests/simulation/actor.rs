@@ -79,7 +79,7 @@ impl Actor {
             let busy = |key: &[u8]| {
                 self.waiting
                     .iter()
-                    .any(|op| op.keys().iter().any(|known| *known == key))
+                    .any(|op| op.keys().contains(&key))
             };
             if self.temper.careful && op.keys().iter().any(|key| busy(key)) {
                 continue;
