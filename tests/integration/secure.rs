@@ -118,6 +118,7 @@ fn a_cluster_with_tls_users_and_names_is_served() {
     let moving = Moving::start(&cluster, "{moved}");
     moving.finish(&cluster);
     assert_eq!(ask(&mut client, "SET {moved} 1"), "OK");
+    assert!(front.stat("cluster.c.ssl.handshake") >= 6, "data and discovery");
     assert!(front.stat("cluster.c.upstream_internal_redirect_succeeded_total") > 0);
     assert_eq!(front.stat("cluster.c.upstream_internal_redirect_failed_total"), 0);
     assert_not_told(&front.proxy, &["app-secret", "default-secret"]);
@@ -133,13 +134,14 @@ fn a_server_that_is_not_who_it_should_be_gets_nothing() {
         ..RedisConfig::default()
     });
     let port = server.tls_port().expect("it has one");
-    // Each row: whose authority is trusted, the name that is wanted, and whether the server is that.
+    // Each row: whose authority is trusted, the name that is wanted, and what counts the handshake.
     let rows = [
-        (&identity, "localhost", true),
-        (&identity, "elsewhere", false),
-        (&foreign, "localhost", false),
+        (&identity, "localhost", "handshake"),
+        (&identity, "elsewhere", "fail_verify_san"),
+        (&foreign, "localhost", "fail_verify_error"),
     ];
-    for (trusted, name, good) in rows {
+    for (trusted, name, counter) in rows {
+        let good = counter == "handshake";
         let upstream = Identity {
             ca: trusted.ca.clone(),
             ..identity.clone()
@@ -155,6 +157,15 @@ fn a_server_that_is_not_who_it_should_be_gets_nothing() {
         assert_eq!(server.calls("set"), u64::from(good), "{name}\n{log}");
         let failed = front.stat("cluster.c.upstream_cx_connect_fail");
         assert_eq!(failed == 0, good, "{name}: {failed} failed\n{log}");
+        for other in [
+            "handshake",
+            "fail_verify_san",
+            "fail_verify_error",
+            "connection_error",
+        ] {
+            let counted = front.stat(&format!("cluster.c.ssl.{other}"));
+            assert_eq!(counted, u64::from(other == counter), "{name}: {other}\n{log}");
+        }
     }
 }
 

@@ -13,16 +13,15 @@ use std::time::Duration;
 
 use redplane_config::tls::ServerTls;
 use redplane_telemetry::Block;
-use redplane_telemetry::stats::ssl as names;
-use redplane_upstream::tls as shared;
+use redplane_upstream::tls::{self as shared, fault};
+use rustls::ServerConfig;
 use rustls::server::{Acceptor, ClientHello};
-use rustls::{HandshakeKind, ServerConfig, ServerConnection};
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use crate::stream::Stream;
 use certificates::Certificates;
-use clients::{ClientCheck, Fault};
+use clients::ClientCheck;
 
 /// TLS of one or more chains with the same context.
 #[derive(Debug)]
@@ -93,8 +92,8 @@ impl TlsServer {
             result.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
         };
         match &result {
-            Ok(stream) => count(stream.get_ref().1, stats),
-            Err(error) => count_failure(error, stats),
+            Ok(stream) => fault::count(stream.get_ref().1, stats),
+            Err(error) => fault::count_failure(error, stats),
         }
         result
     }
@@ -104,32 +103,4 @@ impl TlsServer {
         let config = self.for_client(&start.client_hello());
         start.into_stream(config).await
     }
-}
-
-fn count(session: &ServerConnection, stats: &Block) {
-    stats.inc(names::HANDSHAKE);
-    if session.handshake_kind() == Some(HandshakeKind::Resumed) {
-        stats.inc(names::SESSION_REUSED);
-    }
-    if session.peer_certificates().is_none_or(<[_]>::is_empty) {
-        stats.inc(names::NO_CERTIFICATE);
-    }
-}
-
-/// Envoy: a failed check has its own counter, everything else is `connection_error`; a timeout is neither.
-fn count_failure(error: &io::Error, stats: &Block) {
-    if error.kind() == io::ErrorKind::TimedOut {
-        return;
-    }
-    let fault = error
-        .get_ref()
-        .and_then(|inner| inner.downcast_ref())
-        .and_then(Fault::of);
-    stats.inc(match fault {
-        Some(Fault::NoCertificate) => names::FAIL_VERIFY_NO_CERT,
-        Some(Fault::Chain) => names::FAIL_VERIFY_ERROR,
-        Some(Fault::Name) => names::FAIL_VERIFY_SAN,
-        Some(Fault::Hash) => names::FAIL_VERIFY_CERT_HASH,
-        None => names::CONNECTION_ERROR,
-    });
 }

@@ -16,7 +16,7 @@ use arc_swap::{ArcSwap, Guard};
 use redplane_config::cluster::{Cluster as Config, Discovery};
 use redplane_config::endpoint::Assignment;
 use redplane_config::{Invalid, endpoint::Health};
-use redplane_telemetry::stats::{cluster as names, redis_cluster, redis_discovery, upstream_command};
+use redplane_telemetry::stats::{cluster as names, redis_cluster, redis_discovery, ssl, upstream_command};
 use redplane_telemetry::{Block, Registry, Scope, Table};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
@@ -69,6 +69,8 @@ pub struct Cluster {
     scope: Arc<Scope>,
     redis: OnceLock<Arc<Scope>>,
     redis_commands: OnceLock<Arc<Table>>,
+    /// There when hosts are spoken to by TLS.
+    ssl: Option<Arc<Scope>>,
     /// A std mutex: held while a topology is built, on the control side only.
     control: Mutex<Control>,
     tasks: Mutex<Vec<AbortHandle>>,
@@ -110,6 +112,10 @@ impl Cluster {
         let scope = context
             .registry
             .scope(&format!("cluster.{}.", config.stat_name), &names::SCHEMA);
+        let ssl = transports.any_tls().then(|| {
+            let prefix = format!("cluster.{}.ssl.", config.stat_name);
+            context.registry.scope(&prefix, &ssl::SCHEMA)
+        });
         let control = Control {
             block: scope.block(),
             roster: Roster::default(),
@@ -130,6 +136,7 @@ impl Cluster {
             scope,
             redis: OnceLock::new(),
             redis_commands: OnceLock::new(),
+            ssl,
             control: Mutex::new(control),
             tasks: Mutex::default(),
         });
@@ -237,6 +244,11 @@ impl Cluster {
                 .registry
                 .table(&prefix, Arc::default(), &upstream_command::SCHEMA)
         })
+    }
+
+    /// `cluster.<name>.ssl.`: there when hosts are spoken to by TLS.
+    pub fn ssl_stats(&self) -> Option<&Arc<Scope>> {
+        self.ssl.as_ref()
     }
 
     /// `cluster.<name>.upstream_commands.`: discovery's own traffic.

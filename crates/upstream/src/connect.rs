@@ -12,12 +12,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use redplane_telemetry::Scope;
 use rustls::pki_types::ServerName;
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
 
 use crate::cluster::Cluster;
 use crate::host::{Host, HostAddress, Transport};
+use crate::tls::fault;
 
 pub use socket::ConnectingSocket;
 pub use stream::Stream;
@@ -35,7 +37,7 @@ pub async fn connect(
 ) -> io::Result<Stream> {
     limited(timeout, async {
         let stream = finish(socket_for(cluster, host)?).await?;
-        secure(stream, &host.transport, sni).await
+        secure(cluster, stream, &host.transport, sni).await
     })
     .await
 }
@@ -50,7 +52,7 @@ pub async fn connect_to(cluster: &Cluster, address: SocketAddr, timeout: Duratio
     let transport = cluster.transport(&place, "", &[]);
     limited(timeout, async {
         let stream = finish(socket::start(cluster.config(), &place)?).await?;
-        secure(stream, &transport, None).await
+        secure(cluster, stream, &transport, None).await
     })
     .await
 }
@@ -90,6 +92,7 @@ async fn finish(socket: ConnectingSocket) -> io::Result<Stream> {
 }
 
 async fn secure(
+    cluster: &Cluster,
     stream: Stream,
     transport: &Transport,
     sni: Option<ServerName<'static>>,
@@ -100,9 +103,14 @@ async fn secure(
         Transport::Tls(config, name) => {
             let connector = TlsConnector::from(Arc::clone(config));
             let name = sni.unwrap_or_else(|| name.clone());
-            Ok(Stream::Tls(Box::new(
-                connector.connect(name, Box::new(stream)).await?,
-            )))
+            let result = connector.connect(name, Box::new(stream)).await;
+            if let Some(stats) = cluster.ssl_stats().map(Scope::block) {
+                match &result {
+                    Ok(stream) => fault::count(stream.get_ref().1, &stats),
+                    Err(error) => fault::count_failure(error, &stats),
+                }
+            }
+            Ok(Stream::Tls(Box::new(result?)))
         }
     }
 }

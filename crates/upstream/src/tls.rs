@@ -5,6 +5,7 @@
 //! `auto_sni_san_validation` asks for one.
 
 pub mod client;
+pub mod fault;
 pub mod peer;
 pub mod pem;
 pub mod san;

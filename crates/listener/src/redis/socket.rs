@@ -9,6 +9,9 @@ use std::sync::Arc;
 use mio::net::{TcpStream, UnixStream};
 use mio::{Interest, Registry, Token, event::Source};
 use redplane_proxy::Output;
+use redplane_telemetry::Scope;
+use redplane_telemetry::stats::ssl;
+use redplane_upstream::tls::fault;
 use rustls::{ClientConfig, ClientConnection, ServerConnection, pki_types::ServerName};
 
 /// The transport below.
@@ -31,6 +34,8 @@ pub(super) struct Socket {
     session: Session,
     /// The kernel took less than it was given: an event will tell when it takes more.
     pub(super) blocked: bool,
+    /// Where the end of a handshake with a server is counted; taken then.
+    handshake: Option<Arc<Scope>>,
     /// The peer has closed its side: reads go on until they give nothing.
     pub(super) hung_up: bool,
 }
@@ -55,6 +60,7 @@ impl Socket {
             transport,
             session: Session::None,
             blocked: false,
+            handshake: None,
             hung_up: false,
         }
     }
@@ -70,10 +76,12 @@ impl Socket {
         transport: Transport,
         config: &Arc<ClientConfig>,
         name: ServerName<'static>,
+        handshake: Option<Arc<Scope>>,
     ) -> io::Result<Self> {
         let session = ClientConnection::new(config.clone(), name).map_err(io::Error::other)?;
         Ok(Self {
             session: Session::Client(Box::new(session)),
+            handshake,
             ..Self::plain(transport)
         })
     }
@@ -120,6 +128,23 @@ impl Socket {
             Session::None => true,
             Session::Server(session) => !session.is_handshaking(),
             Session::Client(session) => !session.is_handshaking(),
+        }
+    }
+
+    /// Counts how a handshake with a server ended, when it has.
+    pub(super) fn count_handshake(&mut self, got: &io::Result<Got>) {
+        let Session::Client(session) = &self.session else {
+            return;
+        };
+        let going_on = session.is_handshaking() && matches!(got, Ok(Got::More(_) | Got::Last(_)));
+        let Some(stats) = self.handshake.take_if(|_| !going_on) else {
+            return;
+        };
+        let stats = stats.block();
+        match got {
+            Err(error) => fault::count_failure(error, &stats),
+            Ok(_) if session.is_handshaking() => stats.inc(ssl::CONNECTION_ERROR),
+            Ok(_) => fault::count(session, &stats),
         }
     }
 

@@ -3,7 +3,6 @@
 //! Envoy: `DefaultCertValidator`. A context asks for a certificate as soon as it has a validation context; only
 //! `require_client_certificate` makes one compulsory.
 
-use std::fmt;
 use std::sync::Arc;
 
 use redplane_config::tls::{ServerTls, Validation};
@@ -14,61 +13,13 @@ use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_t
 use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::{
-    CertificateError, DigitallySignedStruct, DistinguishedName, Error, OtherError, SignatureScheme,
-};
+use rustls::{DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
 
-/// What was wrong with a client, as the stats tell it apart.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fault {
-    /// None was given.
-    NoCertificate,
-    /// The chain does not lead to a root.
-    Chain,
-    /// No SAN is accepted.
-    Name,
-    /// Not pinned.
-    Hash,
-}
-
-impl Fault {
-    /// Reads it out of a failed handshake; other failures are none of these.
-    pub(super) fn of(error: &Error) -> Option<Self> {
-        match error {
-            Error::NoCertificatesPresented => Some(Self::NoCertificate),
-            Error::InvalidCertificate(CertificateError::Other(OtherError(inner))) => Some(
-                inner
-                    .downcast_ref::<Refusal>()
-                    .map_or(Self::Chain, |refusal| refusal.fault),
-            ),
-            Error::InvalidCertificate(_) | Error::InvalidCertRevocationList(_) => Some(Self::Chain),
-            _ => None,
-        }
-    }
-}
-
-/// A fault with its reason.
-#[derive(Debug)]
-struct Refusal {
-    fault: Fault,
-    reason: String,
-}
-
-impl fmt::Display for Refusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.reason)
-    }
-}
-
-impl std::error::Error for Refusal {}
-
-/// The checks of one context.
 #[derive(Debug)]
 pub(super) struct ClientCheck {
     /// `None` accepts any chain.
     chain: Option<Arc<dyn ClientCertVerifier>>,
-    names: PeerRules,
-    hashes: PeerRules,
+    rules: PeerRules,
     mandatory: bool,
     algorithms: WebPkiSupportedAlgorithms,
 }
@@ -81,8 +32,7 @@ impl ClientCheck {
         }
         let mut check = Self {
             chain: None,
-            names: PeerRules::default(),
-            hashes: PeerRules::default(),
+            rules: PeerRules::default(),
             mandatory: tls.require_client_certificate,
             algorithms: provider().signature_verification_algorithms,
         };
@@ -92,15 +42,7 @@ impl ClientCheck {
             .filter(|validation| !validation.accept_untrusted)
         {
             check.chain = chain(validation)?;
-            check.names = PeerRules::new(&Validation {
-                certificate_hashes: Vec::new(),
-                spki_hashes: Vec::new(),
-                ..validation.clone()
-            })?;
-            check.hashes = PeerRules::new(&Validation {
-                sans: Vec::new(),
-                ..validation.clone()
-            })?;
+            check.rules = PeerRules::new(validation)?;
         }
         Ok(Some(check))
     }
@@ -123,13 +65,6 @@ fn chain(validation: &Validation) -> Result<Option<Arc<dyn ClientCertVerifier>>,
         .map_err(|error| format!("validation_context: {error}"))
 }
 
-fn refused(fault: Fault) -> impl Fn(String) -> Error {
-    move |reason| {
-        let refusal = Arc::new(Refusal { fault, reason });
-        Error::InvalidCertificate(CertificateError::Other(OtherError(refusal)))
-    }
-}
-
 impl ClientCertVerifier for ClientCheck {
     fn client_auth_mandatory(&self) -> bool {
         self.mandatory
@@ -150,8 +85,7 @@ impl ClientCertVerifier for ClientCheck {
         if let Some(chain) = &self.chain {
             chain.verify_client_cert(leaf, intermediates, now)?;
         }
-        self.names.check(leaf).map_err(refused(Fault::Name))?;
-        self.hashes.check(leaf).map_err(refused(Fault::Hash))?;
+        self.rules.check(leaf)?;
         Ok(ClientCertVerified::assertion())
     }
 

@@ -36,6 +36,14 @@ impl Transports {
         Ok(Self { matches, default })
     }
 
+    /// Whether any host may be spoken to by TLS.
+    pub(super) fn any_tls(&self) -> bool {
+        let matched = self.matches.iter().map(|(_, built)| built);
+        matched
+            .chain([&self.default])
+            .any(|built| matches!(built, Built::Tls(_)))
+    }
+
     /// Whether two configurations give the same transports.
     pub(super) fn same(a: &Cluster, b: &Cluster) -> bool {
         a.transport == b.transport && a.transport_matches == b.transport_matches

@@ -7,7 +7,7 @@ use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, OtherError, SignatureScheme};
+use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
 
 use super::peer::{PeerRules, check_name};
 use super::pem;
@@ -144,9 +144,9 @@ impl ServerCertVerifier for ServerCheck {
                 Ok(_) => {}
             }
         }
-        self.rules.check(leaf).map_err(refused)?;
+        self.rules.check(leaf)?;
         if let (true, ServerName::DnsName(name)) = (self.match_sni, name) {
-            check_name(leaf, name.as_ref()).map_err(refused)?;
+            check_name(leaf, name.as_ref())?;
         }
         Ok(ServerCertVerified::assertion())
     }
@@ -172,12 +172,6 @@ impl ServerCertVerifier for ServerCheck {
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.algorithms.supported_schemes()
     }
-}
-
-/// A reason in rustls's words.
-fn refused(reason: String) -> Error {
-    let reason: Box<dyn std::error::Error + Send + Sync> = reason.into();
-    Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::from(reason))))
 }
 
 #[cfg(test)]

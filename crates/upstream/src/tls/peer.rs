@@ -1,9 +1,11 @@
 //! What makes a peer welcome once its chain holds: SAN matchers and pinned hashes. Used by both sides.
 
 use redplane_config::tls::Validation;
+use rustls::Error;
 use rustls::crypto::ring::cipher_suite::TLS13_AES_128_GCM_SHA256;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
+use super::fault::Fault;
 use super::san::{SanMatchers, dns_match, names};
 use redplane_config::tls::SanKind;
 
@@ -34,27 +36,26 @@ impl PeerRules {
     /// # Errors
     ///
     /// Why the peer is not welcome.
-    pub fn check(&self, leaf: &[u8]) -> Result<(), String> {
+    pub fn check(&self, leaf: &[u8]) -> Result<(), Error> {
         if !self.sans.is_empty() {
-            let names = names(leaf)?;
+            let names = names(leaf).map_err(|reason| Fault::Name.refuse(reason))?;
             if !self.sans.accept(&names) {
                 let names: Vec<&str> = names.iter().map(|name| name.text.as_str()).collect();
-                return Err(format!(
-                    "no subject alternative name is accepted: {}",
-                    names.join(", ")
-                ));
+                let reason = format!("no subject alternative name is accepted: {}", names.join(", "));
+                return Err(Fault::Name.refuse(reason));
             }
         }
         if self.certificates.is_empty() && self.keys.is_empty() {
             return Ok(());
         }
-        let (_, parsed) = X509Certificate::from_der(leaf).map_err(|error| error.to_string())?;
+        let (_, parsed) =
+            X509Certificate::from_der(leaf).map_err(|error| Fault::Hash.refuse(error.to_string()))?;
         let pinned =
             self.certificates.contains(&sha256(leaf)) || self.keys.contains(&sha256(parsed.public_key().raw));
         if pinned {
             Ok(())
         } else {
-            Err("neither the certificate nor its key is pinned".to_owned())
+            Err(Fault::Hash.refuse("neither the certificate nor its key is pinned"))
         }
     }
 }
@@ -64,14 +65,15 @@ impl PeerRules {
 /// # Errors
 ///
 /// It does not, or the certificate cannot be parsed.
-pub fn check_name(leaf: &[u8], asked: &str) -> Result<(), String> {
-    let fits = names(leaf)?
+pub fn check_name(leaf: &[u8], asked: &str) -> Result<(), Error> {
+    let fits = names(leaf)
+        .map_err(|reason| Fault::Name.refuse(reason))?
         .iter()
         .any(|name| name.kind == SanKind::Dns && dns_match(asked, &name.text));
     if fits {
         Ok(())
     } else {
-        Err(format!("the certificate is not for {asked}"))
+        Err(Fault::Name.refuse(format!("the certificate is not for {asked}")))
     }
 }
 

@@ -55,7 +55,9 @@ impl Driver {
             ConnectingSocket::Unix(stream) => Transport::Unix(mio::net::UnixStream::from_std(stream)),
         };
         let mut socket = match &host.transport {
-            HostTransport::Tls(config, name) => Socket::client(transport, config, name.clone())?,
+            HostTransport::Tls(config, name) => {
+                Socket::client(transport, config, name.clone(), cluster.ssl_stats().cloned())?
+            }
             _ => Socket::plain(transport),
         };
         socket.register(self.poll.registry(), Token(UPSTREAM | id.0 as usize))?;

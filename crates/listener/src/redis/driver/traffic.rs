@@ -195,8 +195,11 @@ impl Driver {
                 None => socket.read(&mut self.shared),
             };
             let hung_up = socket.hung_up;
-            if socket.is_tls() && !self.engine.is_connected(id) && got.is_ok() && socket.is_ready() {
-                self.engine.connected(id);
+            if socket.is_tls() && !self.engine.is_connected(id) {
+                socket.count_handshake(&got);
+                if got.is_ok() && socket.is_ready() {
+                    self.engine.connected(id);
+                }
             }
             match got {
                 Ok(Got::More(count)) => self.engine.upstream_received(id, &self.shared, count),
