@@ -4,7 +4,10 @@ use proptest::prelude::*;
 
 use super::*;
 
-fn whole(bytes: &[u8]) -> Result<Option<(usize, Vec<Vec<u8>>)>, ProtocolError> {
+/// Where a request ends, and its arguments.
+type Whole = Option<(usize, Vec<Vec<u8>>)>;
+
+fn whole(bytes: &[u8]) -> Result<Whole, ProtocolError> {
     let mut args = Args::default();
     match decode(bytes, &mut args, &mut None, true)? {
         Decoded::Frame(end) => Ok(Some((end, copy(&args, bytes)))),
@@ -19,7 +22,8 @@ fn copy(args: &Args, frame: &[u8]) -> Vec<Vec<u8>> {
 
 #[test]
 fn well_formed_requests() {
-    let cases: [(&[u8], usize, &[&[u8]]); 8] = [
+    type Case<'a> = (&'a [u8], usize, &'a [&'a [u8]]);
+    let cases: [Case<'_>; 8] = [
         (b"*1\r\n$4\r\nPING\r\n", 14, &[b"PING"]),
         (b"*2\r\n$3\r\nGET\r\n$1\r\na\r\n*1", 20, &[b"GET", b"a"]),
         (b"*2\r\n$3\r\nGET\r\n$0\r\n\r\n", 19, &[b"GET", b""]),
