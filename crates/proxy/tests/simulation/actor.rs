@@ -76,11 +76,7 @@ impl Actor {
         let mut bytes = Vec::new();
         for _ in 0..self.random.usize(1..=room) {
             let op = self.invent();
-            let busy = |key: &[u8]| {
-                self.waiting
-                    .iter()
-                    .any(|op| op.keys().contains(&key))
-            };
+            let busy = |key: &[u8]| self.waiting.iter().any(|op| op.keys().contains(&key));
             if self.temper.careful && op.keys().iter().any(|key| busy(key)) {
                 continue;
             }
