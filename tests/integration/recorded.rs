@@ -58,7 +58,10 @@ impl Replay {
             return true;
         }
         let verdict = refusal.map_or(Ok(()), Err);
-        self.verdicts.lock().unwrap().insert(type_url.to_owned(), verdict);
+        self.verdicts
+            .lock()
+            .expect("nobody panicked")
+            .insert(type_url.to_owned(), verdict);
         false
     }
 }
@@ -105,7 +108,7 @@ impl AggregatedDiscoveryService for Replay {
                 let refusal = question.error_detail.map(|detail| detail.message);
                 let wanted = replay.hear(&question.type_url, &question.response_nonce, refusal);
                 let bytes = wanted.then(|| replay.recorded("sotw", &question.type_url))??;
-                Some(DiscoveryResponse::decode(bytes.as_slice()).unwrap())
+                Some(DiscoveryResponse::decode(bytes.as_slice()).expect("a recorded response"))
             },
         ))
     }
@@ -121,7 +124,7 @@ impl AggregatedDiscoveryService for Replay {
                 let refusal = question.error_detail.map(|detail| detail.message);
                 let wanted = replay.hear(&question.type_url, &question.response_nonce, refusal);
                 let bytes = wanted.then(|| replay.recorded("delta", &question.type_url))??;
-                Some(DeltaDiscoveryResponse::decode(bytes.as_slice()).unwrap())
+                Some(DeltaDiscoveryResponse::decode(bytes.as_slice()).expect("a recorded response"))
             },
         ))
     }
@@ -132,11 +135,11 @@ fn serve(replay: Replay) -> (Runtime, u16) {
         .worker_threads(1)
         .enable_all()
         .build()
-        .unwrap();
+        .expect("a runtime");
     let listener = runtime
         .block_on(tokio::net::TcpListener::bind("127.0.0.1:0"))
-        .unwrap();
-    let port = listener.local_addr().unwrap().port();
+        .expect("a free port");
+    let port = listener.local_addr().expect("it is bound").port();
     let service = AggregatedDiscoveryServiceServer::new(replay);
     runtime.spawn(
         tonic::transport::Server::builder()
@@ -171,7 +174,7 @@ static_resources:
 /// Names of what was recorded, of one kind.
 fn names(mesh: &str, kind: &str) -> Vec<String> {
     let bytes = fs::read(golden(mesh).join(format!("delta-{kind}.pb"))).unwrap_or_default();
-    let response = DeltaDiscoveryResponse::decode(bytes.as_slice()).unwrap();
+    let response = DeltaDiscoveryResponse::decode(bytes.as_slice()).expect("a recorded response");
     response
         .resources
         .into_iter()
@@ -188,9 +191,9 @@ fn applies(mesh: &'static str, api: &str) {
     let admin_port = free_port();
     let proxy = Proxy::start(&redplane(), &bootstrap(api, admin_port, xds), admin_port);
     until("CDS, EDS and LDS are answered", PATIENCE, || {
-        verdicts.lock().unwrap().len() >= 3
+        verdicts.lock().expect("nobody panicked").len() >= 3
     });
-    for (type_url, verdict) in verdicts.lock().unwrap().iter() {
+    for (type_url, verdict) in verdicts.lock().expect("nobody panicked").iter() {
         assert_eq!(verdict, &Ok(()), "{mesh} {api}: {type_url} was refused");
     }
     let dump = proxy.page("/config_dump?include_eds").body;
