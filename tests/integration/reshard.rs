@@ -222,7 +222,7 @@ fn requests_of_every_kind_follow_a_moved_slot() {
     let front = Front::of(&cluster, "op_timeout: 5s, enable_redirection: true");
     let large = "v".repeat(1_000_000);
     let mut client = front.client();
-    let mut moved = |key: &str| {
+    let moved = |key: &str| {
         let moving = Moving::start(&cluster, key);
         moving.finish(&cluster);
     };
