@@ -102,12 +102,16 @@ pub(crate) struct Session {
     pub(crate) draining: bool,
 }
 
-/// Unsent and parked bytes above which a client is not read from.
-pub(crate) const MAX_BACKLOG: usize = 1024 * 1024;
+/// Unsent and parked bytes above which a client is not read from. Generous: clients that write a long pipeline before
+/// they read would wait for us while we wait for them.
+pub(crate) const MAX_BACKLOG: usize = 64 * 1024 * 1024;
+/// Unsent and parked bytes above which a client is closed: it has asked for much and reads nothing. Redis:
+/// `client-output-buffer-limit`.
+pub(crate) const MAX_OUTPUT: usize = 256 * 1024 * 1024;
 /// Parked bytes above which early replies are kept one by one: their places are counted in 32 bits.
 const MAX_PARKED: usize = 1024 * 1024 * 1024;
 /// Places in the order above which a client is not read from.
-pub(crate) const MAX_QUEUE: usize = 64 * 1024;
+pub(crate) const MAX_QUEUE: usize = 1024 * 1024;
 
 impl Client {
     pub(crate) fn new(generation: u32, filter: usize, session: Session, authenticated: bool) -> Self {

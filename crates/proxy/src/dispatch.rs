@@ -10,7 +10,7 @@ use redplane_resp::{ProtocolError, encode};
 use redplane_telemetry::stats::{redis_command, redis_proxy};
 
 use crate::client::{Client, ClientId, Ending, Slot, Waiter};
-use crate::engine::{Action, Engine};
+use crate::engine::Engine;
 use crate::output::LARGE;
 
 /// A decoded request: its bytes, where its arguments are, and the large buffer it stands in, if it does.
@@ -202,8 +202,7 @@ impl Engine {
         } else if client.ending == Ending::AfterReplies && client.queue.is_empty() {
             // It ends without a word.
             let id = ClientId(key as u32);
-            self.client_closed(id);
-            self.actions.push(Action::CloseClient(id));
+            self.close_client(id);
             return;
         }
         client.paused |= client.is_full();

@@ -45,6 +45,15 @@ pub struct Context {
     pub workers: u64,
 }
 
+/// Plain-text bytes of a client, for the access log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// From it.
+    pub received: u64,
+    /// To it.
+    pub sent: u64,
+}
+
 /// What the engine asks the driver to do.
 #[derive(Debug)]
 pub enum Action {
@@ -53,7 +62,7 @@ pub enum Action {
     /// Close an upstream connection. The engine has forgotten it already.
     CloseUpstream(ConnId),
     /// Close a client's connection. The engine has forgotten it already.
-    CloseClient(ClientId),
+    CloseClient(ClientId, Traffic),
     /// Read from this client again: its socket may hold bytes that no event will tell of.
     Resume(ClientId),
     /// Resolve a name for a redirection and call [`Engine::resolved`] with the ticket.
@@ -93,7 +102,6 @@ pub struct Engine {
     /// Requests that a migrating slot refused, by the time they are sent again.
     pub(crate) again: BTreeMap<(u64, u64), Again>,
     pub(crate) in_flight: usize,
-    closed_traffic: (u64, u64),
 }
 
 impl Engine {
@@ -124,7 +132,6 @@ impl Engine {
             unresolved: BTreeMap::new(),
             again: BTreeMap::new(),
             in_flight: 0,
-            closed_traffic: (0, 0),
         }
     }
 
@@ -329,16 +336,26 @@ impl Engine {
         self.filters[self.clients[key].filter].protocol == Protocol::Resp3
     }
 
-    /// Lets a client go. Its requests in flight are answered to nobody.
-    pub fn client_closed(&mut self, id: ClientId) {
+    /// Closes a client from our side.
+    pub(crate) fn close_client(&mut self, id: ClientId) {
+        let traffic = self.client_closed(id);
+        self.actions.push(Action::CloseClient(id, traffic));
+    }
+
+    /// Lets a client go whose connection is gone. Its requests in flight are answered to nobody.
+    pub fn client_closed(&mut self, id: ClientId) -> Traffic {
         let Some(client) = self.clients.try_remove(id.0 as usize) else {
-            return;
+            return Traffic::default();
         };
-        self.closed_traffic = (client.received, client.sent);
+        let traffic = Traffic {
+            received: client.received,
+            sent: client.sent,
+        };
         if let Some(transaction) = &client.transaction {
             self.end_transaction(transaction);
         }
         self.leave_filter(client.filter, client.waits_for());
+        traffic
     }
 
     /// A client with so many requests in flight leaves a filter; the last one takes it along.
@@ -377,8 +394,7 @@ impl Engine {
                 .stats
                 .inc(redis_proxy::DOWNSTREAM_CX_DRAIN_CLOSE);
         }
-        self.client_closed(id);
-        self.actions.push(Action::CloseClient(id));
+        self.close_client(id);
     }
 
     /// The clients of a listener.
@@ -456,11 +472,6 @@ impl Engine {
         self.connections
             .iter()
             .any(|(_, connection)| !connection.connected)
-    }
-
-    /// Bytes that the client closed last had sent and was sent, for the access log.
-    pub fn traffic_of_closed(&self) -> (u64, u64) {
-        self.closed_traffic
     }
 
     /// Whether a connection is open.

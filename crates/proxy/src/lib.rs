@@ -36,7 +36,7 @@ mod upstream;
 
 pub use client::{ClientId, Opened};
 pub use connection::ConnId;
-pub use engine::{Action, Context, Engine};
+pub use engine::{Action, Context, Engine, Traffic};
 pub use output::Output;
 pub use statistics::Statistics;
 pub use upstream::Gone;

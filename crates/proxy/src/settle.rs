@@ -4,7 +4,7 @@ use bytes::Bytes;
 use redplane_command::CommandId;
 use redplane_telemetry::stats::redis_proxy;
 
-use crate::client::{ClientId, Ending, MAX_BACKLOG, Slot, Waiter};
+use crate::client::{ClientId, Ending, MAX_BACKLOG, MAX_OUTPUT, Slot, Waiter};
 use crate::dispatch::mark_dirty;
 use crate::engine::{Action, Engine};
 use crate::failure::Failure;
@@ -131,6 +131,11 @@ impl Engine {
             return false;
         };
         client.dirty = false;
+        if client.backlog() > MAX_OUTPUT {
+            tracing::warn!(target: "redis", client = client.session.id, "closed: it does not read its replies");
+            self.close_client(id);
+            return false;
+        }
         client.out.wrote(count);
         let position = client.out.end() - client.out.unwritten() as u64;
         client.out.release(position);
@@ -155,8 +160,7 @@ impl Engine {
         let id = ClientId(key as u32);
         if client.queue.is_empty() {
             if client.ending == Ending::AfterReplies {
-                self.client_closed(id);
-                self.actions.push(Action::CloseClient(id));
+                self.close_client(id);
                 return;
             }
             if client.session.draining && client.transaction.is_none() {
@@ -183,8 +187,7 @@ impl Engine {
         };
         client.ending = Ending::AfterReplies;
         if client.queue.is_empty() && client.out.unwritten() == 0 {
-            self.client_closed(id);
-            self.actions.push(Action::CloseClient(id));
+            self.close_client(id);
         }
     }
 }

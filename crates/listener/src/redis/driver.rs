@@ -265,7 +265,7 @@ impl Driver {
         for key in over {
             let (listener, _) = self.graces.remove(key);
             for id in self.engine.clients_of(&listener) {
-                self.close_client(id, true);
+                self.close_client(id);
             }
         }
     }

@@ -109,21 +109,44 @@ fn a_client_that_never_reads_is_not_read_from() {
     let mut world = world(&ground);
     let [key, other, _] = keys();
     let (deaf, well) = (world.connect(), world.connect());
-    world.send(well, &set(&key, &[b'x'; 400]));
+    world.send(well, &set(&key, &[b'x'; 1000]));
     world.calm();
     world.peers[deaf].window = 1000;
-    for _ in 0..150_000 {
-        world.ask(deaf, &format!("GET {key}"));
+    for wave in [100_000, 50_000] {
+        for _ in 0..wave {
+            world.ask(deaf, &format!("GET {key}"));
+        }
+        world.calm();
     }
-    world.calm();
     assert!(world.unread(deaf) > 0, "everything was taken in");
     assert_eq!(world.peers[deaf].inbox.len(), 1000);
     world.got(well);
     assert_eq!(world.call(well, &format!("GET {other}")), "$-1\r\n");
     world.peers[deaf].window = usize::MAX;
     world.calm();
-    assert_eq!(world.peers[deaf].inbox.len(), 150_000 * (400 + 8));
+    assert_eq!(world.peers[deaf].inbox.len(), 150_000 * (1000 + 9));
     assert_eq!(world.unread(deaf), 0);
+}
+
+#[test]
+fn a_client_that_asks_for_too_much_and_reads_nothing_is_closed() {
+    let (ground, _cluster) = Ground::three_shards();
+    let mut world = world(&ground);
+    let [key, other, _] = keys();
+    let (deaf, well) = (world.connect(), world.connect());
+    world.send(well, &set(&key, &[b'x'; 100_000]));
+    world.calm();
+    world.peers[deaf].window = 1000;
+    for _ in 0..3_000 {
+        world.ask(deaf, &format!("GET {key}"));
+    }
+    world.calm();
+    assert!(
+        world.peers[deaf].closed,
+        "300 MB wait for a client that does not read"
+    );
+    world.got(well);
+    assert_eq!(world.call(well, &format!("GET {other}")), "$-1\r\n");
 }
 
 #[test]

@@ -549,7 +549,7 @@ impl World {
                 });
             }
             Action::CloseUpstream(id) => self.upstreams[id.0 as usize] = None,
-            Action::CloseClient(id) => {
+            Action::CloseClient(id, _) => {
                 let at = self.by_id[id.0 as usize].take().expect("an open client");
                 self.peers[at].id = None;
                 self.peers[at].closed = true;

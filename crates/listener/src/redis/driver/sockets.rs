@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 
 use mio::Token;
-use redplane_proxy::{Action, ClientId, ConnId, Gone, Opened};
+use redplane_proxy::{Action, ClientId, ConnId, Gone, Opened, Traffic};
 use redplane_upstream::{Cluster, ConnectingSocket, Host, Transport as HostTransport};
 
 use super::{ClientSocket, Driver, UPSTREAM};
@@ -23,7 +23,7 @@ impl Driver {
                 match action {
                     Action::Connect(id, cluster, host) => self.connect(id, &cluster, &host),
                     Action::CloseUpstream(id) => self.forget_upstream(id),
-                    Action::CloseClient(id) => self.close_client(id, false),
+                    Action::CloseClient(id, traffic) => self.forget_client(id, traffic),
                     Action::Resume(id) => {
                         if !self.read_client(id) {
                             self.unfinished.push(Token(id.0 as usize));
@@ -89,21 +89,24 @@ impl Driver {
         }
     }
 
-    /// `broken`: the engine does not know yet.
-    pub(super) fn close_client(&mut self, id: ClientId, broken: bool) {
-        if broken {
-            self.engine.client_closed(id);
-        }
+    /// The connection broke, or its time is over: the engine hears of it now.
+    pub(super) fn close_client(&mut self, id: ClientId) {
+        let traffic = self.engine.client_closed(id);
+        self.forget_client(id, traffic);
+    }
+
+    /// The engine has forgotten the client; its socket goes.
+    fn forget_client(&mut self, id: ClientId, traffic: Traffic) {
         let Some(mut client) = self.clients.get_mut(id.0 as usize).and_then(Option::take) else {
             return;
         };
-        if !broken {
-            client.socket.farewell();
-        }
+        client.socket.farewell();
         client.socket.deregister(self.poll.registry());
         if let Some(on_close) = client.on_close.take() {
-            let (received, sent) = self.engine.traffic_of_closed();
-            on_close(Closed { received, sent });
+            on_close(Closed {
+                received: traffic.received,
+                sent: traffic.sent,
+            });
         }
     }
 

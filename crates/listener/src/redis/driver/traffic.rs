@@ -34,7 +34,7 @@ impl Driver {
                         return;
                     }
                 }
-                Err(_) => return self.close_client(id, true),
+                Err(_) => return self.close_client(id),
             }
         }
     }
@@ -90,7 +90,7 @@ impl Driver {
             if client.socket.blocked {
                 client.socket.blocked = false;
                 if client.socket.flush_records().is_err() {
-                    return self.close_client(ClientId(token.0 as u32), true);
+                    return self.close_client(ClientId(token.0 as u32));
                 }
                 self.write_client(ClientId(token.0 as u32));
             }
@@ -177,7 +177,7 @@ impl Driver {
                     return true;
                 }
                 Err(_) => {
-                    self.close_client(id, true);
+                    self.close_client(id);
                     return true;
                 }
             }
