@@ -8,7 +8,7 @@
 
 mod state;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, mpsc};
@@ -74,6 +74,7 @@ impl Workers {
         let mut state = State {
             threads: Vec::new(),
             listeners: BTreeMap::new(),
+            taken: HashMap::new(),
             preparer: Preparer {
                 registry: context.registry.clone(),
                 files: Arc::clone(&context.files),
@@ -141,6 +142,7 @@ impl Workers {
             return;
         };
         entry.bound.iter().for_each(Bound::close);
+        state.give_back(&entry.config);
         state.count(|stats| {
             stats.inc(names::LISTENER_REMOVED);
             stats.dec(names::TOTAL_LISTENERS_ACTIVE);

@@ -3,7 +3,7 @@
 //! A version of a listener is taken whole or not at all: everything that can be refused is tried before the old version
 //! is touched.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -23,6 +23,8 @@ use crate::worker::{Order, Serve};
 pub(super) struct State {
     pub(super) threads: Vec<Thread>,
     pub(super) listeners: BTreeMap<String, Entry>,
+    /// Who has which address, so that thousands of listeners need not be searched for each new one.
+    pub(super) taken: HashMap<Address, String>,
     pub(super) preparer: Preparer,
     pub(super) stats: Arc<Mutex<Block>>,
     pub(super) stopped: Stopped,
@@ -112,23 +114,30 @@ impl State {
             Address::Pipe(_) | Address::Name { .. } => None,
         });
         let addresses = addresses.collect();
+        if let Some(old) = &old {
+            self.give_back(&old.config);
+        }
+        for address in fixed_addresses(&config) {
+            self.taken.insert(address.clone(), name.clone());
+        }
         self.listeners.insert(name, Entry { config, bound });
         Ok(addresses)
     }
 
+    /// The addresses of a listener that goes are free.
+    pub(super) fn give_back(&mut self, config: &Listener) {
+        for address in fixed_addresses(config) {
+            self.taken.remove(address);
+        }
+    }
+
     /// With `SO_REUSEPORT` the kernel would let two listeners share an address.
     fn refuse_duplicate(&self, config: &Listener) -> Result<(), String> {
-        let binds = |listener: &Listener| listener.bind_to_port;
-        let others = self.listeners.values().map(|entry| &entry.config);
-        let mut others = others.filter(|other| other.name != config.name && binds(other) && binds(config));
-        let shared = others.find_map(|other| {
-            let fixed = |address: &&Address| !matches!(address, Address::Ip(ip) if ip.port() == 0);
-            config
-                .addresses
-                .iter()
-                .filter(fixed)
-                .find(|address| other.addresses.contains(address))
-        });
+        let has_other = |address: &&Address| {
+            let holder = self.taken.get(address);
+            holder.is_some_and(|holder| *holder != config.name)
+        };
+        let shared = fixed_addresses(config).find(has_other);
         shared.map_or(Ok(()), |address| {
             let name = &config.name;
             Err(format!(
@@ -163,6 +172,16 @@ impl State {
         }
         locked(&self.stats).set(names::WORKERS_STARTED, 0);
     }
+}
+
+/// The addresses that nobody else can have: those that are bound, and not to a port of the system's choice.
+fn fixed_addresses(config: &Listener) -> impl Iterator<Item = &Address> {
+    let fixed = |address: &&Address| !matches!(address, Address::Ip(ip) if ip.port() == 0);
+    config
+        .addresses
+        .iter()
+        .filter(|_| config.bind_to_port)
+        .filter(fixed)
 }
 
 /// The sockets that a version of a listener is to have.
