@@ -42,9 +42,18 @@ fn read(file: &str) -> Result<World, Failure> {
     };
     let (clusters, endpoints, listeners) = (list("clusters"), list("endpoints"), list("listeners"));
     Ok(World::of(
-        clusters.iter().map(|v| json.message(v)).collect::<Result<_, _>>()?,
-        endpoints.iter().map(|v| json.message(v)).collect::<Result<_, _>>()?,
-        listeners.iter().map(|v| json.message(v)).collect::<Result<_, _>>()?,
+        clusters
+            .iter()
+            .map(|v| json.message(v))
+            .collect::<Result<_, _>>()?,
+        endpoints
+            .iter()
+            .map(|v| json.message(v))
+            .collect::<Result<_, _>>()?,
+        listeners
+            .iter()
+            .map(|v| json.message(v))
+            .collect::<Result<_, _>>()?,
     ))
 }
 

@@ -19,6 +19,9 @@ use crate::failure::Failure;
 use crate::filter::RouteTo;
 use crate::pool::{Access, Live, Target};
 
+/// Further draws for a read whose host cannot be reached.
+const DRAWS: usize = 3;
+
 /// What is sent on a connection, and for whom.
 #[derive(Clone, Copy)]
 pub(crate) struct Sending {
@@ -128,14 +131,46 @@ impl Engine {
         target: Target,
         access: Access,
     ) -> Result<u32, Failure> {
+        let policy = self.pools[pool].key.settings.read_policy;
+        match self.connection_by(pool, target, access, policy) {
+            Err(Failure::Upstream) if access == Access::Read && policy != ReadPolicy::Master => {
+                self.another_for_read(pool, target, policy)
+            }
+            found => found,
+        }
+    }
+
+    /// The host that was drawn for a read cannot be reached: another draw, and at last the primary, unless the policy
+    /// wants replicas only. The dead host is tried in the background all the same.
+    #[cold]
+    fn another_for_read(&mut self, pool: usize, target: Target, policy: ReadPolicy) -> Result<u32, Failure> {
+        for _ in 0..DRAWS {
+            let drawn = self.connection_by(pool, target, Access::Read, policy);
+            if drawn != Err(Failure::Upstream) {
+                return drawn;
+            }
+        }
+        match policy {
+            ReadPolicy::Replica => Err(Failure::Upstream),
+            _ => self.connection_by(pool, target, Access::Primary, policy),
+        }
+    }
+
+    #[inline]
+    fn connection_by(
+        &mut self,
+        pool: usize,
+        target: Target,
+        access: Access,
+        policy: ReadPolicy,
+    ) -> Result<u32, Failure> {
         let random = self.random.u64(..);
         let entry = &mut self.pools[pool];
         let Some(live) = &mut entry.live else {
             return Err(Failure::NoHost);
         };
-        let settings = &entry.key.settings;
-        let host = live.pick(target, access, settings.read_policy, &self.context.zone, random)?;
-        if settings.op_timeout.is_zero() {
+        let host = live.pick(target, access, policy, &self.context.zone, random)?;
+        if entry.key.settings.op_timeout.is_zero() {
             live.stats.inc(cluster::UPSTREAM_RQ_TIMEOUT);
             return Err(Failure::Upstream);
         }
