@@ -121,6 +121,10 @@ impl Gather {
     /// Closes a flush interval: what came since the last call becomes the interval's values.
     pub(crate) fn tick(&mut self) {
         for at in 0..self.schema.histograms {
+            // Most histograms of thousands of clusters and listeners were never written.
+            if !self.has_values(at) {
+                continue;
+            }
             let cumulative = self.cumulative(at);
             if cumulative.count() > 0 {
                 let kept = self.kept_mut().histogram_mut(at);
@@ -182,6 +186,13 @@ impl Gather {
         self.live
             .iter()
             .fold(retired, |sum, cells| sum.wrapping_add(cells.raw(at)))
+    }
+
+    fn has_values(&self, at: usize) -> bool {
+        self.kept
+            .as_ref()
+            .is_some_and(|kept| kept.histograms[at].is_some())
+            || self.live.iter().any(|cells| cells.histogram(at).is_some())
     }
 
     fn cumulative(&self, at: usize) -> Distribution {

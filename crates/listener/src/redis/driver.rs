@@ -9,18 +9,20 @@
 mod sockets;
 mod traffic;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
+use std::future::{Future, poll_fn};
 use std::io;
+use std::pin::Pin;
 use std::rc::Rc;
+use std::task::{self, Waker};
 use std::time::{Duration, Instant};
 
 use mio::{Events, Poll, Registry, Token};
 use redplane_proxy::{ClientId, ConnId, Context, Engine};
 use redplane_upstream::Dns;
 use slab::Slab;
-use tokio::io::unix::AsyncFd;
-use tokio::sync::Notify;
+use tokio::io::unix::{AsyncFd, AsyncFdReadyGuard};
 use tokio::time::Sleep;
 
 use super::socket::Socket;
@@ -54,7 +56,28 @@ impl Drop for ClientSocket {
 struct Inbox {
     commands: RefCell<VecDeque<Command>>,
     resolved: RefCell<VecDeque<(u64, Option<std::net::IpAddr>)>>,
-    wake: Notify,
+    told: Cell<bool>,
+    waker: RefCell<Option<Waker>>,
+}
+
+impl Inbox {
+    /// There is something new in it.
+    fn wake(&self) {
+        self.told.set(true);
+        if let Some(waker) = self.waker.borrow().as_ref() {
+            waker.wake_by_ref();
+        }
+    }
+
+    /// Whether there was something new since the last call.
+    fn poll_told(&self, cx: &task::Context<'_>) -> bool {
+        let mut waker = self.waker.borrow_mut();
+        match waker.as_mut() {
+            Some(waker) => waker.clone_from(cx.waker()),
+            None => *waker = Some(cx.waker().clone()),
+        }
+        self.told.take()
+    }
 }
 
 struct Driver {
@@ -84,7 +107,7 @@ pub fn start(context: Context, dns: Dns) -> io::Result<Handle> {
     tokio::task::spawn_local(supervise(first, context, dns, inbox.clone()));
     Ok(Handle::new(move |command| {
         inbox.commands.borrow_mut().push_back(command);
-        inbox.wake.notify_one();
+        inbox.wake();
     }))
 }
 
@@ -109,28 +132,18 @@ async fn supervise(first: (Driver, AsyncFd<Registry>), context: Context, dns: Dn
 /// One wake-up, one turn.
 async fn run(mut driver: Driver, descriptor: AsyncFd<Registry>) {
     let mut events = Events::with_capacity(EVENTS);
-    let mut timer: Option<std::pin::Pin<Box<Sleep>>> = None;
-    let inbox = driver.inbox.clone();
+    let mut timer: Option<Pin<Box<Sleep>>> = None;
     loop {
         let busy = !driver.unfinished.is_empty();
-        tokio::select! {
-            biased;
-            ready = descriptor.readable() => match ready {
-                Ok(mut ready) => {
-                    // Events that come after this poll make the descriptor ready anew, so that readiness may be
-                    // cleared at once when the poll did not fill its list.
-                    if driver.poll(&mut events) {
-                        ready.clear_ready();
-                    }
-                }
-                Err(error) => {
-                    tracing::error!(target: "redis", %error, "the worker's poll instance failed");
-                    return;
-                }
-            },
-            () = inbox.wake.notified() => {}
-            () = due(timer.as_mut()) => {}
-            () = std::future::ready(()), if busy => {}
+        match poll_fn(|cx| reason(cx, &descriptor, &driver.inbox, timer.as_mut(), busy)).await {
+            // Events that come after this poll make the descriptor ready anew, so that readiness may be cleared at
+            // once when the poll did not fill its list.
+            Ok(Some(mut ready)) if driver.poll(&mut events) => ready.clear_ready(),
+            Ok(_) => {}
+            Err(error) => {
+                tracing::error!(target: "redis", %error, "the worker's poll instance failed");
+                return;
+            }
         }
         driver.turn(&mut events);
         // The timer only wakes; whether a tick is due, each turn sees by its own time, also when it is never idle.
@@ -140,11 +153,24 @@ async fn run(mut driver: Driver, descriptor: AsyncFd<Registry>) {
     }
 }
 
-async fn due(timer: Option<&mut std::pin::Pin<Box<Sleep>>>) {
-    match timer {
-        Some(timer) => timer.await,
-        None => std::future::pending().await,
+/// Why there is a turn; a guard when it is for events. Polled by hand: futures made anew for each turn cost more than
+/// the turn of a lone request.
+fn reason<'a>(
+    cx: &mut task::Context<'_>,
+    descriptor: &'a AsyncFd<Registry>,
+    inbox: &Inbox,
+    timer: Option<&mut Pin<Box<Sleep>>>,
+    busy: bool,
+) -> task::Poll<io::Result<Option<AsyncFdReadyGuard<'a, Registry>>>> {
+    if let task::Poll::Ready(ready) = descriptor.poll_read_ready(cx) {
+        return task::Poll::Ready(ready.map(Some));
     }
+    let told = inbox.poll_told(cx);
+    let due = timer.is_some_and(|timer| timer.as_mut().poll(cx).is_ready());
+    if busy || told || due {
+        return task::Poll::Ready(Ok(None));
+    }
+    task::Poll::Pending
 }
 
 impl Driver {

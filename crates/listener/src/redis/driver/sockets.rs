@@ -77,7 +77,7 @@ impl Driver {
                 .ok()
                 .and_then(|found| found.addresses.first().copied());
             inbox.resolved.borrow_mut().push_back((ticket, address));
-            inbox.wake.notify_one();
+            inbox.wake();
         });
     }
 
