@@ -167,10 +167,14 @@ fn reason<'a>(
     }
     let told = inbox.poll_told(cx);
     let due = timer.is_some_and(|timer| timer.as_mut().poll(cx).is_ready());
-    if busy || told || due {
-        return task::Poll::Ready(Ok(None));
+    if !(busy || told || due) {
+        return task::Poll::Pending;
     }
-    task::Poll::Pending
+    // However busy, the other tasks of this thread get their turns.
+    tokio::task::coop::poll_proceed(cx).map(|progress| {
+        progress.made_progress();
+        Ok(None)
+    })
 }
 
 impl Driver {
