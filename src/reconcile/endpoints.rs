@@ -21,15 +21,15 @@ use crate::book::{Origin, version};
 /// Assignments and who uses them, by service name.
 #[derive(Default)]
 pub(super) struct Endpoints {
-    services: HashMap<Service, Users>,
+    services: HashMap<String, HashMap<Source, Users>>,
     /// Names to be asked of the control plane, all in one request.
     asked: Vec<String>,
     /// Names to be taken back.
     forgotten: Vec<String>,
 }
 
-/// The file, if it is not ADS, and the name that is subscribed.
-type Service = (Option<PathBuf>, String);
+/// The file, if it is not ADS. The same name from two sources is two services.
+type Source = Option<PathBuf>;
 
 #[derive(Default)]
 struct Users {
@@ -37,8 +37,16 @@ struct Users {
     last: Option<Arc<Assignment>>,
 }
 
-/// The service of an EDS cluster.
-fn service(cluster: &Cluster) -> Option<(Service, &ConfigSource)> {
+impl Endpoints {
+    fn has(&self, name: &str, source: &Source) -> bool {
+        self.services
+            .get(name)
+            .is_some_and(|sources| sources.contains_key(source))
+    }
+}
+
+/// Source and name of an EDS cluster's service.
+fn service(cluster: &Cluster) -> Option<(Source, &String, &ConfigSource)> {
     let Discovery::Eds { service_name, source } = &cluster.config().discovery else {
         return None;
     };
@@ -46,23 +54,24 @@ fn service(cluster: &Cluster) -> Option<(Service, &ConfigSource)> {
         ConfigSource::Ads => None,
         ConfigSource::Path(path) => Some(path.clone()),
     };
-    Some(((path, service_name.clone()), source))
+    Some((path, service_name, source))
 }
 
 impl Reconcile {
     /// Lets a cluster have its endpoints: those known already at once, others when they come.
     pub(super) fn join(&mut self, cluster: &Arc<Cluster>) -> Result<(), String> {
-        let Some((service, source)) = service(cluster) else {
+        let Some((from, name, source)) = service(cluster) else {
             return Ok(());
         };
-        if !self.endpoints.services.contains_key(&service) {
-            let name = service.1.clone();
+        if !self.endpoints.has(name, &from) {
+            let name = name.clone();
             match source {
                 ConfigSource::Ads if self.feeds.has_ads() => self.endpoints.asked.push(name),
                 source => self.feeds.subscribe(source, ENDPOINT, Names::List(vec![name]))?,
             }
         }
-        let users = self.endpoints.services.entry(service).or_default();
+        let sources = self.endpoints.services.entry(name.clone()).or_default();
+        let users = sources.entry(from).or_default();
         users.clusters.push(Arc::clone(cluster));
         if let Some(last) = &users.last {
             cluster.assign(last);
@@ -72,23 +81,25 @@ impl Reconcile {
 
     /// Ends what [`join`](Self::join) began; the last one to leave takes the subscription along.
     pub(super) fn leave(&mut self, cluster: &Arc<Cluster>) {
-        let Some((service, source)) = service(cluster) else {
+        let Some((from, name, source)) = service(cluster) else {
             return;
         };
-        let Some(users) = self.endpoints.services.get_mut(&service) else {
+        let Some(sources) = self.endpoints.services.get_mut(name) else {
+            return;
+        };
+        let Some(users) = sources.get_mut(&from) else {
             return;
         };
         users.clusters.retain(|user| !Arc::ptr_eq(user, cluster));
         if users.clusters.is_empty() {
-            self.endpoints.services.remove(&service);
-            self.world
-                .book
-                .pages()
-                .endpoints
-                .remove(Origin::Dynamic, &service.1);
+            sources.remove(&from);
+            if sources.is_empty() {
+                self.endpoints.services.remove(name);
+            }
+            self.world.book.pages().endpoints.remove(Origin::Dynamic, name);
             match source {
-                ConfigSource::Ads => self.endpoints.forgotten.push(service.1),
-                source => self.feeds.unsubscribe(source, ENDPOINT, vec![service.1]),
+                ConfigSource::Ads => self.endpoints.forgotten.push(name.clone()),
+                source => self.feeds.unsubscribe(source, ENDPOINT, vec![name.clone()]),
             }
         }
     }
@@ -101,7 +112,7 @@ impl Reconcile {
         }
         // First taken back, then asked: a name that went and came again is sent anew.
         let mut asked = std::mem::take(&mut self.endpoints.asked);
-        asked.retain(|name| self.endpoints.services.contains_key(&(None, name.clone())));
+        asked.retain(|name| self.endpoints.has(name, &None));
         if !asked.is_empty() {
             // There is an ADS stream, or nothing would have been noted.
             let _ = self
@@ -128,8 +139,8 @@ impl Reconcile {
         let assignment = Arc::new(assignment);
         self.count_ignored(&resource.name, &ignored);
         // The same name from ADS and from a file would be two services; both are told, whoever sent it is not known.
-        let services = self.endpoints.services.iter_mut();
-        for (_, users) in services.filter(|((_, name), _)| *name == resource.name) {
+        let sources = self.endpoints.services.get_mut(&resource.name);
+        for users in sources.into_iter().flat_map(HashMap::values_mut) {
             users
                 .clusters
                 .iter()
