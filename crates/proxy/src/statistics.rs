@@ -3,7 +3,7 @@
 //! Names are printed as long as somebody holds them. The owner of a listener does, from its creation to its end, so
 //! that they stand at 0 before the first client and outlive the last; workers add their own cells while they serve.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use redplane_command::{Command, Local, RequestPolicy};
 use redplane_config::listener::{Listener, Terminal};
@@ -22,9 +22,6 @@ impl Statistics {
     /// Registers the names of a filter, or finds them.
     pub fn new(registry: &Registry, proxy: &RedisProxy) -> Self {
         let prefix = format!("redis.{}.", proxy.stat_prefix);
-        let counted = redplane_command::all().iter().filter(|command| has_row(command));
-        let mut names: Vec<Box<str>> = counted.map(|command| command.name.into()).collect();
-        names.extend(proxy.custom_commands.iter().map(|name| name.as_str().into()));
         let schema = if proxy.latency_in_micros {
             &redis_command_micros::SCHEMA
         } else {
@@ -32,7 +29,7 @@ impl Statistics {
         };
         Self {
             scope: registry.scope(&prefix, &redis_proxy::SCHEMA),
-            commands: registry.table(&format!("{prefix}command."), names.into(), schema),
+            commands: registry.table(&format!("{prefix}command."), rows(proxy), schema),
         }
     }
 
@@ -46,6 +43,19 @@ impl Statistics {
             })
             .collect()
     }
+}
+
+/// The rows of a filter's table. Thousands of filters without commands of their own share one list.
+fn rows(proxy: &RedisProxy) -> Arc<[Box<str>]> {
+    static COMMON: LazyLock<Arc<[Box<str>]>> = LazyLock::new(|| {
+        let counted = redplane_command::all().iter().filter(|command| has_row(command));
+        counted.map(|command| command.name.into()).collect()
+    });
+    if proxy.custom_commands.is_empty() {
+        return Arc::clone(&COMMON);
+    }
+    let custom = proxy.custom_commands.iter().map(|name| name.as_str().into());
+    COMMON.iter().cloned().chain(custom).collect()
 }
 
 /// Envoy makes a row for each command that it serves, and none for what it answers before dispatch.
