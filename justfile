@@ -39,3 +39,11 @@ doc:
 # A real Redis Cluster behind redplane, with the tutorial played through.
 quickstart *flags:
     examples/quickstart/run.sh {{flags}}
+
+# Traffic beside Envoy, into docs/performance.md; `just bench --quick` only looks.
+bench *flags:
+    benches/compare.sh {{flags}}
+
+# The cost of configuration beside Envoy, into docs/performance.md.
+bench-push *flags:
+    benches/push.sh {{flags}}

@@ -105,7 +105,7 @@ class Proxy(Target):
 
     def __init__(self, name, binary, config, admin, workers=1):
         file = FOLDER / f"{name}-{admin}.json"
-        file.write_text(json.dumps(config), encoding="ascii")
+        file.write_text(json.dumps(config, separators=(",", ":")), encoding="ascii")
         flags = ["--concurrency", workers, "-l", "error"]
         if "envoy" in name:
             flags.append("--disable-hot-restart")
