@@ -190,6 +190,8 @@ impl Cluster {
     /// # Panics
     /// When redis-cli fails.
     pub fn reshard(&self, from: u16, to: u16, count: usize) {
+        // redis-cli refuses while word of the last change is still on its way.
+        self.wait_until_whole();
         let (from, to) = (self.node_id(from), self.node_id(to));
         let count = count.to_string();
         let entry = format!("127.0.0.1:{}", self.any().port());
