@@ -2,25 +2,23 @@
 //!
 //! Mirrors get the same bytes, and answers that nobody waits for.
 
-use std::rc::Rc;
-use std::sync::Arc;
+mod mirror;
+mod reach;
+mod rename;
 
-use redplane_command::{Command, CommandId, Flags};
-use redplane_config::redis_proxy::{KeyFormatter, KeyPiece, Protocol, ReadPolicy};
+use std::rc::Rc;
+
+use redplane_command::{Command, CommandId};
 use redplane_resp::encode;
-use redplane_telemetry::stats::{cluster, redis_cluster, upstream_command};
-use redplane_upstream::Host;
+use redplane_telemetry::stats::{cluster, upstream_command};
 
 use crate::client::{Slot, Waiter};
-use crate::connection::{Connection, MAX_HELD, MAX_MIRROR_HELD, Pending, Purpose, State};
+use crate::connection::{MAX_HELD, Pending, Purpose};
 use crate::dispatch::{Request, Served};
-use crate::engine::{Action, Engine};
+use crate::engine::Engine;
 use crate::failure::Failure;
 use crate::filter::RouteTo;
-use crate::pool::{Access, Live, Target};
-
-/// Further draws for a read whose host cannot be reached.
-const DRAWS: usize = 3;
+use crate::pool::Access;
 
 /// What is sent on a connection, and for whom.
 #[derive(Clone, Copy)]
@@ -106,205 +104,6 @@ impl Engine {
         }
     }
 
-    /// The connection that a key leads to.
-    #[inline]
-    pub(crate) fn connection_for_key(
-        &mut self,
-        pool: usize,
-        name: &[u8],
-        access: Access,
-    ) -> Result<u32, Failure> {
-        self.refresh_pool(pool);
-        let entry = &self.pools[pool];
-        let Some(live) = &entry.live else {
-            return Err(Failure::NoHost);
-        };
-        let target = live.target(name, &entry.key.settings);
-        self.connection_for(pool, target, access)
-    }
-
-    /// The connection to the host of a target, opened if there is none.
-    #[inline]
-    pub(crate) fn connection_for(
-        &mut self,
-        pool: usize,
-        target: Target,
-        access: Access,
-    ) -> Result<u32, Failure> {
-        let policy = self.pools[pool].key.settings.read_policy;
-        match self.connection_by(pool, target, access, policy) {
-            Err(Failure::Upstream) if access == Access::Read && policy != ReadPolicy::Master => {
-                self.another_for_read(pool, target, policy)
-            }
-            found => found,
-        }
-    }
-
-    /// The host that was drawn for a read cannot be reached: another draw, and at last the primary, unless the policy
-    /// wants replicas only. The dead host is tried in the background all the same.
-    #[cold]
-    fn another_for_read(&mut self, pool: usize, target: Target, policy: ReadPolicy) -> Result<u32, Failure> {
-        for _ in 0..DRAWS {
-            let drawn = self.connection_by(pool, target, Access::Read, policy);
-            if drawn != Err(Failure::Upstream) {
-                return drawn;
-            }
-        }
-        match policy {
-            ReadPolicy::Replica => Err(Failure::Upstream),
-            _ => self.connection_by(pool, target, Access::Primary, policy),
-        }
-    }
-
-    #[inline]
-    fn connection_by(
-        &mut self,
-        pool: usize,
-        target: Target,
-        access: Access,
-        policy: ReadPolicy,
-    ) -> Result<u32, Failure> {
-        let random = self.random.u64(..);
-        let entry = &mut self.pools[pool];
-        let Some(live) = &mut entry.live else {
-            return Err(Failure::NoHost);
-        };
-        let host = live.pick(target, access, policy, &self.context.zone, random)?;
-        if entry.key.settings.op_timeout.is_zero() {
-            live.stats.inc(cluster::UPSTREAM_RQ_TIMEOUT);
-            return Err(Failure::Upstream);
-        }
-        let Some(link) = live.links.get(host) else {
-            return Err(Failure::NoHost);
-        };
-        match link.connection {
-            Some(open) if self.connections[open as usize].state != State::Probing => Ok(open),
-            Some(_) => Err(Failure::Upstream),
-            None => self.open(pool, host),
-        }
-    }
-
-    /// Takes over the cluster's latest topology.
-    #[inline]
-    pub(crate) fn refresh_pool(&mut self, pool: usize) {
-        if let Some(live) = &mut self.pools[pool].live {
-            let gone = live.refresh();
-            if !gone.is_empty() {
-                self.drain_connections(&gone);
-            }
-        }
-    }
-
-    /// Opens a connection to a host of the topology.
-    #[cold]
-    pub(crate) fn open(&mut self, pool: usize, host: usize) -> Result<u32, Failure> {
-        let now = self.now;
-        let entry = &mut self.pools[pool];
-        let Some(live) = &mut entry.live else {
-            return Err(Failure::NoHost);
-        };
-        let (Some(to), Some(link)) = (live.topology.hosts.get(host).cloned(), live.links.get_mut(host))
-        else {
-            return Err(Failure::NoHost);
-        };
-        if link.failing && now < link.retry_at {
-            return Err(Failure::Upstream);
-        }
-        if !link.may_connect(entry.key.settings.connection_rate_limit, now) {
-            live.redis_stats.inc(redis_cluster::CONNECTION_RATE_LIMITED);
-            return Err(Failure::NoHost);
-        }
-        let failing = link.failing;
-        let opened = self.connect(pool, to, failing)?;
-        if let Some(live) = &mut self.pools[pool].live {
-            live.links[host].connection = Some(opened);
-        }
-        // A host that was dead gets no requests before it has shown that it lives.
-        if failing {
-            Err(Failure::Upstream)
-        } else {
-            Ok(opened)
-        }
-    }
-
-    /// Makes a connection and puts in front of all requests what the server must hear first.
-    pub(crate) fn connect(&mut self, pool: usize, host: Arc<Host>, probe: bool) -> Result<u32, Failure> {
-        let entry = &self.pools[pool];
-        let Some(live) = &entry.live else {
-            return Err(Failure::NoHost);
-        };
-        let readonly = entry.key.settings.read_policy != ReadPolicy::Master;
-        let cluster = live.cluster.clone();
-        let mut connection = Connection::new(pool, cluster.clone(), host.clone(), self.now);
-        if probe {
-            connection.state = State::Probing;
-        }
-        let id = self.connections.insert(connection) as u32;
-        self.authenticate(id, &cluster);
-        if readonly {
-            self.setup(id, Purpose::Setup, &[b"readonly"]);
-        }
-        if probe {
-            self.setup(id, Purpose::Probe, &[b"PING"]);
-        }
-        self.actions
-            .push(Action::Connect(crate::ConnId(id), cluster, host));
-        Ok(id)
-    }
-
-    fn authenticate(&mut self, id: u32, cluster: &redplane_upstream::Cluster) {
-        let auth = &cluster.config().redis_auth;
-        let own = self.connections[id as usize]
-            .host
-            .address
-            .ip()
-            .and_then(|address| {
-                auth.hosts
-                    .iter()
-                    .find(|(host, ..)| *host == address)
-                    .map(|(_, user, password)| (user, password))
-            });
-        let (user, password) = own.unwrap_or((&auth.username, &auth.password));
-        let user = if user.is_empty() { "default" } else { user };
-        if self.pools[self.connections[id as usize].pool].key.protocol == Protocol::Resp3 {
-            return match password.is_empty() {
-                true => self.setup(id, Purpose::Hello, &[b"HELLO", b"3"]),
-                false => {
-                    let args: [&[u8]; 5] = [b"HELLO", b"3", b"AUTH", user.as_bytes(), password];
-                    self.setup(id, Purpose::Hello, &args);
-                }
-            };
-        }
-        match (user == "default", password.is_empty()) {
-            (_, true) => {}
-            (true, false) => self.setup(id, Purpose::Auth, &[b"auth", password]),
-            (false, false) => self.setup(id, Purpose::Auth, &[b"auth", user.as_bytes(), password]),
-        }
-    }
-
-    /// A command that no client asked for.
-    pub(crate) fn setup(&mut self, id: u32, purpose: Purpose, args: &[&[u8]]) {
-        let mut frame = self.buffers.take_empty();
-        encode::request(&mut frame, args);
-        let nobody = Waiter {
-            client: u32::MAX,
-            generation: 0,
-            sequence: 0,
-            part: 0,
-        };
-        let command = redplane_command::lookup(args[0]).map_or(CommandId(0), |command| command.id);
-        self.send(
-            id,
-            Sending {
-                waiter: nobody,
-                command,
-                purpose,
-            },
-            Payload::Copied(&frame),
-        );
-        self.buffers.give(frame);
-    }
-
     /// Puts a request into a connection's output and notes who waits.
     #[inline]
     pub(crate) fn send(&mut self, id: u32, sending: Sending, payload: Payload<'_>) {
@@ -379,113 +178,6 @@ impl Engine {
             }
         }
     }
-
-    /// Sends a copy to each mirror that wants it. A mirror that is slow, full or gone costs the client nothing.
-    pub(crate) fn mirror(&mut self, route: &Rc<RouteTo>, served: Served, name: &[u8], request: &Request<'_>) {
-        for mirror in route.mirrors.iter() {
-            if mirror.writes_only && !is_mirrored_write(served) || !self.chance(mirror.parts_per_million) {
-                continue;
-            }
-            match self.connection_for_key(mirror.pool, name, Access::Primary) {
-                Ok(connection) => self.send_mirrored(mirror.pool, connection, served.id(), payload(request)),
-                Err(_) => self.count_lost_mirror(mirror.pool),
-            }
-        }
-    }
-
-    /// One copy; dropped and counted when too much waits there already.
-    pub(crate) fn send_mirrored(
-        &mut self,
-        pool: usize,
-        connection: u32,
-        command: CommandId,
-        payload: Payload<'_>,
-    ) {
-        if self.is_full_mirror(connection) {
-            return self.count_lost_mirror(pool);
-        }
-        let waiter = Waiter {
-            client: u32::MAX,
-            generation: 0,
-            sequence: 0,
-            part: 0,
-        };
-        self.send(
-            connection,
-            Sending {
-                waiter,
-                command,
-                purpose: Purpose::Mirror,
-            },
-            payload,
-        );
-    }
-
-    /// Whether so much waits there already that copies are dropped.
-    pub(crate) fn is_full_mirror(&self, connection: u32) -> bool {
-        self.connections[connection as usize].out.held() > MAX_MIRROR_HELD
-    }
-
-    pub(crate) fn count_lost_mirror(&self, pool: usize) {
-        if let Some(live) = &self.pools[pool].live {
-            live.stats.inc(cluster::UPSTREAM_RQ_PENDING_OVERFLOW);
-        }
-    }
-
-    /// True for so many parts of a million.
-    pub(crate) fn chance(&mut self, parts_per_million: u32) -> bool {
-        parts_per_million >= 1_000_000 || self.random.u32(..1_000_000) < parts_per_million
-    }
-
-    /// The key as it is forwarded.
-    pub(crate) fn rename(&self, key: usize, route: &RouteTo, name: &[u8]) -> Vec<u8> {
-        let cut = if route.remove_prefix {
-            route.prefix.len().min(name.len())
-        } else {
-            0
-        };
-        let name = &name[cut..];
-        let Some(formatter) = &route.formatter else {
-            return name.to_vec();
-        };
-        let renamed = self.format_key(key, formatter, name);
-        if renamed.is_empty() {
-            name.to_vec()
-        } else {
-            renamed
-        }
-    }
-
-    fn format_key(&self, key: usize, formatter: &KeyFormatter, name: &[u8]) -> Vec<u8> {
-        let session = &self.clients[key].session;
-        let mut renamed = Vec::new();
-        for piece in &formatter.0 {
-            let text = match piece {
-                KeyPiece::Literal(text) => {
-                    renamed.extend_from_slice(text);
-                    continue;
-                }
-                KeyPiece::Key => {
-                    renamed.extend_from_slice(name);
-                    continue;
-                }
-                KeyPiece::RemoteAddress => session.remote.map(|a| a.to_string()),
-                KeyPiece::RemoteAddressWithoutPort => session.remote.map(|a| a.ip().to_string()),
-                KeyPiece::LocalAddress => session.local.map(|a| a.to_string()),
-                KeyPiece::LocalAddressWithoutPort => session.local.map(|a| a.ip().to_string()),
-                KeyPiece::LocalPort => session.local.map(|a| a.port().to_string()),
-            };
-            renamed.extend_from_slice(text.as_deref().unwrap_or("-").as_bytes());
-        }
-        renamed
-    }
-
-    /// Whether a key's cluster spreads keys by slot, so that keys in several slots cannot be served as one.
-    pub(crate) fn is_cluster(&self, key: usize, name: &[u8]) -> bool {
-        let route = self.filters[self.clients[key].filter].route(name);
-        let live = route.and_then(|route| self.pools[route.pool].live.as_ref());
-        live.is_some_and(Live::is_redis)
-    }
 }
 
 /// The bytes of a request, shared where they are many.
@@ -504,16 +196,6 @@ pub(crate) fn access_of(command: &Command) -> Access {
         Access::Read
     } else {
         Access::Primary
-    }
-}
-
-/// Whether a command changes something, so that a mirror of writes wants it.
-fn is_mirrored_write(served: Served) -> bool {
-    match served {
-        Served::Known(command) => {
-            command.is_write() || command.flags.contains(Flags::MAY_REPLICATE) && !command.is_read()
-        }
-        Served::Custom(_) => true,
     }
 }
 

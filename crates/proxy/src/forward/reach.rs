@@ -1,0 +1,222 @@
+//! From a key to a host and its connection, opened when there is none.
+//!
+//! What the server must hear first (login, READONLY, a PING of a host that was dead) stands in front of all requests.
+
+use std::sync::Arc;
+
+use redplane_command::CommandId;
+use redplane_config::redis_proxy::{Protocol, ReadPolicy};
+use redplane_resp::encode;
+use redplane_telemetry::stats::{cluster, redis_cluster};
+use redplane_upstream::Host;
+
+use super::{Payload, Sending};
+use crate::client::Waiter;
+use crate::connection::{Connection, Purpose, State};
+use crate::engine::{Action, Engine};
+use crate::failure::Failure;
+use crate::pool::{Access, Target};
+
+/// Further draws for a read whose host cannot be reached.
+const DRAWS: usize = 3;
+
+impl Engine {
+    /// The connection that a key leads to.
+    #[inline]
+    pub(crate) fn connection_for_key(
+        &mut self,
+        pool: usize,
+        name: &[u8],
+        access: Access,
+    ) -> Result<u32, Failure> {
+        self.refresh_pool(pool);
+        let entry = &self.pools[pool];
+        let Some(live) = &entry.live else {
+            return Err(Failure::NoHost);
+        };
+        let target = live.target(name, &entry.key.settings);
+        self.connection_for(pool, target, access)
+    }
+
+    /// The connection to the host of a target, opened if there is none.
+    #[inline]
+    pub(crate) fn connection_for(
+        &mut self,
+        pool: usize,
+        target: Target,
+        access: Access,
+    ) -> Result<u32, Failure> {
+        let policy = self.pools[pool].key.settings.read_policy;
+        match self.connection_by(pool, target, access, policy) {
+            Err(Failure::Upstream) if access == Access::Read && policy != ReadPolicy::Master => {
+                self.another_for_read(pool, target, policy)
+            }
+            found => found,
+        }
+    }
+
+    /// The host that was drawn for a read cannot be reached: another draw, and at last the primary, unless the policy
+    /// wants replicas only. The dead host is tried in the background all the same.
+    #[cold]
+    fn another_for_read(&mut self, pool: usize, target: Target, policy: ReadPolicy) -> Result<u32, Failure> {
+        for _ in 0..DRAWS {
+            let drawn = self.connection_by(pool, target, Access::Read, policy);
+            if drawn != Err(Failure::Upstream) {
+                return drawn;
+            }
+        }
+        match policy {
+            ReadPolicy::Replica => Err(Failure::Upstream),
+            _ => self.connection_by(pool, target, Access::Primary, policy),
+        }
+    }
+
+    #[inline]
+    fn connection_by(
+        &mut self,
+        pool: usize,
+        target: Target,
+        access: Access,
+        policy: ReadPolicy,
+    ) -> Result<u32, Failure> {
+        let random = self.random.u64(..);
+        let entry = &mut self.pools[pool];
+        let Some(live) = &mut entry.live else {
+            return Err(Failure::NoHost);
+        };
+        let host = live.pick(target, access, policy, &self.context.zone, random)?;
+        if entry.key.settings.op_timeout.is_zero() {
+            live.stats.inc(cluster::UPSTREAM_RQ_TIMEOUT);
+            return Err(Failure::Upstream);
+        }
+        let Some(link) = live.links.get(host) else {
+            return Err(Failure::NoHost);
+        };
+        match link.connection {
+            Some(open) if self.connections[open as usize].state != State::Probing => Ok(open),
+            Some(_) => Err(Failure::Upstream),
+            None => self.open(pool, host),
+        }
+    }
+
+    /// Takes over the cluster's latest topology.
+    #[inline]
+    pub(crate) fn refresh_pool(&mut self, pool: usize) {
+        if let Some(live) = &mut self.pools[pool].live {
+            let gone = live.refresh();
+            if !gone.is_empty() {
+                self.drain_connections(&gone);
+            }
+        }
+    }
+
+    /// Opens a connection to a host of the topology.
+    #[cold]
+    pub(crate) fn open(&mut self, pool: usize, host: usize) -> Result<u32, Failure> {
+        let now = self.now;
+        let entry = &mut self.pools[pool];
+        let Some(live) = &mut entry.live else {
+            return Err(Failure::NoHost);
+        };
+        let (Some(to), Some(link)) = (live.topology.hosts.get(host).cloned(), live.links.get_mut(host))
+        else {
+            return Err(Failure::NoHost);
+        };
+        if link.failing && now < link.retry_at {
+            return Err(Failure::Upstream);
+        }
+        if !link.may_connect(entry.key.settings.connection_rate_limit, now) {
+            live.redis_stats.inc(redis_cluster::CONNECTION_RATE_LIMITED);
+            return Err(Failure::NoHost);
+        }
+        let failing = link.failing;
+        let opened = self.connect(pool, to, failing)?;
+        if let Some(live) = &mut self.pools[pool].live {
+            live.links[host].connection = Some(opened);
+        }
+        // A host that was dead gets no requests before it has shown that it lives.
+        if failing {
+            Err(Failure::Upstream)
+        } else {
+            Ok(opened)
+        }
+    }
+
+    /// Makes a connection and puts in front of all requests what the server must hear first.
+    pub(crate) fn connect(&mut self, pool: usize, host: Arc<Host>, probe: bool) -> Result<u32, Failure> {
+        let entry = &self.pools[pool];
+        let Some(live) = &entry.live else {
+            return Err(Failure::NoHost);
+        };
+        let readonly = entry.key.settings.read_policy != ReadPolicy::Master;
+        let cluster = live.cluster.clone();
+        let mut connection = Connection::new(pool, cluster.clone(), host.clone(), self.now);
+        if probe {
+            connection.state = State::Probing;
+        }
+        let id = self.connections.insert(connection) as u32;
+        self.authenticate(id, &cluster);
+        if readonly {
+            self.setup(id, Purpose::Setup, &[b"readonly"]);
+        }
+        if probe {
+            self.setup(id, Purpose::Probe, &[b"PING"]);
+        }
+        self.actions
+            .push(Action::Connect(crate::ConnId(id), cluster, host));
+        Ok(id)
+    }
+
+    fn authenticate(&mut self, id: u32, cluster: &redplane_upstream::Cluster) {
+        let auth = &cluster.config().redis_auth;
+        let own = self.connections[id as usize]
+            .host
+            .address
+            .ip()
+            .and_then(|address| {
+                auth.hosts
+                    .iter()
+                    .find(|(host, ..)| *host == address)
+                    .map(|(_, user, password)| (user, password))
+            });
+        let (user, password) = own.unwrap_or((&auth.username, &auth.password));
+        let user = if user.is_empty() { "default" } else { user };
+        if self.pools[self.connections[id as usize].pool].key.protocol == Protocol::Resp3 {
+            return match password.is_empty() {
+                true => self.setup(id, Purpose::Hello, &[b"HELLO", b"3"]),
+                false => {
+                    let args: [&[u8]; 5] = [b"HELLO", b"3", b"AUTH", user.as_bytes(), password];
+                    self.setup(id, Purpose::Hello, &args);
+                }
+            };
+        }
+        match (user == "default", password.is_empty()) {
+            (_, true) => {}
+            (true, false) => self.setup(id, Purpose::Auth, &[b"auth", password]),
+            (false, false) => self.setup(id, Purpose::Auth, &[b"auth", user.as_bytes(), password]),
+        }
+    }
+
+    /// A command that no client asked for.
+    pub(crate) fn setup(&mut self, id: u32, purpose: Purpose, args: &[&[u8]]) {
+        let mut frame = self.buffers.take_empty();
+        encode::request(&mut frame, args);
+        let nobody = Waiter {
+            client: u32::MAX,
+            generation: 0,
+            sequence: 0,
+            part: 0,
+        };
+        let command = redplane_command::lookup(args[0]).map_or(CommandId(0), |command| command.id);
+        self.send(
+            id,
+            Sending {
+                waiter: nobody,
+                command,
+                purpose,
+            },
+            Payload::Copied(&frame),
+        );
+        self.buffers.give(frame);
+    }
+}
