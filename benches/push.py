@@ -17,7 +17,7 @@ from bench.process import FOLDER, cpu_seconds, free_port, resident_kib
 
 DOCUMENT = pathlib.Path(__file__).parent.parent / "docs" / "performance.md"
 #: Changes whose cost is averaged.
-CHANGES = 50
+CHANGES = 20
 #: Seconds without changes: statistics close an interval every five seconds, whatever changes.
 QUIET = 10
 #: Nobody is waited for longer.

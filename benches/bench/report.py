@@ -21,6 +21,8 @@ def version(*command):
     text = (run.stdout or run.stderr).strip()
     if envoy := re.search(r"version: [0-9a-f]+/([0-9.]+)", text):
         return f"Envoy {envoy.group(1)}"
+    if redplane := re.search(r"version: redplane/([0-9.]+)", text):
+        return f"redplane {redplane.group(1)}"
     if redis := re.search(r"Redis server v=(\S+)", text):
         return f"redis-server {redis.group(1)}"
     return text.splitlines()[0] if text else command[0]
