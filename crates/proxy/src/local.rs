@@ -35,7 +35,7 @@ impl Engine {
             Local::Hello => self.hello(key, request),
             Local::Quit => self.quit(key),
             Local::Reset => self.reset(key),
-            Local::Select => self.select(key, command, request),
+            Local::Select => self.select(key, request),
             Local::ClientSetName => self.set_name(key, request.arg(2)),
             Local::ClientGetName => {
                 let name = std::mem::take(&mut self.clients[key].session.name);
@@ -100,7 +100,7 @@ impl Engine {
 
     /// One database is all that a cluster has. Connections to other servers are shared between clients, so that
     /// database 0 is all that they can have either.
-    fn select(&mut self, key: usize, _command: &'static Command, request: &Request<'_>) {
+    fn select(&mut self, key: usize, request: &Request<'_>) {
         match std::str::from_utf8(request.arg(1))
             .ok()
             .and_then(|text| text.parse::<i64>().ok())

@@ -131,8 +131,9 @@ impl Engine {
             }
             Purpose::Exec => self.exec_reply(key, &pending, raw),
             Purpose::Mirror | Purpose::Setup => {}
-            Purpose::Auth => self.auth_reply(key, raw, is_error),
-            Purpose::Hello => self.hello_answer(key, raw, is_error),
+            Purpose::Auth if is_error => self.login_refused(key, raw),
+            Purpose::Hello if is_error => self.hello_refused(key, raw),
+            Purpose::Auth | Purpose::Hello => {}
             Purpose::Probe => self.probe_reply(key, raw),
             Purpose::Queued => self.queued_reply(key, raw, is_error),
         }
@@ -164,20 +165,15 @@ impl Engine {
         }
     }
 
-    fn auth_reply(&self, key: usize, raw: &[u8], is_error: bool) {
-        if is_error {
-            let connection = &self.connections[key];
-            let text = String::from_utf8_lossy(raw);
-            tracing::warn!(target: "redis", cluster = connection.cluster.name(), host = %connection.host.address, reply = text.trim_end(), "upstream refused AUTH");
-        }
+    fn login_refused(&self, key: usize, raw: &[u8]) {
+        let connection = &self.connections[key];
+        let text = String::from_utf8_lossy(raw);
+        tracing::warn!(target: "redis", cluster = connection.cluster.name(), host = %connection.host.address, reply = text.trim_end(), "upstream refused AUTH");
     }
 
     /// A server that does not speak RESP3 cannot serve a client that does.
-    fn hello_answer(&mut self, key: usize, raw: &[u8], is_error: bool) {
-        if !is_error {
-            return;
-        }
-        self.auth_reply(key, raw, is_error);
+    fn hello_refused(&mut self, key: usize, raw: &[u8]) {
+        self.login_refused(key, raw);
         if let Some(live) = &self.pools[self.connections[key].pool].live {
             live.redis_stats.inc(redis_cluster::UPSTREAM_RESP3_HELLO_FAILURE);
         }
