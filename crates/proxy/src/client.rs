@@ -10,6 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use redplane_resp::request::Partial;
 
+use crate::hold::Hold;
 use crate::input::{Buffers, Carry};
 use crate::output::{LARGE, Output};
 use crate::split::Split;
@@ -82,6 +83,8 @@ pub(crate) struct Client {
     pub(crate) dirty: bool,
     pub(crate) paused: bool,
     pub(crate) ending: Ending,
+    /// Whether what it sends is looked at.
+    pub(crate) hold: Hold,
     pub(crate) authenticated: bool,
     /// Requests whose replies a fault holds back. Nearly always empty.
     pub(crate) delays: Vec<(u32, Duration)>,
@@ -129,6 +132,7 @@ impl Client {
             dirty: false,
             paused: false,
             ending: Ending::No,
+            hold: Hold::No,
             authenticated,
             delays: Vec::new(),
             session: Box::new(session),

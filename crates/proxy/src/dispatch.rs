@@ -11,6 +11,7 @@ use redplane_telemetry::stats::{redis_command, redis_proxy};
 
 use crate::client::{Client, ClientId, Ending, Slot, Waiter};
 use crate::engine::Engine;
+use crate::hold::Hold;
 use crate::output::LARGE;
 
 /// A decoded request: its bytes, where its arguments are, and the large buffer it stands in, if it does.
@@ -76,7 +77,7 @@ impl Engine {
     pub fn client_readable(&self, id: ClientId) -> bool {
         self.clients
             .get(id.0 as usize)
-            .is_some_and(|client| !client.paused && client.ending == Ending::No)
+            .is_some_and(|client| !client.paused && client.ending == Ending::No && client.hold == Hold::No)
     }
 
     /// `count` bytes came from a client: into its room if it had one, else into `shared`.
@@ -149,32 +150,28 @@ impl Engine {
                 at = data.len();
                 break;
             }
+            if client.hold != Hold::No {
+                break;
+            }
             match decode(&data[at..], &mut args, &mut client.partial, client.authenticated) {
                 Ok(Decoded::Frame(end)) => {
-                    let frame = &data[at..at + end];
-                    at += end;
-                    if !args.is_empty() {
-                        self.request(
-                            key,
-                            Request {
-                                frame,
-                                args: &args,
-                                shared,
-                            },
-                        );
+                    let request = Request {
+                        frame: &data[at..at + end],
+                        args: &args,
+                        shared,
+                    };
+                    if args.is_empty() || self.request(key, request) {
+                        at += end;
                     }
                 }
                 Ok(Decoded::Inline(end, frame)) => {
-                    at += end;
-                    if !args.is_empty() {
-                        self.request(
-                            key,
-                            Request {
-                                frame: &frame,
-                                args: &args,
-                                shared: None,
-                            },
-                        );
+                    let request = Request {
+                        frame: &frame,
+                        args: &args,
+                        shared: None,
+                    };
+                    if args.is_empty() || self.request(key, request) {
+                        at += end;
                     }
                 }
                 Ok(Decoded::Incomplete(bytes)) => {
@@ -220,21 +217,28 @@ impl Engine {
         client.ending = Ending::AfterReplies;
     }
 
-    /// One request.
+    /// One request. False when it has to wait: it is looked at again when its client's input goes on.
     #[inline]
-    pub(crate) fn request(&mut self, key: usize, request: Request<'_>) {
+    pub(crate) fn request(&mut self, key: usize, request: Request<'_>) -> bool {
         let client = &self.clients[key];
         let filter = &self.filters[client.filter];
-        filter.stats.inc(redis_proxy::DOWNSTREAM_RQ_TOTAL);
         let served = if filter.custom.is_empty() {
             redplane_command::find(request.len(), |i| request.arg(i)).map(Served::Known)
         } else {
             find_with_custom(filter, &request)
         };
+        if let Ok(served) = served
+            && self.must_rest(key, served)
+        {
+            return false;
+        }
+        let filter = &self.filters[self.clients[key].filter];
+        filter.stats.inc(redis_proxy::DOWNSTREAM_RQ_TOTAL);
         match served {
             Ok(served) => self.checked(key, served, request),
             Err(not_found) => self.not_found(key, not_found, &request),
         }
+        true
     }
 
     #[cold]

@@ -18,6 +18,7 @@ mod fanout;
 mod fault;
 mod filter;
 mod forward;
+mod hold;
 mod info;
 mod input;
 mod introspect;

@@ -8,6 +8,7 @@ use crate::client::{ClientId, Ending, MAX_BACKLOG, MAX_OUTPUT, Slot, Waiter};
 use crate::dispatch::mark_dirty;
 use crate::engine::{Action, Engine};
 use crate::failure::Failure;
+use crate::hold::Hold;
 
 /// A reply on its way to a client.
 pub(crate) enum Answer<'a> {
@@ -165,6 +166,9 @@ impl Engine {
             }
             if client.session.draining && client.transaction.is_none() {
                 return self.drain_close(id);
+            }
+            if client.hold == Hold::UntilQuiet {
+                return self.go_on(key);
             }
         }
         self.resume(key);

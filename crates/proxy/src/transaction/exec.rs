@@ -134,6 +134,10 @@ impl Engine {
             hops: 0,
         };
         self.append_block(connection, &block, exec);
+        if transaction.watch.is_some() {
+            // What follows goes on the shared connections, and must not get there first.
+            self.rest_behind(key);
+        }
         self.mirror_block(transaction, command.id, &block);
         self.buffers.give(block);
     }

@@ -185,3 +185,27 @@ fn commands_behind_exec_are_routed_anew() {
             .ends_with("*1\r\n+OK\r\n+OK\r\n+OK\r\n*3\r\n$1\r\n1\r\n$1\r\n2\r\n$1\r\n3\r\n")
     );
 }
+
+#[test]
+fn a_guarded_transaction_keeps_its_place_among_pipelined_commands() {
+    let (ground, _cluster) = Ground::three_shards();
+    for seed in 0..50 {
+        let mut world = World::new(&ground, Fabric::new(&even(3)), seed);
+        world.chops = seed % 2 == 1;
+        let peer = world.connect();
+        // The connections' speeds differ from seed to seed.
+        for words in [
+            "SET k 1", "WATCH k", "MULTI", "INCR k", "EXEC", "SET k 5", "GET k", "INCR k",
+        ] {
+            world.ask(peer, words);
+        }
+        world.finish(peer);
+        world.calm();
+        assert_eq!(
+            world.got(peer),
+            "+OK\r\n+OK\r\n+OK\r\n+QUEUED\r\n*1\r\n:2\r\n+OK\r\n$1\r\n5\r\n:6\r\n",
+            "seed {seed}"
+        );
+        assert!(world.peers[peer].closed);
+    }
+}

@@ -1,0 +1,69 @@
+//! The barrier: a client's input that rests.
+//!
+//! Most requests go out while earlier ones are still in flight, and replies are put back into order. A few must not:
+//! a request that travels on a connection of the client's own (WATCH, a blocking command) might overtake what the
+//! client sent before it on the shared ones, and what comes behind such a request might overtake it. So it is put
+//! back undecoded until all earlier replies have come ([`Engine::must_rest`]), and where its reply matters to what
+//! follows, what follows stays undecoded until that reply has come ([`Engine::rest_behind`]).
+//!
+//! While the input rests the client is not read from: its socket fills, as it would before a server that is busy with
+//! it. Nothing here costs a client that never waits more than one comparison a request.
+
+use redplane_command::{RequestPolicy, Transaction as Step};
+
+use crate::client::{ClientId, Ending};
+use crate::dispatch::Served;
+use crate::engine::{Action, Engine};
+
+/// Why nothing of a client's input is looked at.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Hold {
+    /// It is looked at.
+    #[default]
+    No,
+    /// Until every reply that it is owed has come and has been written.
+    UntilQuiet,
+}
+
+impl Engine {
+    /// Whether a request has to wait for its client's earlier replies; if so it is to be put back.
+    #[inline]
+    pub(crate) fn must_rest(&mut self, key: usize, served: Served) -> bool {
+        let Served::Known(command) = served else {
+            return false;
+        };
+        // WATCH goes out on a leased connection, beside the shared ones.
+        if !matches!(command.request, RequestPolicy::Transaction(Step::Watch)) {
+            return false;
+        }
+        let client = &mut self.clients[key];
+        if client.queue.is_empty() {
+            return false;
+        }
+        client.hold = Hold::UntilQuiet;
+        true
+    }
+
+    /// Nothing behind the request that was just sent is looked at before its reply has come.
+    pub(crate) fn rest_behind(&mut self, key: usize) {
+        let client = &mut self.clients[key];
+        if !client.queue.is_empty() {
+            client.hold = Hold::UntilQuiet;
+        }
+    }
+
+    /// A client's input goes on: first what has arrived already, then what its socket holds.
+    pub(crate) fn go_on(&mut self, key: usize) {
+        let client = &mut self.clients[key];
+        client.hold = Hold::No;
+        client.paused &= client.is_full();
+        let id = ClientId(key as u32);
+        if !client.carry.is_empty() && client.ending == Ending::No {
+            self.client_received(id, &[], 0);
+        }
+        // Its socket may hold bytes that no event will tell of.
+        if self.client_readable(id) {
+            self.actions.push(Action::Resume(id));
+        }
+    }
+}
