@@ -164,6 +164,7 @@ fn make_driver(
     zone: &str,
     workers: usize,
 ) -> redplane_listener::MakeDriver {
+    let peers = redplane_proxy::Peers::new(workers);
     let (store, registry, zone) = (Arc::new(store.clone()), registry.clone(), Arc::<str>::from(zone));
     Arc::new(move |worker| {
         let context = redplane_proxy::Context {
@@ -171,8 +172,8 @@ fn make_driver(
             registry: registry.clone(),
             zone: Arc::clone(&zone),
             seed: fastrand::u64(..),
-            worker: worker as u64,
-            workers: workers as u64,
+            peers: Arc::clone(&peers),
+            worker,
         };
         // A resolver of its own: its sockets belong to the worker's runtime.
         redis::start(context, Dns::system())

@@ -15,7 +15,7 @@ use std::hint::black_box;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use ground::{Ground, at, even, opened, proxy};
 use redplane_config::redis_proxy::ReadPolicy;
-use redplane_proxy::{Action, ClientId, ConnId, Context, Engine};
+use redplane_proxy::{Action, ClientId, ConnId, Context, Engine, Peers};
 use redplane_resp::encode;
 use redplane_upstream::Want;
 
@@ -41,8 +41,8 @@ impl Load {
             registry: ground.registry.clone(),
             zone: "".into(),
             seed: 1,
+            peers: Peers::new(1),
             worker: 0,
-            workers: 1,
         });
         engine.begin_turn(1);
         let clients: Vec<ClientId> = (0..CLIENTS)

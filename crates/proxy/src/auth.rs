@@ -26,12 +26,24 @@ impl Engine {
         };
         match login {
             Login::Granted => {
-                self.clients[key].authenticated = true;
+                let user = if request.len() == 3 { request.arg(1) } else { b"" };
+                self.logged_in(key, user);
                 self.answer(key, b"+OK\r\n");
             }
             Login::Denied => self.answer(key, error::WRONGPASS),
             Login::Pointless => self.answer(key, error::AUTH_WITHOUT_PASSWORD),
         }
+    }
+
+    /// The client is `user` from now on; empty stands for the default user.
+    fn logged_in(&mut self, key: usize, user: &[u8]) {
+        let client = &mut self.clients[key];
+        client.authenticated = true;
+        client.session.user = if user == b"default" {
+            Box::default()
+        } else {
+            user.into()
+        };
     }
 
     fn login(&self, key: usize, user: Option<&[u8]>, password: &[u8]) -> Login {
@@ -93,7 +105,7 @@ impl Engine {
                 self.answer(key, error::WRONGPASS);
                 return false;
             }
-            self.clients[key].authenticated = true;
+            self.logged_in(key, user);
         }
         if !self.clients[key].authenticated {
             self.answer(key, error::NOAUTH_HELLO);

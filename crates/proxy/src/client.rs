@@ -2,12 +2,17 @@
 //!
 //! Replies leave in request order. The one at the head goes straight to the output; one that is early is parked.
 
+mod container;
+mod listing;
+pub(crate) mod selection;
+
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use redplane_command::CommandId;
 use redplane_resp::request::Partial;
 
 use crate::hold::Hold;
@@ -41,6 +46,8 @@ pub struct Opened {
     pub remote: Option<SocketAddr>,
     /// The address it connected to; `None` on a Unix socket.
     pub local: Option<SocketAddr>,
+    /// Its socket's number, for CLIENT LIST.
+    pub fd: i32,
 }
 
 /// A place in the order of replies.
@@ -86,6 +93,10 @@ pub(crate) struct Client {
     /// Whether what it sends is looked at.
     pub(crate) hold: Hold,
     pub(crate) authenticated: bool,
+    /// The command it sent last.
+    pub(crate) last: Option<CommandId>,
+    /// When something came from it, in microseconds of the turn's clock.
+    pub(crate) heard: u64,
     /// Requests whose replies a fault holds back. Nearly always empty.
     pub(crate) delays: Vec<(u32, Duration)>,
     pub(crate) session: Box<Session>,
@@ -101,8 +112,43 @@ pub(crate) struct Session {
     pub(crate) name: Vec<u8>,
     pub(crate) remote: Option<SocketAddr>,
     pub(crate) local: Option<SocketAddr>,
+    pub(crate) fd: i32,
+    /// When it came, in microseconds of the turn's clock.
+    pub(crate) opened: u64,
+    /// The user that logged in; empty for the default user.
+    pub(crate) user: Box<[u8]>,
+    pub(crate) library: Library,
+    /// CLIENT NO-EVICT and NO-TOUCH, kept to be shown: the proxy evicts nobody and keys are not its own.
+    pub(crate) no_evict: bool,
+    pub(crate) no_touch: bool,
     /// Set by a drain that started: the connection closes at its next quiet point.
     pub(crate) draining: bool,
+}
+
+/// What CLIENT SETINFO said.
+#[derive(Debug, Default)]
+pub(crate) struct Library {
+    pub(crate) name: Box<str>,
+    pub(crate) version: Box<str>,
+}
+
+impl Session {
+    /// Of a connection that has just come.
+    pub(crate) fn new(id: u64, opened: &Opened, now: u64) -> Self {
+        Self {
+            id,
+            name: Vec::new(),
+            remote: opened.remote,
+            local: opened.local,
+            fd: opened.fd,
+            opened: now,
+            user: Box::default(),
+            library: Library::default(),
+            no_evict: false,
+            no_touch: false,
+            draining: false,
+        }
+    }
 }
 
 /// Unsent and parked bytes above which a client is not read from. Generous: clients that write a long pipeline before
@@ -134,6 +180,8 @@ impl Client {
             ending: Ending::No,
             hold: Hold::No,
             authenticated,
+            last: None,
+            heard: session.opened,
             delays: Vec::new(),
             session: Box::new(session),
             transaction: None,
@@ -277,14 +325,14 @@ mod tests {
 
     #[test]
     fn resting_forgets_nobody_who_waits() {
-        let session = Session {
-            id: 1,
-            name: Vec::new(),
+        let opened = Opened {
+            listener: "".into(),
+            chain: "".into(),
             remote: None,
             local: None,
-            draining: false,
+            fd: 0,
         };
-        let mut client = Client::new(0, 0, session, true);
+        let mut client = Client::new(0, 0, Session::new(1, &opened, 0), true);
         client.queue.extend((0..100).map(|_| Slot::Waiting));
         client.finish(0, b"+OK\r\n");
         client.rest(&mut Buffers::default());

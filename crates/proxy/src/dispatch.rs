@@ -87,6 +87,7 @@ impl Engine {
             return;
         };
         client.received += count as u64;
+        client.heard = self.now;
         let stats = &self.filters[client.filter].stats;
         stats.add(redis_proxy::DOWNSTREAM_CX_RX_BYTES_TOTAL, count as u64);
         if client.carry.is_empty() {
@@ -274,7 +275,8 @@ impl Engine {
     /// A known command of the right arity.
     #[inline]
     fn checked(&mut self, key: usize, served: Served, request: Request<'_>) {
-        let client = &self.clients[key];
+        let client = &mut self.clients[key];
+        client.last = Some(served.id());
         let filter = &self.filters[client.filter];
         if !client.authenticated && !may_come_before_login(served) {
             return self.answer(key, error::NOAUTH);

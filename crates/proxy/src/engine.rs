@@ -9,6 +9,7 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Waker;
 use std::time::Duration;
 
 use redplane_config::redis_proxy::{Protocol, Settings};
@@ -23,7 +24,9 @@ use crate::client::{Client, ClientId, Opened, Session, Waiter};
 use crate::connection::{ConnId, Connection};
 use crate::filter::{self, Filter};
 use crate::input::Buffers;
+use crate::inquiry::Inquiry;
 use crate::output::Output;
+use crate::peers::{Peers, Seat};
 use crate::places::Places;
 use crate::pool::{Live, Pool, PoolKey};
 use crate::redirect::Unresolved;
@@ -39,10 +42,10 @@ pub struct Context {
     pub zone: Arc<str>,
     /// Seed of the worker's random numbers.
     pub seed: u64,
-    /// Added to connection numbers, so that they are unique over all workers; numbers rise in steps of `workers`.
-    pub worker: u64,
-    /// How many workers there are.
-    pub workers: u64,
+    /// The engines of all workers.
+    pub peers: Arc<Peers>,
+    /// This one's place among them.
+    pub worker: usize,
 }
 
 /// Plain-text bytes of a client, for the access log.
@@ -94,7 +97,9 @@ pub struct Engine {
     pub(crate) args: Args,
     pub(crate) random: fastrand::Rng,
     pub(crate) generation: u32,
-    pub(crate) next_client: u64,
+    /// The other workers' engines, and what is asked of them.
+    pub(crate) seat: Seat,
+    pub(crate) inquiries: BTreeMap<u64, Inquiry>,
     /// Replies held back by delay faults, by the time they are due.
     pub(crate) held: BTreeMap<(u64, u64), (Waiter, Vec<u8>)>,
     pub(crate) held_count: u64,
@@ -109,7 +114,7 @@ impl Engine {
     pub fn new(context: Context) -> Self {
         let snapshot = context.store.load_full();
         let random = fastrand::Rng::with_seed(context.seed);
-        let next_client = context.worker + 1;
+        let seat = Seat::take(&context.peers, context.worker);
         Self {
             reader: context.store.reader(),
             context,
@@ -126,7 +131,8 @@ impl Engine {
             args: Args::default(),
             random,
             generation: 0,
-            next_client,
+            seat,
+            inquiries: BTreeMap::new(),
             held: BTreeMap::new(),
             held_count: 0,
             unresolved: BTreeMap::new(),
@@ -143,6 +149,14 @@ impl Engine {
             let latest = Arc::clone(latest);
             self.adopt(latest);
         }
+        if self.seat.has_letters() {
+            self.read_letters();
+        }
+    }
+
+    /// Says who starts the next turn when another worker has written.
+    pub fn wake_by(&self, waker: Waker) {
+        self.seat.wake_by(waker);
     }
 
     /// Takes over a published configuration: clusters first, then the filters that are in use.
@@ -284,14 +298,7 @@ impl Engine {
         entry.stats.inc(redis_proxy::DOWNSTREAM_CX_ACTIVE);
         let authenticated = entry.proxy.auth.is_none();
         self.generation = self.generation.wrapping_add(1);
-        let session = Session {
-            id: self.next_client,
-            name: Vec::new(),
-            remote: opened.remote,
-            local: opened.local,
-            draining: false,
-        };
-        self.next_client += self.context.workers.max(1);
+        let session = Session::new(self.seat.client_came(), &opened, self.now);
         let client = Client::new(self.generation, filter, session, authenticated);
         Some(ClientId(self.clients.insert(client) as u32))
     }
@@ -347,6 +354,7 @@ impl Engine {
         let Some(client) = self.clients.try_remove(id.0 as usize) else {
             return Traffic::default();
         };
+        self.seat.client_went();
         let traffic = Traffic {
             received: client.received,
             sent: client.sent,

@@ -32,6 +32,11 @@ impl Carry {
         self.filled == 0
     }
 
+    /// Bytes that have arrived, and the room behind them.
+    pub(crate) fn sizes(&self) -> (usize, usize) {
+        (self.filled, self.buffer.len() - self.filled)
+    }
+
     /// Starts with what is left of a read; at least `need` bytes will be there in the end.
     pub(crate) fn begin(&mut self, rest: &[u8], need: usize, buffers: &mut Buffers) {
         debug_assert!(self.is_empty());

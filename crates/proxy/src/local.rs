@@ -36,30 +36,12 @@ impl Engine {
             Local::Quit => self.quit(key),
             Local::Reset => self.reset(key),
             Local::Select => self.select(key, request),
-            Local::ClientSetName => self.set_name(key, request.arg(2)),
-            Local::ClientGetName => {
-                let name = std::mem::take(&mut self.clients[key].session.name);
-                let resp3 = self.is_resp3(key);
-                self.answer_with(key, |out| match name.is_empty() {
-                    true if resp3 => encode::null(out),
-                    true => encode::null_bulk(out),
-                    false => encode::bulk(out, &name),
-                });
-                self.clients[key].session.name = name;
-            }
-            Local::ClientId => {
-                let id = self.clients[key].session.id;
-                self.answer_with(key, |out| encode::integer(out, id as i64));
-            }
-            Local::ClientSetInfo
-            | Local::ClientNoEvict
-            | Local::ClientNoTouch
-            | Local::ClientCapa
-            | Local::Readonly
-            | Local::Readwrite
-            | Local::Asking => self.answer(key, b"+OK\r\n"),
+            Local::Readonly | Local::Readwrite | Local::Asking => self.answer(key, b"+OK\r\n"),
             Local::Role => self.answer(key, b"*3\r\n$6\r\nmaster\r\n:0\r\n*0\r\n"),
-            Local::AclWhoAmI => self.answer_with(key, |out| encode::bulk(out, b"default")),
+            Local::AclWhoAmI => {
+                let user = self.clients[key].session.user().to_vec();
+                self.answer_with(key, |out| encode::bulk(out, &user));
+            }
             Local::Command
             | Local::CommandCount
             | Local::CommandDocs
@@ -78,9 +60,7 @@ impl Engine {
             | Local::ClusterMyId
             | Local::ClusterMyShardId => self.one_node_cluster(key, local),
             Local::ClusterReplicas | Local::ClusterLinks => self.answer(key, b"*0\r\n"),
-            _ => self.answer_with(key, |out| {
-                error::unknown_command(out, request.arg(0), (1..request.len()).map(|i| request.arg(i)));
-            }),
+            _ => self.client_command(key, local, command, request),
         }
     }
 
@@ -93,6 +73,7 @@ impl Engine {
         self.drop_transaction(key);
         let client = &mut self.clients[key];
         client.session.name.clear();
+        client.session.user = Box::default();
         client.authenticated = self.filters[client.filter].proxy.auth.is_none();
         self.speak(key, Protocol::Resp2);
         self.answer(key, b"+RESET\r\n");

@@ -59,6 +59,21 @@ impl Transaction {
         self.open
     }
 
+    /// What it guarded is guarded no more.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.lost
+    }
+
+    /// Commands queued so far.
+    pub(crate) fn queued(&self) -> u32 {
+        self.count
+    }
+
+    /// Bytes of them.
+    pub(crate) fn size(&self) -> usize {
+        self.frames.capacity()
+    }
+
     /// A command could not be queued.
     pub(crate) fn spoil(&mut self) {
         self.spoiled |= self.open;

@@ -9,7 +9,7 @@ mod simulation {
     pub(crate) mod ground;
 }
 
-use redplane_proxy::{Action, ClientId, ConnId, Context, Engine};
+use redplane_proxy::{Action, ClientId, ConnId, Context, Engine, Peers};
 use simulation::ground::{Ground, opened};
 
 /// A network without memory of its own: servers answer what they are asked within the turn.
@@ -27,8 +27,8 @@ impl Wire {
             registry: ground.registry.clone(),
             zone: "".into(),
             seed: 1,
+            peers: Peers::new(1),
             worker: 0,
-            workers: 1,
         });
         Self {
             engine,

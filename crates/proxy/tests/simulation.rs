@@ -7,6 +7,7 @@
 
 mod simulation {
     mod actor;
+    mod clients;
     mod configuring;
     mod counting;
     mod failing;

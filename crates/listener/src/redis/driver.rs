@@ -15,7 +15,8 @@ use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{self, Waker};
+use std::sync::Arc;
+use std::task::{self, Wake, Waker};
 use std::time::{Duration, Instant};
 
 use mio::{Events, Poll, Registry, Token};
@@ -36,6 +37,20 @@ const SHARED: usize = 64 * 1024;
 
 /// Set in the token of an upstream connection.
 const UPSTREAM: usize = 1 << 40;
+/// Letters from other workers: they only start a turn. No connection ever has this number, so that nothing else comes of
+/// the event.
+const LETTERS: Token = Token(UPSTREAM | u32::MAX as usize);
+
+/// Starts a turn from another thread.
+struct Bell(mio::Waker);
+
+impl Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        if let Err(error) = self.0.wake() {
+            tracing::error!(target: "redis", %error, "a worker could not be woken");
+        }
+    }
+}
 
 struct ClientSocket {
     socket: Socket,
@@ -181,8 +196,10 @@ impl Driver {
     fn new(context: Context, dns: Dns, inbox: Rc<Inbox>) -> io::Result<(Self, AsyncFd<Registry>)> {
         let poll = Poll::new()?;
         let descriptor = watch(poll.registry().try_clone()?)?;
+        let engine = Engine::new(context);
+        engine.wake_by(Arc::new(Bell(mio::Waker::new(poll.registry(), LETTERS)?)).into());
         let driver = Self {
-            engine: Engine::new(context),
+            engine,
             poll,
             clients: Vec::new(),
             upstreams: Vec::new(),

@@ -356,6 +356,7 @@ fn listener(proxy: &RedisProxy) -> Listener {
 /// A client of the one listener.
 pub(crate) fn opened() -> Opened {
     Opened {
+        fd: 9,
         listener: Rc::from(LISTENER),
         chain: Rc::from("#0"),
         remote: Some(SocketAddr::from(([10, 0, 0, 1], 4000))),

@@ -5,8 +5,9 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
-use redplane_proxy::{Action, ClientId, ConnId, Context, Engine, Gone};
+use redplane_proxy::{Action, ClientId, ConnId, Context, Engine, Gone, Peers};
 
 use super::ground::{Ground, opened};
 use super::node::{Fabric, Reach, Session};
@@ -70,13 +71,23 @@ enum Event {
 
 impl World {
     pub(crate) fn new(ground: &Ground, fabric: Fabric, seed: u64) -> Self {
+        Self::among(ground, fabric, seed, (&Peers::new(1), 0))
+    }
+
+    /// The engine of one worker of several.
+    pub(crate) fn among(
+        ground: &Ground,
+        fabric: Fabric,
+        seed: u64,
+        (peers, worker): (&Arc<Peers>, usize),
+    ) -> Self {
         let engine = Engine::new(Context {
             store: ground.store.clone(),
             registry: ground.registry.clone(),
             zone: "".into(),
             seed,
-            worker: 0,
-            workers: 1,
+            peers: Arc::clone(peers),
+            worker,
         });
         Self {
             engine,

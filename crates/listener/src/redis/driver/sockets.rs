@@ -1,6 +1,7 @@
 //! Sockets come and go: what the engine wants opened and closed, and the clients that the listener hands over.
 
 use std::io;
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
 
 use mio::Token;
@@ -116,6 +117,10 @@ impl Driver {
             chain: accepted.chain,
             remote: accepted.remote,
             local: accepted.local,
+            fd: match &accepted.stream {
+                Stream::Tcp(stream) => stream.as_raw_fd(),
+                Stream::Unix(stream) => stream.as_raw_fd(),
+            },
         };
         let transport = match accepted.stream {
             Stream::Tcp(stream) => Transport::Tcp(mio::net::TcpStream::from_std(stream)),

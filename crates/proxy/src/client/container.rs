@@ -1,0 +1,113 @@
+//! CLIENT: what a client says about itself and asks about others.
+//!
+//! Everything here belongs to connections of this proxy, not to those behind it. Words of errors are the server's.
+
+use std::sync::Arc;
+
+use redplane_command::{Command, Local, error};
+use redplane_resp::encode;
+
+use super::selection::Selection;
+use crate::dispatch::Request;
+use crate::engine::Engine;
+use crate::inquiry::Question;
+use crate::local::is_client_name;
+
+impl Engine {
+    /// One of CLIENT's subcommands.
+    pub(crate) fn client_command(
+        &mut self,
+        key: usize,
+        local: Local,
+        command: &'static Command,
+        request: &Request<'_>,
+    ) {
+        match local {
+            Local::ClientId => {
+                let id = self.clients[key].session.id;
+                self.answer_with(key, |out| encode::integer(out, id as i64));
+            }
+            Local::ClientGetName => self.client_name(key),
+            Local::ClientSetName => self.set_name(key, request.arg(2)),
+            Local::ClientSetInfo => self.set_library(key, request.arg(2), request.arg(3)),
+            Local::ClientNoEvict => {
+                self.client_switch(key, request.arg(2), |session, on| session.no_evict = on);
+            }
+            Local::ClientNoTouch => {
+                self.client_switch(key, request.arg(2), |session, on| session.no_touch = on);
+            }
+            Local::ClientInfo => {
+                let line = self.client_line(key, &self.clients[key]);
+                let resp3 = self.is_resp3(key);
+                self.answer_with(key, |out| encode::text(out, &line, resp3));
+            }
+            Local::ClientList => match Selection::of_list(request) {
+                Ok(selection) => self.ask_all(key, command, Question::List(Arc::new(selection))),
+                Err(line) => self.answer(key, &line),
+            },
+            Local::ClientKill => self.client_kill(key, command, request),
+            // What a client can do changes nothing for it here; servers ignore what they do not know.
+            Local::ClientCapa => self.answer(key, b"+OK\r\n"),
+            _ => self.answer_with(key, |out| {
+                error::unknown_command(out, request.arg(0), (1..request.len()).map(|i| request.arg(i)));
+            }),
+        }
+    }
+
+    fn client_name(&mut self, key: usize) {
+        let name = std::mem::take(&mut self.clients[key].session.name);
+        let resp3 = self.is_resp3(key);
+        self.answer_with(key, |out| match name.is_empty() {
+            true if resp3 => encode::null(out),
+            true => encode::null_bulk(out),
+            false => encode::bulk(out, &name),
+        });
+        self.clients[key].session.name = name;
+    }
+
+    /// `CLIENT SETINFO LIB-NAME|LIB-VER value`; Redis: 7.2.
+    fn set_library(&mut self, key: usize, attribute: &[u8], value: &[u8]) {
+        let is_name = attribute.eq_ignore_ascii_case(b"LIB-NAME");
+        if !is_name && !attribute.eq_ignore_ascii_case(b"LIB-VER") {
+            let text = [b"ERR Unrecognized option '", attribute, b"'"].concat();
+            return self.answer_with(key, |out| encode::error(out, &text));
+        }
+        let Some(value) = is_client_name(value)
+            .then(|| std::str::from_utf8(value).ok())
+            .flatten()
+        else {
+            let reason: &[u8] = b" cannot contain spaces, newlines or special characters.";
+            let text = [b"ERR ", attribute, reason].concat();
+            return self.answer_with(key, |out| encode::error(out, &text));
+        };
+        let library = &mut self.clients[key].session.library;
+        if is_name {
+            library.name = value.into();
+        } else {
+            library.version = value.into();
+        }
+        self.answer(key, b"+OK\r\n");
+    }
+
+    /// `CLIENT … ON|OFF`.
+    fn client_switch(&mut self, key: usize, word: &[u8], set: impl FnOnce(&mut super::Session, bool)) {
+        let on = word.eq_ignore_ascii_case(b"ON");
+        if !on && !word.eq_ignore_ascii_case(b"OFF") {
+            return self.answer(key, error::SYNTAX);
+        }
+        set(&mut self.clients[key].session, on);
+        self.answer(key, b"+OK\r\n");
+    }
+
+    fn client_kill(&mut self, key: usize, command: &'static Command, request: &Request<'_>) {
+        let client = &self.clients[key];
+        let auth = self.filters[client.filter].proxy.auth.as_ref();
+        let configured = auth.and_then(|auth| auth.username.as_deref());
+        let is_user =
+            |name: &[u8]| name == b"default" || configured.is_some_and(|user| user.as_bytes() == name);
+        match Selection::of_kill(request, client.session.id, is_user) {
+            Ok(selection) => self.ask_all(key, command, Question::Kill(Arc::new(selection))),
+            Err(line) => self.answer(key, &line),
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! A client in one line: what CLIENT LIST and CLIENT INFO say of it, in the server's layout.
+//!
+//! Redis: <https://redis.io/docs/latest/commands/client-list/>. Memory is what this proxy holds for the client; what it
+//! has nothing of (`rbp`, `argv-mem`) is 0.
+
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+
+use redplane_command::CommandId;
+
+use super::selection::{Kind, Selection};
+use super::{Client, Ending, Session};
+use crate::engine::Engine;
+
+impl Session {
+    /// The user that logged in.
+    pub(crate) fn user(&self) -> &[u8] {
+        match self.user.is_empty() {
+            true => b"default",
+            false => &self.user,
+        }
+    }
+
+    /// An address as the server writes it; of Unix sockets the path is not known.
+    pub(crate) fn written(address: Option<SocketAddr>) -> String {
+        address.map_or_else(|| "unix:0".to_owned(), |address| address.to_string())
+    }
+}
+
+impl Client {
+    pub(crate) fn kind(&self) -> Kind {
+        Kind::Normal
+    }
+
+    /// Redis's letters for what is special about it; `N` for nothing.
+    fn flags(&self) -> String {
+        let transaction = self.transaction.as_deref();
+        let letters = [
+            ('x', transaction.is_some_and(|transaction| transaction.is_open())),
+            ('d', transaction.is_some_and(|transaction| transaction.is_lost())),
+            ('c', self.ending == Ending::AfterReplies),
+            ('U', self.session.remote.is_none()),
+            ('e', self.session.no_evict),
+            ('T', self.session.no_touch),
+        ];
+        let set: String = letters
+            .iter()
+            .filter_map(|(letter, set)| set.then_some(*letter))
+            .collect();
+        if set.is_empty() { "N".to_owned() } else { set }
+    }
+}
+
+impl Engine {
+    /// The clients that are meant, by id, each with its line.
+    pub(crate) fn list_clients(&self, selection: &Selection) -> Vec<(u64, Vec<u8>)> {
+        let clients = self.clients.iter();
+        clients
+            .filter(|(_, client)| selection.fits(client, self.now))
+            .map(|(key, client)| (client.session.id, self.client_line(key, client)))
+            .collect()
+    }
+
+    /// Closes the clients that are meant, the one that asks after its reply; says how many they are.
+    pub(crate) fn kill_clients(&mut self, selection: &Selection, asker: Option<usize>) -> u64 {
+        let clients = self.clients.iter();
+        let meant: Vec<usize> = clients
+            .filter(|(_, client)| selection.fits(client, self.now))
+            .map(|(key, _)| key)
+            .collect();
+        for &key in &meant {
+            if asker == Some(key) {
+                self.clients[key].ending = Ending::AfterReplies;
+            } else {
+                self.close_client(super::ClientId(key as u32));
+            }
+        }
+        meant.len() as u64
+    }
+
+    /// One line with its line feed.
+    pub(crate) fn client_line(&self, key: usize, client: &Client) -> Vec<u8> {
+        let session = &*client.session;
+        let seconds = |since: u64| self.now.saturating_sub(since) / 1_000_000;
+        let mut line = format!(
+            "id={} addr={} laddr={} fd={} name=",
+            session.id,
+            Session::written(session.remote),
+            Session::written(session.local),
+            session.fd,
+        );
+        line.push_str(&String::from_utf8_lossy(&session.name));
+        let queued = client
+            .transaction
+            .as_ref()
+            .filter(|transaction| transaction.is_open())
+            .map_or((-1, 0), |transaction| {
+                (i64::from(transaction.queued()), transaction.size())
+            });
+        let (used, free) = client.carry.sizes();
+        let (waits, held) = (client.out.unwritten(), client.out.held());
+        let total = used + free + queued.1 + held + client.backlog() - waits;
+        let events = if waits > 0 { "rw" } else { "r" };
+        // Writing into a string cannot fail.
+        let _ = write!(
+            line,
+            " age={} idle={} flags={} db=0 sub=0 psub=0 ssub=0 multi={} qbuf={used} qbuf-free={free} argv-mem=0 \
+             multi-mem={} rbs={held} rbp=0 obl={waits} oll=0 omem=0 tot-mem={total} events={events} cmd={} user={} \
+             redir=-1 resp={} lib-name={} lib-ver={}",
+            seconds(session.opened),
+            seconds(client.heard),
+            client.flags(),
+            queued.0,
+            queued.1,
+            self.command_name(client),
+            String::from_utf8_lossy(session.user()),
+            if self.is_resp3(key) { 3 } else { 2 },
+            session.library.name,
+            session.library.version,
+        );
+        line.push('\n');
+        line.into_bytes()
+    }
+
+    /// The last command that a client sent, as the server writes it.
+    fn command_name(&self, client: &Client) -> String {
+        match client.last {
+            None => "NULL".to_owned(),
+            Some(CommandId(id)) => match redplane_command::all().get(usize::from(id)) {
+                Some(command) => command.name.to_owned(),
+                None => {
+                    let custom = &self.filters[client.filter].custom;
+                    let name = custom.iter().find(|(_, custom)| custom.0 == id);
+                    name.map_or_else(
+                        || "NULL".to_owned(),
+                        |(name, _)| String::from_utf8_lossy(name).into_owned(),
+                    )
+                }
+            },
+        }
+    }
+}

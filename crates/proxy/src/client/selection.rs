@@ -1,0 +1,197 @@
+//! Which clients are meant: the filters of CLIENT LIST and CLIENT KILL, read from the request and held against a client.
+//!
+//! Redis: <https://redis.io/docs/latest/commands/client-kill/>, `client-list/`; words of errors are the server's. MAXAGE
+//! is that of 7.4.
+
+use std::net::SocketAddr;
+
+use redplane_command::error;
+use redplane_resp::encode;
+use rustc_hash::FxHashSet;
+
+use crate::client::{Client, Session};
+use crate::dispatch::Request;
+
+/// Redis's types of clients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Normal,
+    Pubsub,
+    /// Replicas and masters: a proxy has none.
+    Server,
+}
+
+/// The clients that fit all of what is set.
+#[derive(Debug, Default)]
+pub(crate) struct Selection {
+    /// Any of these, in ascending order; `None` for all.
+    ids: Option<Vec<u64>>,
+    /// The same as they were asked for, each once: a line for every mention could be a reply without bounds.
+    order: Vec<u64>,
+    address: Option<Vec<u8>>,
+    local: Option<Vec<u8>>,
+    user: Option<Vec<u8>>,
+    kind: Option<Kind>,
+    /// Seconds that its connection is at least old.
+    age: Option<u64>,
+    /// This one is left alone.
+    spared: Option<u64>,
+    /// `CLIENT KILL address`, which answers OK or an error.
+    old_form: bool,
+}
+
+impl Kind {
+    fn parse(name: &[u8]) -> Result<Self, Vec<u8>> {
+        let is = |known: &str| name.eq_ignore_ascii_case(known.as_bytes());
+        match () {
+            () if is("normal") => Ok(Self::Normal),
+            () if is("pubsub") => Ok(Self::Pubsub),
+            () if is("master") || is("slave") || is("replica") => Ok(Self::Server),
+            () => Err(with_name("ERR Unknown client type '", name)),
+        }
+    }
+}
+
+impl Selection {
+    /// `CLIENT LIST [TYPE type | ID id …]`; the error line where it is none.
+    pub(crate) fn of_list(request: &Request<'_>) -> Result<Self, Vec<u8>> {
+        let mut selection = Self::default();
+        match request.len() {
+            2 => {}
+            4 if is(request.arg(2), "TYPE") => selection.kind = Some(Kind::parse(request.arg(3))?),
+            count if count > 3 && is(request.arg(2), "ID") => {
+                let ids = (3..count).map(|at| number(request.arg(at)));
+                let ids: Option<Vec<i64>> = ids.collect();
+                let ids = ids.ok_or(b"-ERR Invalid client ID\r\n")?;
+                // Nobody has a negative one.
+                let ids = ids.into_iter().filter_map(|id| u64::try_from(id).ok());
+                let mut seen = FxHashSet::default();
+                selection.order = ids.filter(|id| seen.insert(*id)).collect();
+                let mut sorted = selection.order.clone();
+                sorted.sort_unstable();
+                selection.ids = Some(sorted);
+            }
+            _ => return Err(error::SYNTAX.to_vec()),
+        }
+        Ok(selection)
+    }
+
+    /// `CLIENT KILL address` and `CLIENT KILL filter value …`; `own` is the client that asks, `is_user` knows the users.
+    pub(crate) fn of_kill(
+        request: &Request<'_>,
+        own: u64,
+        is_user: impl Fn(&[u8]) -> bool,
+    ) -> Result<Self, Vec<u8>> {
+        let mut selection = Self::default();
+        if request.len() == 3 {
+            selection.address = Some(request.arg(2).to_vec());
+            selection.old_form = true;
+            return Ok(selection);
+        }
+        selection.spared = Some(own);
+        let pairs = (2..request.len()).step_by(2);
+        for at in pairs {
+            if at + 1 == request.len() {
+                return Err(error::SYNTAX.to_vec());
+            }
+            selection.narrow(request.arg(at), request.arg(at + 1), own, &is_user)?;
+        }
+        Ok(selection)
+    }
+
+    fn narrow(
+        &mut self,
+        filter: &[u8],
+        value: &[u8],
+        own: u64,
+        is_user: &impl Fn(&[u8]) -> bool,
+    ) -> Result<(), Vec<u8>> {
+        if is(filter, "ID") {
+            let id = number(value).and_then(|id| u64::try_from(id).ok());
+            let id = id.filter(|id| *id > 0);
+            self.ids = Some(vec![id.ok_or(b"-ERR client-id should be greater than 0\r\n")?]);
+        } else if is(filter, "TYPE") {
+            self.kind = Some(Kind::parse(value)?);
+        } else if is(filter, "ADDR") {
+            self.address = Some(value.to_vec());
+        } else if is(filter, "LADDR") {
+            self.local = Some(value.to_vec());
+        } else if is(filter, "USER") {
+            if !is_user(value) {
+                return Err(with_name("ERR No such user '", value));
+            }
+            self.user = Some(value.to_vec());
+        } else if is(filter, "MAXAGE") {
+            let age = number(value).ok_or(error::NOT_AN_INTEGER)?;
+            let age = u64::try_from(age).ok().filter(|age| *age > 0);
+            self.age = Some(age.ok_or(b"-ERR maxage should be greater than 0\r\n")?);
+        } else if is(filter, "SKIPME") && is(value, "YES") {
+            self.spared = Some(own);
+        } else if is(filter, "SKIPME") && is(value, "NO") {
+            self.spared = None;
+        } else {
+            return Err(error::SYNTAX.to_vec());
+        }
+        Ok(())
+    }
+
+    /// Whether a client is meant. `now` is the turn's time.
+    pub(crate) fn fits(&self, client: &Client, now: u64) -> bool {
+        let session = &*client.session;
+        let fits_address = |wanted: &Option<Vec<u8>>, address: Option<SocketAddr>| {
+            wanted
+                .as_ref()
+                .is_none_or(|wanted| *wanted == Session::written(address).as_bytes())
+        };
+        self.spared != Some(session.id)
+            && self
+                .ids
+                .as_ref()
+                .is_none_or(|ids| ids.binary_search(&session.id).is_ok())
+            && self.kind.is_none_or(|kind| kind == client.kind())
+            && self.user.as_ref().is_none_or(|user| user == session.user())
+            && fits_address(&self.address, session.remote)
+            && fits_address(&self.local, session.local)
+            && self
+                .age
+                .is_none_or(|age| now.saturating_sub(session.opened) / 1_000_000 >= age)
+    }
+
+    /// The lines of LIST: by age as the server has them, or in the order that was asked for.
+    pub(crate) fn in_order(&self, mut lines: Vec<(u64, Vec<u8>)>) -> Vec<u8> {
+        lines.sort_by_key(|(id, _)| *id);
+        if self.ids.is_none() {
+            return lines.into_iter().flat_map(|(_, line)| line).collect();
+        }
+        let find = |id: &u64| lines.binary_search_by_key(id, |(id, _)| *id).ok();
+        let asked = self.order.iter().filter_map(find).filter_map(|at| lines.get(at));
+        asked.flat_map(|(_, line)| line).copied().collect()
+    }
+
+    /// KILL's reply.
+    pub(crate) fn killed(&self, out: &mut Vec<u8>, count: u64) {
+        match (self.old_form, count) {
+            (true, 0) => out.extend_from_slice(b"-ERR No such client\r\n"),
+            (true, _) => out.extend_from_slice(b"+OK\r\n"),
+            (false, count) => encode::integer(out, count as i64),
+        }
+    }
+}
+
+fn is(word: &[u8], known: &str) -> bool {
+    word.eq_ignore_ascii_case(known.as_bytes())
+}
+
+/// Redis takes no plus sign.
+pub(super) fn number(text: &[u8]) -> Option<i64> {
+    if text.starts_with(b"+") {
+        return None;
+    }
+    std::str::from_utf8(text).ok()?.parse().ok()
+}
+
+fn with_name(text: &str, name: &[u8]) -> Vec<u8> {
+    let mut line = Vec::new();
+    encode::error(&mut line, &[text.as_bytes(), name, b"'"].concat());
+    line
+}

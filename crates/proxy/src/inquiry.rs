@@ -1,0 +1,138 @@
+//! Questions that every worker must be asked: which clients there are, which of them are to be closed.
+//!
+//! The asking client has its place in the order of replies meanwhile, as if a server had been asked. The own engine
+//! answers at once, the others in their next turn; the last answer completes the reply. An engine that is gone has
+//! nothing to say, which [`crate::peers`] says for it.
+
+use std::sync::Arc;
+
+use redplane_command::{Command, CommandId};
+use redplane_resp::encode;
+
+use crate::client::selection::Selection;
+use crate::client::{Slot, Waiter};
+use crate::engine::Engine;
+use crate::peers::Letter;
+use crate::settle::Answer;
+
+/// What is asked. The answers to one question are all of one kind.
+#[derive(Clone, Debug)]
+pub(crate) enum Question {
+    /// CLIENT LIST: the lines of these clients.
+    List(Arc<Selection>),
+    /// CLIENT KILL: close these clients and say how many they were.
+    Kill(Arc<Selection>),
+}
+
+/// What one engine answers.
+#[derive(Debug, Default)]
+pub(crate) enum Finding {
+    /// There is no engine any more, and nothing that it could say.
+    #[default]
+    Nobody,
+    /// So many.
+    Count(u64),
+    /// Clients by id, each with its line.
+    Lines(Vec<(u64, Vec<u8>)>),
+}
+
+/// A question on its way.
+pub(crate) struct Inquiry {
+    question: Question,
+    waiter: Waiter,
+    command: CommandId,
+    since: u64,
+    resp3: bool,
+    missing: usize,
+    found: Finding,
+}
+
+impl Finding {
+    /// Two answers made into one.
+    fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Count(a), Self::Count(b)) => Self::Count(a + b),
+            (Self::Lines(mut a), Self::Lines(b)) => {
+                a.extend(b);
+                Self::Lines(a)
+            }
+            (Self::Nobody, other) | (other, _) => other,
+        }
+    }
+}
+
+impl Engine {
+    /// Asks every engine, this one too, and answers the client when all have answered.
+    pub(crate) fn ask_all(&mut self, key: usize, command: &'static Command, question: Question) {
+        let waiter = self.expect_reply(key, Slot::Waiting);
+        let (missing, ticket) = self.seat.ask(&question);
+        let inquiry = Inquiry {
+            waiter,
+            command: command.id,
+            since: self.now,
+            resp3: self.is_resp3(key),
+            missing,
+            found: self.find_out(&question, Some(key)),
+            question,
+        };
+        if missing == 0 {
+            self.conclude(inquiry);
+        } else {
+            self.inquiries.insert(ticket, inquiry);
+        }
+    }
+
+    /// What the other engines wrote.
+    #[cold]
+    pub(crate) fn read_letters(&mut self) {
+        for letter in self.seat.letters() {
+            match letter {
+                Letter::Question(question, address) => {
+                    let finding = self.find_out(&question, None);
+                    address.answer(finding);
+                }
+                Letter::Answer(ticket, finding) => self.hear(ticket, finding),
+            }
+        }
+    }
+
+    fn hear(&mut self, ticket: u64, finding: Finding) {
+        let Some(inquiry) = self.inquiries.get_mut(&ticket) else {
+            return;
+        };
+        inquiry.found = std::mem::take(&mut inquiry.found).and(finding);
+        inquiry.missing -= 1;
+        if inquiry.missing == 0
+            && let Some(inquiry) = self.inquiries.remove(&ticket)
+        {
+            self.conclude(inquiry);
+        }
+    }
+
+    /// This engine's own answer. `asker` is the client that asks, if it is one of this engine's.
+    fn find_out(&mut self, question: &Question, asker: Option<usize>) -> Finding {
+        match question {
+            Question::List(selection) => Finding::Lines(self.list_clients(selection)),
+            Question::Kill(selection) => Finding::Count(self.kill_clients(selection, asker)),
+        }
+    }
+
+    /// All have answered.
+    fn conclude(&mut self, inquiry: Inquiry) {
+        let mut reply = self.buffers.take_empty();
+        match (inquiry.question, inquiry.found) {
+            (Question::List(selection), Finding::Lines(lines)) => {
+                encode::text(&mut reply, &selection.in_order(lines), inquiry.resp3);
+            }
+            (Question::Kill(selection), Finding::Count(count)) => selection.killed(&mut reply, count),
+            (_, _) => reply.extend_from_slice(b"-ERR the worker ended\r\n"),
+        }
+        self.settle(
+            inquiry.waiter,
+            inquiry.command,
+            inquiry.since,
+            Answer::Raw(&reply),
+        );
+        self.buffers.give(reply);
+    }
+}

@@ -1,0 +1,287 @@
+//! Letters between the engines of a process: what one worker must ask or tell the others.
+//!
+//! Each engine has a mailbox. A turn looks at it with one relaxed load; only who has a letter takes the lock. A question
+//! that an engine takes along to its end (a panic, a worker that stops) is answered on its way down, and one that is
+//! written to an empty seat is answered at once, so that nobody waits for who cannot answer. What is asked and answered
+//! is the business of `inquiry`; no request of a client comes through here.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
+
+use crate::inquiry::{Finding, Question};
+
+/// All engines of a process, and what they number together.
+#[derive(Debug)]
+pub struct Peers {
+    mailboxes: Box<[Mailbox]>,
+    /// The highest client id that was given away.
+    last_client: AtomicU64,
+    /// The highest number of an inquiry; an engine that starts anew must not find its predecessor's answers.
+    last_ticket: AtomicU64,
+}
+
+/// One engine's.
+#[derive(Debug, Default)]
+struct Mailbox {
+    /// There may be letters.
+    told: AtomicBool,
+    /// The engine's clients, for everyone to read.
+    clients: AtomicUsize,
+    /// A std mutex: held while a letter is put in or all are taken out, and never in a turn without letters.
+    inside: Mutex<Inside>,
+}
+
+#[derive(Debug, Default)]
+struct Inside {
+    /// Somebody will read what is put in.
+    taken: bool,
+    letters: Vec<Letter>,
+    waker: Option<Waker>,
+}
+
+/// What one engine writes to another.
+#[derive(Debug)]
+pub(crate) enum Letter {
+    /// To be answered.
+    Question(Question, ReturnAddress),
+    /// The answer to one's own question.
+    Answer(u64, Finding),
+}
+
+/// Where an answer goes. Dropped without one, it says that there is none.
+#[derive(Debug)]
+pub(crate) struct ReturnAddress {
+    peers: Arc<Peers>,
+    worker: usize,
+    ticket: u64,
+    answered: bool,
+}
+
+impl ReturnAddress {
+    pub(crate) fn answer(mut self, finding: Finding) {
+        self.answered = true;
+        self.peers.send(self.worker, Letter::Answer(self.ticket, finding));
+    }
+}
+
+impl Drop for ReturnAddress {
+    fn drop(&mut self) {
+        if !self.answered {
+            self.peers
+                .send(self.worker, Letter::Answer(self.ticket, Finding::Nobody));
+        }
+    }
+}
+
+impl Peers {
+    /// Mailboxes for so many workers.
+    pub fn new(workers: usize) -> Arc<Self> {
+        let mailboxes = std::iter::repeat_with(Mailbox::default);
+        Arc::new(Self {
+            mailboxes: mailboxes.take(workers.max(1)).collect(),
+            last_client: AtomicU64::new(0),
+            last_ticket: AtomicU64::new(0),
+        })
+    }
+
+    /// Clients of all engines.
+    #[cfg(test)]
+    pub(crate) fn clients(&self) -> usize {
+        self.mailboxes
+            .iter()
+            .map(|mailbox| mailbox.clients.load(Relaxed))
+            .sum()
+    }
+
+    /// Workers, whether or not their engines run.
+    pub(crate) fn count(&self) -> usize {
+        self.mailboxes.len()
+    }
+
+    /// A letter to nobody is dropped, which answers it.
+    fn send(&self, worker: usize, letter: Letter) {
+        let Some(mailbox) = self.mailboxes.get(worker) else {
+            return;
+        };
+        let mut inside = mailbox.lock();
+        if !inside.taken {
+            // Its answer may have to go into this very mailbox.
+            drop(inside);
+            return drop(letter);
+        }
+        inside.letters.push(letter);
+        let waker = (!mailbox.told.swap(true, Relaxed)).then(|| inside.waker.clone());
+        drop(inside);
+        if let Some(Some(waker)) = waker {
+            waker.wake();
+        }
+    }
+}
+
+impl Mailbox {
+    fn lock(&self) -> MutexGuard<'_, Inside> {
+        // What a panicking engine left is a list of letters, whole at any time.
+        self.inside.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// An engine's place among its peers, for as long as it runs.
+#[derive(Debug)]
+pub(crate) struct Seat {
+    peers: Arc<Peers>,
+    worker: usize,
+    clients: usize,
+}
+
+impl Seat {
+    /// Takes a worker's place. What was written to its predecessor has been answered.
+    pub(crate) fn take(peers: &Arc<Peers>, worker: usize) -> Self {
+        let worker = worker % peers.mailboxes.len();
+        let seat = Self {
+            peers: Arc::clone(peers),
+            worker,
+            clients: 0,
+        };
+        seat.mailbox().lock().taken = true;
+        seat
+    }
+
+    fn mailbox(&self) -> &Mailbox {
+        &self.peers.mailboxes[self.worker]
+    }
+
+    /// Who is to be woken when a letter comes.
+    pub(crate) fn wake_by(&self, waker: Waker) {
+        self.mailbox().lock().waker = Some(waker);
+    }
+
+    /// Whether there are letters.
+    #[inline]
+    pub(crate) fn has_letters(&self) -> bool {
+        self.mailbox().told.load(Relaxed)
+    }
+
+    /// All letters, in the order in which they came.
+    pub(crate) fn letters(&self) -> Vec<Letter> {
+        let mailbox = self.mailbox();
+        let mut inside = mailbox.lock();
+        mailbox.told.store(false, Relaxed);
+        std::mem::take(&mut inside.letters)
+    }
+
+    /// Asks all others; says how many, and the number that their answers will carry.
+    pub(crate) fn ask(&self, question: &Question) -> (usize, u64) {
+        let ticket = self.peers.last_ticket.fetch_add(1, Relaxed) + 1;
+        let others = (0..self.peers.count()).filter(|worker| *worker != self.worker);
+        for worker in others.clone() {
+            let address = ReturnAddress {
+                peers: Arc::clone(&self.peers),
+                worker: self.worker,
+                ticket,
+                answered: false,
+            };
+            self.peers
+                .send(worker, Letter::Question(question.clone(), address));
+        }
+        (others.count(), ticket)
+    }
+
+    /// A client has come: the id it gets, higher than all before it in the whole process.
+    pub(crate) fn client_came(&mut self) -> u64 {
+        self.note_clients(self.clients + 1);
+        self.peers.last_client.fetch_add(1, Relaxed) + 1
+    }
+
+    /// A client has gone.
+    pub(crate) fn client_went(&mut self) {
+        self.note_clients(self.clients.saturating_sub(1));
+    }
+
+    fn note_clients(&mut self, clients: usize) {
+        self.clients = clients;
+        self.mailbox().clients.store(clients, Relaxed);
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.note_clients(0);
+        let mut inside = self.mailbox().lock();
+        (inside.taken, inside.waker) = (false, None);
+        let letters = std::mem::take(&mut inside.letters);
+        drop(inside);
+        drop(letters);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answers(seat: &Seat) -> Vec<u64> {
+        let letters = seat.letters().into_iter();
+        letters
+            .filter_map(|letter| match letter {
+                Letter::Answer(ticket, Finding::Nobody) => Some(ticket),
+                _ => None,
+            })
+            .collect()
+    }
+
+    #[test]
+    fn nobody_waits_for_who_is_gone() {
+        let peers = Peers::new(3);
+        let asker = Seat::take(&peers, 0);
+        let (one, taken) = (Seat::take(&peers, 1), Seat::take(&peers, 2));
+        let (others, ticket) = asker.ask(&Question::List(Arc::default()));
+        assert_eq!((others, answers(&asker)), (2, vec![]));
+        drop(one);
+        assert_eq!(answers(&asker), [ticket], "unread letters are answered");
+        let letters = taken.letters();
+        drop(taken);
+        assert_eq!(answers(&asker), Vec::<u64>::new(), "this one is being read");
+        drop(letters);
+        assert_eq!(answers(&asker), [ticket]);
+        let (_, ticket) = asker.ask(&Question::List(Arc::default()));
+        assert_eq!(answers(&asker), [ticket, ticket], "nobody is there to be asked");
+    }
+
+    #[test]
+    fn a_letter_wakes_once_until_it_is_read() {
+        struct Count(AtomicUsize);
+        impl std::task::Wake for Count {
+            fn wake(self: Arc<Self>) {
+                self.0.fetch_add(1, Relaxed);
+            }
+        }
+        let peers = Peers::new(2);
+        let (asker, asked) = (Seat::take(&peers, 0), Seat::take(&peers, 1));
+        let count = Arc::new(Count(AtomicUsize::new(0)));
+        asked.wake_by(Arc::clone(&count).into());
+        let question = Question::List(Arc::default());
+        asker.ask(&question);
+        asker.ask(&question);
+        assert_eq!(count.0.load(Relaxed), 1);
+        assert!(asked.has_letters());
+        assert_eq!(asked.letters().len(), 2);
+        assert!(!asked.has_letters());
+        asker.ask(&question);
+        assert_eq!(count.0.load(Relaxed), 2);
+    }
+
+    #[test]
+    fn ids_rise_over_all_workers_and_restarts() {
+        let peers = Peers::new(2);
+        let (mut one, mut two) = (Seat::take(&peers, 0), Seat::take(&peers, 1));
+        assert_eq!(
+            [one.client_came(), two.client_came(), one.client_came()],
+            [1, 2, 3]
+        );
+        two.client_went();
+        assert_eq!(peers.clients(), 2);
+        drop(one);
+        assert_eq!(peers.clients(), 0);
+        assert_eq!(Seat::take(&peers, 0).client_came(), 4);
+    }
+}

@@ -1,0 +1,147 @@
+//! CLIENT over several workers on the model network: who is listed, who is closed, who waits for whom.
+
+use redplane_proxy::Peers;
+
+use super::ground::{Ground, even};
+use super::node::Fabric;
+use super::world::World;
+
+/// Engines that write to each other.
+struct Workers {
+    worlds: Vec<World>,
+}
+
+impl Workers {
+    fn new(ground: &Ground, count: usize) -> Self {
+        let peers = Peers::new(count);
+        let world = |worker| World::among(ground, Fabric::new(&even(3)), 1, (&peers, worker));
+        Self {
+            worlds: (0..count).map(world).collect(),
+        }
+    }
+
+    /// Turns of all workers until nothing moves.
+    fn calm(&mut self) {
+        for _ in 0..4 {
+            self.worlds.iter_mut().for_each(World::calm);
+        }
+    }
+
+    fn call(&mut self, worker: usize, peer: usize, words: &str) -> String {
+        self.worlds[worker].ask(peer, words);
+        self.calm();
+        self.worlds[worker].got(peer)
+    }
+}
+
+/// The values of a field in the lines of a reply.
+fn fields(reply: &str, name: &str) -> Vec<String> {
+    let lines = reply.lines().filter(|line| line.contains("id="));
+    let value = |line: &str| {
+        let found = line
+            .split(' ')
+            .find_map(|field| field.strip_prefix(name)?.strip_prefix('='));
+        found.unwrap_or_default().to_owned()
+    };
+    lines.map(value).collect()
+}
+
+#[test]
+fn clients_of_all_workers_are_listed_in_the_order_of_their_coming() {
+    let (ground, _cluster) = Ground::three_shards();
+    let mut workers = Workers::new(&ground, 3);
+    let first = workers.worlds[1].connect();
+    let second = workers.worlds[0].connect();
+    let third = workers.worlds[2].connect();
+    workers.call(2, third, "CLIENT SETNAME third");
+    workers.call(2, third, "CLIENT SETINFO lib-name lib");
+    let list = workers.call(0, second, "CLIENT LIST");
+    assert_eq!(fields(&list, "id"), ["1", "2", "3"]);
+    assert_eq!(fields(&list, "name"), ["", "", "third"]);
+    assert_eq!(fields(&list, "lib-name"), ["", "", "lib"]);
+    assert_eq!(fields(&list, "cmd"), ["NULL", "client|list", "client|setinfo"]);
+    let list = workers.call(1, first, "CLIENT LIST ID 3 1 3 77");
+    assert_eq!(fields(&list, "id"), ["3", "1"]);
+    assert_eq!(workers.call(1, first, "CLIENT LIST TYPE pubsub"), "$0\r\n\r\n");
+}
+
+#[test]
+fn a_question_keeps_its_place_in_the_order_of_replies() {
+    let (ground, _cluster) = Ground::three_shards();
+    let mut workers = Workers::new(&ground, 2);
+    let peer = workers.worlds[0].connect();
+    for words in [
+        "SET a 1",
+        "CLIENT LIST TYPE master",
+        "PING",
+        "GET a",
+        "CLIENT KILL nobody",
+    ] {
+        workers.worlds[0].ask(peer, words);
+    }
+    workers.calm();
+    assert_eq!(
+        workers.worlds[0].got(peer),
+        "+OK\r\n$0\r\n\r\n+PONG\r\n$1\r\n1\r\n-ERR No such client\r\n"
+    );
+}
+
+#[test]
+fn clients_are_closed_wherever_they_are() {
+    let (ground, _cluster) = Ground::three_shards();
+    let mut workers = Workers::new(&ground, 2);
+    let own = workers.worlds[0].connect();
+    let near = workers.worlds[0].connect();
+    let far = workers.worlds[1].connect();
+    assert_eq!(workers.call(0, own, "CLIENT KILL ID 3"), ":1\r\n");
+    assert!(workers.worlds[1].peers[far].closed);
+    assert_eq!(workers.call(0, own, "CLIENT KILL ID 3"), ":0\r\n");
+    let far = workers.worlds[1].connect();
+    assert_eq!(workers.call(0, own, "CLIENT KILL TYPE normal MAXAGE 5"), ":0\r\n");
+    workers.worlds.iter_mut().for_each(|world| world.now += 5_000_000);
+    assert_eq!(
+        workers.call(0, own, "CLIENT KILL LADDR 10.0.0.2:6379 USER default MAXAGE 5"),
+        ":2\r\n"
+    );
+    assert!(workers.worlds[0].peers[near].closed && workers.worlds[1].peers[far].closed);
+    assert!(
+        !workers.worlds[0].peers[own].closed,
+        "the one that asks is spared"
+    );
+    workers.worlds[0].ask(own, "CLIENT KILL ID 1 SKIPME no");
+    workers.worlds[0].ask(own, "PING");
+    workers.calm();
+    assert_eq!(
+        workers.worlds[0].got(own),
+        ":1\r\n",
+        "and else closed after its reply"
+    );
+    assert!(workers.worlds[0].peers[own].closed);
+}
+
+#[test]
+fn the_old_form_of_kill_names_an_address() {
+    let (ground, _cluster) = Ground::three_shards();
+    let mut workers = Workers::new(&ground, 2);
+    let own = workers.worlds[0].connect();
+    let far = workers.worlds[1].connect();
+    assert_eq!(workers.call(0, own, "CLIENT KILL 10.0.0.1:4000"), "+OK\r\n");
+    assert!(workers.worlds[1].peers[far].closed && workers.worlds[0].peers[own].closed);
+}
+
+#[test]
+fn a_worker_that_is_gone_leaves_nobody_waiting() {
+    let (ground, _cluster) = Ground::three_shards();
+    let mut workers = Workers::new(&ground, 2);
+    let own = workers.worlds[0].connect();
+    workers.worlds[1].connect();
+    workers.worlds[0].ask(own, "CLIENT LIST");
+    workers.worlds[0].ask(own, "PING");
+    workers.worlds[0].calm();
+    assert_eq!(workers.worlds[0].got(own), "", "the other one has not answered");
+    workers.worlds.truncate(1);
+    workers.calm();
+    let reply = workers.worlds[0].got(own);
+    assert_eq!(fields(&reply, "id"), ["1"]);
+    assert!(reply.ends_with("+PONG\r\n"));
+}
