@@ -164,7 +164,7 @@ fn make_driver(
     zone: &str,
     workers: usize,
 ) -> redplane_listener::MakeDriver {
-    let peers = redplane_proxy::Peers::new(workers);
+    let peers = redplane_proxy::Peers::new(workers, open_files());
     let (store, registry, zone) = (Arc::new(store.clone()), registry.clone(), Arc::<str>::from(zone));
     Arc::new(move |worker| {
         let context = redplane_proxy::Context {
@@ -178,6 +178,16 @@ fn make_driver(
         // A resolver of its own: its sockets belong to the worker's runtime.
         redis::start(context, Dns::system())
     })
+}
+
+/// How many descriptors the process may have; nothing else bounds the number of clients.
+fn open_files() -> u64 {
+    let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
+    let line = limits
+        .lines()
+        .find_map(|line| line.strip_prefix("Max open files"));
+    let soft = line.and_then(|line| line.split_whitespace().next());
+    soft.and_then(|soft| soft.parse().ok()).unwrap_or(u64::MAX)
 }
 
 /// The levels that the flags ask for, and the way to change them.

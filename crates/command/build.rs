@@ -125,7 +125,7 @@ impl Row<'_> {
             text(record, "since"),
             text(record, "group"),
             text(record, "deprecated_since"),
-            text(record, "note"),
+            self.note(),
             packed.low,
             packed.high,
             packed.len,
@@ -148,6 +148,14 @@ impl Row<'_> {
         }
     }
 
+    /// Our remark where there is one.
+    fn note(&self) -> &str {
+        match self.policy("note").as_str() {
+            Some(own) => own,
+            None => text(self.record, "note"),
+        }
+    }
+
     fn request(&self) -> String {
         if let Some(own) = self.policy("request").as_str() {
             return own.to_owned();
@@ -158,7 +166,8 @@ impl Row<'_> {
             "keyed_multi_split" => "MultiShard".to_owned(),
             "all_shards" => "AllShards".to_owned(),
             "all_nodes" => "AllNodes".to_owned(),
-            "local" if self.name.ends_with("|help") => "Local(Local::Help)".to_owned(),
+            // A server's own words, for its own version.
+            "local" if self.name.ends_with("|help") => "AnyNode".to_owned(),
             "local" if !self.subcommands().is_empty() => "Container".to_owned(),
             _ => panic!("{}: class {class} needs a request policy", self.name),
         }

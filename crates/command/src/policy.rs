@@ -108,7 +108,6 @@ pub enum ReplyPolicy {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "each variant is the command of that name")]
 pub enum Local {
-    AclGenPass,
     AclWhoAmI,
     Asking,
     Auth,
@@ -148,7 +147,6 @@ pub enum Local {
     CommandList,
     Echo,
     Hello,
-    Help,
     Ping,
     Quit,
     Readonly,

@@ -41,7 +41,7 @@ impl Load {
             registry: ground.registry.clone(),
             zone: "".into(),
             seed: 1,
-            peers: Peers::new(1),
+            peers: Peers::new(1, 1000),
             worker: 0,
         });
         engine.begin_turn(1);

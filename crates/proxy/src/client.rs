@@ -4,7 +4,9 @@
 
 mod container;
 mod listing;
+pub(crate) mod muting;
 pub(crate) mod selection;
+mod tracking;
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -20,6 +22,7 @@ use crate::input::{Buffers, Carry};
 use crate::output::{LARGE, Output};
 use crate::split::Split;
 use crate::transaction::Transaction;
+use muting::Muting;
 
 /// Names a client for the driver. Reused after the client is gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -99,6 +102,8 @@ pub(crate) struct Client {
     pub(crate) heard: u64,
     /// Requests whose replies a fault holds back. Nearly always empty.
     pub(crate) delays: Vec<(u32, Duration)>,
+    /// CLIENT REPLY OFF or SKIP, and what is left of it.
+    pub(crate) muting: Option<Box<Muting>>,
     pub(crate) session: Box<Session>,
     pub(crate) transaction: Option<Box<Transaction>>,
     pub(crate) received: u64,
@@ -183,6 +188,7 @@ impl Client {
             last: None,
             heard: session.opened,
             delays: Vec::new(),
+            muting: None,
             session: Box::new(session),
             transaction: None,
             received: 0,
@@ -216,6 +222,8 @@ impl Client {
     /// Puts a finished reply at its place: out if it is its turn, else aside.
     #[inline]
     pub(crate) fn finish(&mut self, offset: usize, reply: &[u8]) {
+        let dropped = self.muting.is_some() && self.drops(offset);
+        let reply = if dropped { b"" } else { reply };
         if offset == 0 {
             self.queue.pop_front();
             self.head = self.head.wrapping_add(1);
@@ -238,6 +246,8 @@ impl Client {
 
     /// The same for a large reply.
     pub(crate) fn finish_shared(&mut self, offset: usize, reply: Bytes) {
+        let dropped = self.muting.is_some() && self.drops(offset);
+        let reply = if dropped { Bytes::new() } else { reply };
         if offset == 0 {
             self.queue.pop_front();
             self.head = self.head.wrapping_add(1);
@@ -252,6 +262,9 @@ impl Client {
     /// A reply that needs no server, at the end of the order.
     #[inline]
     pub(crate) fn reply(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+        if self.muting.is_some() && self.drops_next() {
+            return;
+        }
         if self.queue.is_empty() {
             self.head = self.head.wrapping_add(1);
             write(self.out.tail());

@@ -379,6 +379,9 @@ impl Engine {
     #[inline]
     pub(crate) fn expect_reply(&mut self, key: usize, slot: Slot) -> Waiter {
         let client = &mut self.clients[key];
+        if client.muting.is_some() {
+            client.note_muted();
+        }
         let sequence = client.next_sequence();
         client.queue.push_back(slot);
         self.filters[client.filter]

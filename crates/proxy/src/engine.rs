@@ -23,9 +23,11 @@ use crate::again::Again;
 use crate::client::{Client, ClientId, Opened, Session, Waiter};
 use crate::connection::{ConnId, Connection};
 use crate::filter::{self, Filter};
+use crate::hold::Hold;
 use crate::input::Buffers;
 use crate::inquiry::Inquiry;
 use crate::output::Output;
+use crate::pause::Pause;
 use crate::peers::{Peers, Seat};
 use crate::places::Places;
 use crate::pool::{Live, Pool, PoolKey};
@@ -107,6 +109,8 @@ pub struct Engine {
     /// Requests that a migrating slot refused, by the time they are sent again.
     pub(crate) again: BTreeMap<(u64, u64), Again>,
     pub(crate) in_flight: usize,
+    /// CLIENT PAUSE.
+    pub(crate) pause: Option<Pause>,
 }
 
 impl Engine {
@@ -138,6 +142,7 @@ impl Engine {
             unresolved: BTreeMap::new(),
             again: BTreeMap::new(),
             in_flight: 0,
+            pause: None,
         }
     }
 
@@ -355,6 +360,9 @@ impl Engine {
             return Traffic::default();
         };
         self.seat.client_went();
+        if client.hold == Hold::Paused {
+            self.seat.client_unblocked();
+        }
         let traffic = Traffic {
             received: client.received,
             sent: client.sent,
@@ -455,7 +463,9 @@ impl Engine {
 
     /// How long until [`Self::tick`] has something to do; `None` when nothing waits.
     pub fn next_tick(&self) -> Option<Duration> {
-        if let Some(((due, _), _)) = self.held.first_key_value() {
+        let held = self.held.first_key_value().map(|((due, _), _)| *due);
+        let pause = self.pause.map(|pause| pause.end);
+        if let Some(due) = held.into_iter().chain(pause).min() {
             return Some(Duration::from_micros(
                 due.saturating_sub(self.now).clamp(1_000, 50_000),
             ));

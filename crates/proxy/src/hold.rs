@@ -23,12 +23,17 @@ pub(crate) enum Hold {
     No,
     /// Until every reply that it is owed has come and has been written.
     UntilQuiet,
+    /// Until CLIENT PAUSE is over.
+    Paused,
 }
 
 impl Engine {
     /// Whether a request has to wait for its client's earlier replies; if so it is to be put back.
     #[inline]
     pub(crate) fn must_rest(&mut self, key: usize, served: Served) -> bool {
+        if self.pause.is_some() && self.must_pause(key, served) {
+            return true;
+        }
         let Served::Known(command) = served else {
             return false;
         };

@@ -5,14 +5,24 @@
 
 use redplane_resp::{encode, reply};
 
+use crate::engine::Engine;
+
 /// How the values of one field become one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 enum Rule {
     Sum,
     Max,
     First,
     /// The proxy's own word.
     Fixed(&'static str),
+    /// The proxy's own figure.
+    Own(fn(&Own) -> u64),
+    /// Two fields before it, one divided by the other; of a hundred, with a percent sign.
+    Percent(&'static str, &'static str),
+    /// The same without.
+    Ratio(&'static str, &'static str),
+    /// `latency_percentiles_usec_get:p50=1.003,…`: the highest of each.
+    Highest,
     /// Made again from the field before the suffix.
     Human,
     /// `db0:keys=1,expires=0,avg_ttl=0`.
@@ -21,6 +31,33 @@ enum Rule {
     Pairs,
     /// The lowest version.
     Lowest,
+}
+
+/// What INFO says of the proxy and not of the servers.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Own {
+    pub(crate) clients: u64,
+    pub(crate) blocked: u64,
+    pub(crate) max_clients: u64,
+    /// Of the address that the client came to; 0 for a Unix socket.
+    pub(crate) port: u64,
+    /// In seconds.
+    pub(crate) uptime: u64,
+}
+
+impl Engine {
+    /// What INFO says to a client of the proxy itself.
+    pub(crate) fn own_figures(&self, key: usize) -> Own {
+        let peers = &self.context.peers;
+        let local = self.clients[key].session.local;
+        Own {
+            clients: peers.clients() as u64,
+            blocked: peers.blocked() as u64,
+            max_clients: peers.max_clients(),
+            port: local.map_or(0, |local| u64::from(local.port())),
+            uptime: self.now / 1_000_000,
+        }
+    }
 }
 
 /// Fields by name, or by the beginning of their name when it ends in `*`. The first that fits counts.
@@ -33,17 +70,33 @@ const RULES: &[(&str, Rule)] = &[
     ("db*", Rule::Keyspace),
     ("cmdstat_*", Rule::Pairs),
     ("errorstat_*", Rule::Pairs),
-    ("used_memory_peak_perc", Rule::First),
+    (
+        "used_memory_peak_perc",
+        Rule::Percent("used_memory", "used_memory_peak"),
+    ),
     ("used_memory_dataset_perc", Rule::First),
     ("used_memory_scripts_eval", Rule::Sum),
     ("maxmemory", Rule::Sum),
     ("maxmemory_policy", Rule::First),
     ("total_system_memory", Rule::Max),
     ("used_memory*", Rule::Sum),
-    ("allocator_frag_ratio", Rule::First),
-    ("allocator_rss_ratio", Rule::First),
-    ("rss_overhead_ratio", Rule::First),
-    ("mem_fragmentation_ratio", Rule::First),
+    (
+        "allocator_frag_ratio",
+        Rule::Ratio("allocator_active", "allocator_allocated"),
+    ),
+    (
+        "allocator_rss_ratio",
+        Rule::Ratio("allocator_resident", "allocator_active"),
+    ),
+    (
+        "rss_overhead_ratio",
+        Rule::Ratio("used_memory_rss", "allocator_resident"),
+    ),
+    (
+        "mem_fragmentation_ratio",
+        Rule::Ratio("used_memory_rss", "used_memory"),
+    ),
+    ("rss_overhead_bytes", Rule::Sum),
     ("allocator_*", Rule::Sum),
     ("mem_*", Rule::Sum),
     ("total_*", Rule::Sum),
@@ -55,18 +108,22 @@ const RULES: &[(&str, Rule)] = &[
     ("pubsub_channels", Rule::Max),
     ("pubsub_patterns", Rule::Max),
     ("rejected_connections", Rule::Sum),
-    ("connected_clients", Rule::Sum),
-    ("blocked_clients", Rule::Sum),
+    ("connected_clients", Rule::Own(|own| own.clients)),
+    ("blocked_clients", Rule::Own(|own| own.blocked)),
+    ("maxclients", Rule::Own(|own| own.max_clients)),
+    ("tcp_port", Rule::Own(|own| own.port)),
+    ("process_id", Rule::Own(|_| u64::from(std::process::id()))),
+    ("uptime_in_seconds", Rule::Own(|own| own.uptime)),
+    ("uptime_in_days", Rule::Own(|own| own.uptime / 86_400)),
+    ("latency_percentiles_*", Rule::Highest),
     ("tracking_clients", Rule::Sum),
     ("clients_in_timeout_table", Rule::Sum),
     ("unexpected_error_replies", Rule::Sum),
     ("rdb_changes_since_last_save", Rule::Sum),
     ("latest_fork_usec", Rule::Max),
-    ("uptime_in_*", Rule::Max),
     ("number_of_*", Rule::Max),
     ("used_cpu_*", Rule::Sum),
     ("client_recent_max_*", Rule::Max),
-    ("maxclients", Rule::Sum),
 ];
 
 fn rule(field: &str) -> Rule {
@@ -90,7 +147,11 @@ fn rule(field: &str) -> Rule {
 type Section<'a> = (&'a str, Vec<(&'a str, &'a str)>);
 
 /// Appends one report made of all; false when a reply is no text.
-pub(crate) fn merge<'a>(replies: impl Iterator<Item = &'a [u8]> + Clone, out: &mut Vec<u8>) -> bool {
+pub(crate) fn merge<'a>(
+    replies: impl Iterator<Item = &'a [u8]> + Clone,
+    own: &Own,
+    out: &mut Vec<u8>,
+) -> bool {
     let resp3 = replies.clone().any(|raw| raw.starts_with(b"="));
     let texts: Option<Vec<&str>> = replies
         .map(|raw| std::str::from_utf8(reply::text_payload(raw)?).ok())
@@ -99,7 +160,7 @@ pub(crate) fn merge<'a>(replies: impl Iterator<Item = &'a [u8]> + Clone, out: &m
         return false;
     };
     let reports: Vec<Vec<Section<'_>>> = texts.iter().map(|text| sections(text)).collect();
-    encode::text(out, render(&reports).as_bytes(), resp3);
+    encode::text(out, render(&reports, own).as_bytes(), resp3);
     true
 }
 
@@ -116,13 +177,13 @@ fn sections(text: &str) -> Vec<Section<'_>> {
     sections
 }
 
-fn render(reports: &[Vec<Section<'_>>]) -> String {
+fn render(reports: &[Vec<Section<'_>>], own: &Own) -> String {
     let mut text = String::new();
     for name in in_order(reports.iter().flatten().map(|(name, _)| *name)) {
-        let own = |report: &'_ Vec<Section<'_>>| report.iter().position(|(section, _)| *section == name);
+        let place = |report: &'_ Vec<Section<'_>>| report.iter().position(|(section, _)| *section == name);
         let lists: Vec<&[(&str, &str)]> = reports
             .iter()
-            .filter_map(|report| own(report).map(|at| report[at].1.as_slice()))
+            .filter_map(|report| place(report).map(|at| report[at].1.as_slice()))
             .collect();
         if !text.is_empty() {
             text.push_str("\r\n");
@@ -134,7 +195,7 @@ fn render(reports: &[Vec<Section<'_>>]) -> String {
                 .iter()
                 .flat_map(|list| list.iter().filter(|(f, _)| *f == field).map(|(_, v)| *v))
                 .collect();
-            let value = combine(field, &values, &made);
+            let value = combine(field, &values, &made, own);
             text.push_str(&format!("{field}:{value}\r\n"));
             made.push((field, value));
         }
@@ -153,10 +214,18 @@ fn in_order<'a>(names: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
     seen
 }
 
-fn combine(field: &str, values: &[&str], made: &[(&str, String)]) -> String {
+fn combine(field: &str, values: &[&str], made: &[(&str, String)], own: &Own) -> String {
     let first = || values.first().copied().unwrap_or_default().to_owned();
     match rule(field) {
         Rule::Fixed(value) => value.to_owned(),
+        Rule::Own(figure) => figure(own).to_string(),
+        Rule::Percent(part, whole) => {
+            quotient(made, part, whole).map_or_else(first, |share| format!("{:.2}%", share * 100.0))
+        }
+        Rule::Ratio(part, whole) => {
+            quotient(made, part, whole).map_or_else(first, |ratio| format!("{ratio:.2}"))
+        }
+        Rule::Highest => highest(values),
         Rule::First => first(),
         Rule::Sum => number(values, |a, b| a + b).unwrap_or_else(first),
         Rule::Max => number(values, f64::max).unwrap_or_else(first),
@@ -231,6 +300,34 @@ fn pairs(values: &[&str]) -> String {
     written.collect::<Vec<_>>().join(",")
 }
 
+/// Of two fields that stand before; `None` where one is missing or the second is 0.
+fn quotient(made: &[(&str, String)], part: &str, whole: &str) -> Option<f64> {
+    let of = |field: &str| {
+        let found = made.iter().find(|(name, _)| *name == field);
+        found.and_then(|(_, value)| value.parse::<f64>().ok())
+    };
+    Some(of(part)? / of(whole).filter(|whole| *whole > 0.0)?)
+}
+
+/// `name=number` lists: the highest by name. Percentiles cannot be added, and this one is never too low.
+fn highest(values: &[&str]) -> String {
+    let pairs = values.iter().flat_map(|value| value.split(','));
+    let mut highest: Vec<(&str, &str)> = Vec::new();
+    for (name, value) in pairs.filter_map(|pair| pair.split_once('=')) {
+        let number = |text: &str| text.parse::<f64>().unwrap_or_default();
+        match highest.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, most)) if number(value) > number(most) => *most = value,
+            Some(_) => {}
+            None => highest.push((name, value)),
+        }
+    }
+    let written: Vec<String> = highest
+        .iter()
+        .map(|(name, value)| format!("{name}={value}"))
+        .collect();
+    written.join(",")
+}
+
 /// Redis's way of writing bytes for people.
 fn human(bytes: u64) -> String {
     let (mut value, mut unit) = (bytes as f64, "B");
@@ -266,10 +363,18 @@ mod tests {
         let two = report(
             "# Server\r\nredis_version:7.0.9\r\nredis_mode:cluster\r\nuptime_in_seconds:9\r\n\r\n# Memory\r\nused_memory:1024\r\nused_memory_human:1.00K\r\n\r\n# Keyspace\r\ndb0:keys=2,expires=3,avg_ttl=200\r\n",
         );
+        let own = Own {
+            uptime: 7,
+            ..Own::default()
+        };
         let mut out = Vec::new();
-        assert!(merge([one.as_slice(), two.as_slice()].into_iter(), &mut out));
+        assert!(merge(
+            [one.as_slice(), two.as_slice()].into_iter(),
+            &own,
+            &mut out
+        ));
         let expected = report(
-            "# Server\r\nredis_version:7.0.9\r\nredis_mode:standalone\r\nuptime_in_seconds:9\r\n\r\n# Memory\r\nused_memory:2048\r\nused_memory_human:2.00K\r\n\r\n# Keyspace\r\ndb0:keys=3,expires=4,avg_ttl=175\r\n",
+            "# Server\r\nredis_version:7.0.9\r\nredis_mode:standalone\r\nuptime_in_seconds:7\r\n\r\n# Memory\r\nused_memory:2048\r\nused_memory_human:2.00K\r\n\r\n# Keyspace\r\ndb0:keys=3,expires=4,avg_ttl=175\r\n",
         );
         assert_eq!(String::from_utf8_lossy(&out), String::from_utf8_lossy(&expected));
     }

@@ -12,6 +12,7 @@ use redplane_resp::encode;
 use crate::client::selection::Selection;
 use crate::client::{Slot, Waiter};
 use crate::engine::Engine;
+use crate::pause::Paused;
 use crate::peers::Letter;
 use crate::settle::Answer;
 
@@ -22,6 +23,12 @@ pub(crate) enum Question {
     List(Arc<Selection>),
     /// CLIENT KILL: close these clients and say how many they were.
     Kill(Arc<Selection>),
+    /// CLIENT PAUSE, for so many milliseconds.
+    Pause(Paused, u64),
+    /// CLIENT UNPAUSE.
+    Unpause,
+    /// CLIENT UNBLOCK: end the wait of this client.
+    Unblock,
 }
 
 /// What one engine answers.
@@ -94,6 +101,7 @@ impl Engine {
                 Letter::Answer(ticket, finding) => self.hear(ticket, finding),
             }
         }
+        self.resume_paused();
     }
 
     fn hear(&mut self, ticket: u64, finding: Finding) {
@@ -114,6 +122,16 @@ impl Engine {
         match question {
             Question::List(selection) => Finding::Lines(self.list_clients(selection)),
             Question::Kill(selection) => Finding::Count(self.kill_clients(selection, asker)),
+            Question::Pause(what, milliseconds) => {
+                self.pause(*what, *milliseconds);
+                Finding::Count(0)
+            }
+            Question::Unpause => {
+                self.unpause();
+                Finding::Count(0)
+            }
+            // Nothing that a client may do here blocks it but a pause, which is not its own.
+            Question::Unblock => Finding::Count(0),
         }
     }
 
@@ -125,6 +143,8 @@ impl Engine {
                 encode::text(&mut reply, &selection.in_order(lines), inquiry.resp3);
             }
             (Question::Kill(selection), Finding::Count(count)) => selection.killed(&mut reply, count),
+            (Question::Pause(..) | Question::Unpause, _) => reply.extend_from_slice(b"+OK\r\n"),
+            (Question::Unblock, Finding::Count(count)) => encode::integer(&mut reply, count as i64),
             (_, _) => reply.extend_from_slice(b"-ERR the worker ended\r\n"),
         }
         self.settle(

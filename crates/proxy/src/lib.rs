@@ -26,6 +26,7 @@ mod introspect;
 mod local;
 mod merge;
 mod output;
+mod pause;
 mod peers;
 mod places;
 mod pool;

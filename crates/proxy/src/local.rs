@@ -8,6 +8,7 @@ use redplane_config::redis_proxy::Protocol;
 use redplane_resp::encode;
 
 use crate::client::Ending;
+use crate::client::muting::ReplyMode;
 use crate::dispatch::{Request, Served};
 use crate::engine::Engine;
 
@@ -74,6 +75,8 @@ impl Engine {
         let client = &mut self.clients[key];
         client.session.name.clear();
         client.session.user = Box::default();
+        (client.session.no_evict, client.session.no_touch) = (false, false);
+        client.set_reply_mode(ReplyMode::On);
         client.authenticated = self.filters[client.filter].proxy.auth.is_none();
         self.speak(key, Protocol::Resp2);
         self.answer(key, b"+RESET\r\n");

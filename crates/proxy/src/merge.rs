@@ -8,11 +8,11 @@ use redplane_resp::value::Value;
 use redplane_resp::{encode, reply, value};
 
 use crate::failure::Failure;
-use crate::info;
+use crate::info::{self, Own};
 use crate::split::{PartReply, Split};
 
-/// Appends the merged reply; false when it is an error.
-pub(crate) fn merge(split: &Split, out: &mut Vec<u8>) -> bool {
+/// Appends the merged reply; `own` is what INFO says of the proxy; false when it is an error.
+pub(crate) fn merge(split: &Split, own: &Own, out: &mut Vec<u8>) -> bool {
     let policy = split.command.reply;
     if matches!(policy, ReplyPolicy::OneSucceeded | ReplyPolicy::FirstNonNull) {
         return one_succeeded(split, out);
@@ -29,7 +29,7 @@ pub(crate) fn merge(split: &Split, out: &mut Vec<u8>) -> bool {
         failed(split, failure, out);
         return false;
     }
-    let merged = by_policy(split, policy, out);
+    let merged = by_policy(split, own, out);
     if !merged {
         out.clear();
         out.extend_from_slice(b"-upstream protocol error\r\n");
@@ -37,8 +37,8 @@ pub(crate) fn merge(split: &Split, out: &mut Vec<u8>) -> bool {
     merged
 }
 
-fn by_policy(split: &Split, policy: ReplyPolicy, out: &mut Vec<u8>) -> bool {
-    match policy {
+fn by_policy(split: &Split, own: &Own, out: &mut Vec<u8>) -> bool {
+    match split.command.reply {
         ReplyPolicy::Sum => integers(split)
             .map(|all| encode::integer(out, sum(&all)))
             .is_some(),
@@ -55,7 +55,7 @@ fn by_policy(split: &Split, policy: ReplyPolicy, out: &mut Vec<u8>) -> bool {
         ReplyPolicy::SumPairs => sum_pairs(split, out),
         ReplyPolicy::NewestFirst => newest_first(split, out),
         ReplyPolicy::TextPerNode => text_per_node(split, out),
-        ReplyPolicy::Info => info::merge(raw_replies(split), out),
+        ReplyPolicy::Info => info::merge(raw_replies(split), own, out),
         ReplyPolicy::Pass | ReplyPolicy::AllSucceeded | ReplyPolicy::Scan => first(split, out),
         ReplyPolicy::OneSucceeded | ReplyPolicy::FirstNonNull => one_succeeded(split, out),
     }
@@ -307,7 +307,7 @@ mod tests {
 
     fn merged(name: &str, keys: &[u32], replies: &[&[u8]]) -> String {
         let mut out = Vec::new();
-        merge(&split(name, keys, replies), &mut out);
+        merge(&split(name, keys, replies), &Own::default(), &mut out);
         String::from_utf8(out).unwrap()
     }
 
@@ -369,7 +369,7 @@ mod tests {
         let mut split = split("slowlog|get", &[], &[one.as_bytes(), two.as_bytes()]);
         split.limit = Some(2);
         let mut out = Vec::new();
-        assert!(merge(&split, &mut out));
+        assert!(merge(&split, &Own::default(), &mut out));
         assert_eq!(
             String::from_utf8(out).unwrap(),
             format!("*2\r\n{}{}", entry(1, 5), entry(7, 3))

@@ -15,6 +15,7 @@ use crate::inquiry::{Finding, Question};
 #[derive(Debug)]
 pub struct Peers {
     mailboxes: Box<[Mailbox]>,
+    max_clients: u64,
     /// The highest client id that was given away.
     last_client: AtomicU64,
     /// The highest number of an inquiry; an engine that starts anew must not find its predecessor's answers.
@@ -28,6 +29,8 @@ struct Mailbox {
     told: AtomicBool,
     /// The engine's clients, for everyone to read.
     clients: AtomicUsize,
+    /// Those of them that wait in a command.
+    blocked: AtomicUsize,
     /// A std mutex: held while a letter is put in or all are taken out, and never in a turn without letters.
     inside: Mutex<Inside>,
 }
@@ -75,23 +78,34 @@ impl Drop for ReturnAddress {
 }
 
 impl Peers {
-    /// Mailboxes for so many workers.
-    pub fn new(workers: usize) -> Arc<Self> {
+    /// Mailboxes for so many workers, which serve so many clients together at the most.
+    pub fn new(workers: usize, max_clients: u64) -> Arc<Self> {
         let mailboxes = std::iter::repeat_with(Mailbox::default);
         Arc::new(Self {
             mailboxes: mailboxes.take(workers.max(1)).collect(),
+            max_clients,
             last_client: AtomicU64::new(0),
             last_ticket: AtomicU64::new(0),
         })
     }
 
+    /// More clients than this cannot come.
+    pub(crate) fn max_clients(&self) -> u64 {
+        self.max_clients
+    }
+
     /// Clients of all engines.
-    #[cfg(test)]
     pub(crate) fn clients(&self) -> usize {
         self.mailboxes
             .iter()
             .map(|mailbox| mailbox.clients.load(Relaxed))
             .sum()
+    }
+
+    /// Clients of all engines that wait in a command.
+    pub(crate) fn blocked(&self) -> usize {
+        let blocked = self.mailboxes.iter().map(|mailbox| &mailbox.blocked);
+        blocked.map(|count| count.load(Relaxed)).sum()
     }
 
     /// Workers, whether or not their engines run.
@@ -132,6 +146,7 @@ pub(crate) struct Seat {
     peers: Arc<Peers>,
     worker: usize,
     clients: usize,
+    blocked: usize,
 }
 
 impl Seat {
@@ -142,6 +157,7 @@ impl Seat {
             peers: Arc::clone(peers),
             worker,
             clients: 0,
+            blocked: 0,
         };
         seat.mailbox().lock().taken = true;
         seat
@@ -154,6 +170,14 @@ impl Seat {
     /// Who is to be woken when a letter comes.
     pub(crate) fn wake_by(&self, waker: Waker) {
         self.mailbox().lock().waker = Some(waker);
+    }
+
+    /// Starts another turn that looks at the mailbox.
+    pub(crate) fn remind(&self) {
+        let mailbox = self.mailbox();
+        mailbox.told.store(true, Relaxed);
+        let waker = mailbox.lock().waker.clone();
+        waker.into_iter().for_each(Waker::wake);
     }
 
     /// Whether there are letters.
@@ -198,6 +222,21 @@ impl Seat {
         self.note_clients(self.clients.saturating_sub(1));
     }
 
+    /// A client waits in a command (a pause, a blocking command).
+    pub(crate) fn client_blocked(&mut self) {
+        self.note_blocked(self.blocked + 1);
+    }
+
+    /// It waits no more.
+    pub(crate) fn client_unblocked(&mut self) {
+        self.note_blocked(self.blocked.saturating_sub(1));
+    }
+
+    fn note_blocked(&mut self, blocked: usize) {
+        self.blocked = blocked;
+        self.mailbox().blocked.store(blocked, Relaxed);
+    }
+
     fn note_clients(&mut self, clients: usize) {
         self.clients = clients;
         self.mailbox().clients.store(clients, Relaxed);
@@ -207,6 +246,7 @@ impl Seat {
 impl Drop for Seat {
     fn drop(&mut self) {
         self.note_clients(0);
+        self.note_blocked(0);
         let mut inside = self.mailbox().lock();
         (inside.taken, inside.waker) = (false, None);
         let letters = std::mem::take(&mut inside.letters);
@@ -231,7 +271,7 @@ mod tests {
 
     #[test]
     fn nobody_waits_for_who_is_gone() {
-        let peers = Peers::new(3);
+        let peers = Peers::new(3, 1000);
         let asker = Seat::take(&peers, 0);
         let (one, taken) = (Seat::take(&peers, 1), Seat::take(&peers, 2));
         let (others, ticket) = asker.ask(&Question::List(Arc::default()));
@@ -255,7 +295,7 @@ mod tests {
                 self.0.fetch_add(1, Relaxed);
             }
         }
-        let peers = Peers::new(2);
+        let peers = Peers::new(2, 1000);
         let (asker, asked) = (Seat::take(&peers, 0), Seat::take(&peers, 1));
         let count = Arc::new(Count(AtomicUsize::new(0)));
         asked.wake_by(Arc::clone(&count).into());
@@ -272,7 +312,7 @@ mod tests {
 
     #[test]
     fn ids_rise_over_all_workers_and_restarts() {
-        let peers = Peers::new(2);
+        let peers = Peers::new(2, 1000);
         let (mut one, mut two) = (Seat::take(&peers, 0), Seat::take(&peers, 1));
         assert_eq!(
             [one.client_came(), two.client_came(), one.client_came()],

@@ -6,7 +6,7 @@
 use std::ops::Range;
 
 use bytes::Bytes;
-use redplane_command::{Command, FastKeys, error};
+use redplane_command::{Command, FastKeys, ReplyPolicy, error};
 use redplane_resp::encode;
 
 use crate::client::Slot;
@@ -16,6 +16,7 @@ use crate::engine::Engine;
 use crate::failure::Failure;
 use crate::filter::RouteTo;
 use crate::forward::{Sending, access_of};
+use crate::info::Own;
 use crate::pool::{Access, Target};
 use crate::settle::{Answer, Ended};
 
@@ -304,7 +305,11 @@ impl Engine {
             return self.walk_on(key, offset, split);
         }
         let mut reply = self.buffers.take_empty();
-        let success = crate::merge::merge(&split, &mut reply);
+        let own = match split.command.reply {
+            ReplyPolicy::Info => self.own_figures(key),
+            _ => Own::default(),
+        };
+        let success = crate::merge::merge(&split, &own, &mut reply);
         let ended = Ended {
             command: split.command.id,
             success,
@@ -355,7 +360,7 @@ mod tests {
             assert_eq!(whole, part == 2);
         }
         let mut merged = Vec::new();
-        assert!(crate::merge::merge(&split, &mut merged));
+        assert!(crate::merge::merge(&split, &Own::default(), &mut merged));
         assert_eq!(merged, b"*4\r\n$1\r\na\r\n$1\r\nb\r\n$1\r\nc\r\n$1\r\nd\r\n");
     }
 }

@@ -38,6 +38,8 @@ pub(crate) struct Transaction {
     held: Vec<usize>,
     route: Option<std::rc::Rc<RouteTo>>,
     writes: bool,
+    /// A command in it waits while writes are paused.
+    pausable: bool,
     frames: Vec<u8>,
     count: u32,
     watch: Option<Watch>,
@@ -62,6 +64,11 @@ impl Transaction {
     /// What it guarded is guarded no more.
     pub(crate) fn is_lost(&self) -> bool {
         self.lost
+    }
+
+    /// Whether EXEC waits while writes are paused.
+    pub(crate) fn may_write(&self) -> bool {
+        self.pausable
     }
 
     /// Commands queued so far.
@@ -174,12 +181,14 @@ impl Engine {
         };
         let writes =
             matches!(served, Served::Custom(_)) || matches!(served, Served::Known(c) if !c.is_read());
+        let pausable = crate::pause::is_write(served);
         let client = &mut self.clients[key];
         let Some(transaction) = &mut client.transaction else {
             return;
         };
         transaction.count += 1;
         transaction.writes |= writes;
+        transaction.pausable |= pausable;
         match renamed {
             None => transaction.frames.extend_from_slice(request.frame),
             Some((at, name)) => {

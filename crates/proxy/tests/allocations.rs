@@ -27,7 +27,7 @@ impl Wire {
             registry: ground.registry.clone(),
             zone: "".into(),
             seed: 1,
-            peers: Peers::new(1),
+            peers: Peers::new(1, 1000),
             worker: 0,
         });
         Self {

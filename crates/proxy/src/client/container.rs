@@ -7,11 +7,13 @@ use std::sync::Arc;
 use redplane_command::{Command, Local, error};
 use redplane_resp::encode;
 
-use super::selection::Selection;
+use super::muting::ReplyMode;
+use super::selection::{Selection, number};
 use crate::dispatch::Request;
 use crate::engine::Engine;
 use crate::inquiry::Question;
 use crate::local::is_client_name;
+use crate::pause::Paused;
 
 impl Engine {
     /// One of CLIENT's subcommands.
@@ -46,6 +48,14 @@ impl Engine {
                 Err(line) => self.answer(key, &line),
             },
             Local::ClientKill => self.client_kill(key, command, request),
+            Local::ClientReply => self.client_reply(key, request.arg(2)),
+            Local::ClientPause => self.client_pause(key, command, request),
+            Local::ClientUnpause => self.ask_all(key, command, Question::Unpause),
+            Local::ClientUnblock => self.client_unblock(key, command, request),
+            Local::ClientTracking
+            | Local::ClientTrackingInfo
+            | Local::ClientCaching
+            | Local::ClientGetRedir => self.client_tracking(key, local, command, request),
             // What a client can do changes nothing for it here; servers ignore what they do not know.
             Local::ClientCapa => self.answer(key, b"+OK\r\n"),
             _ => self.answer_with(key, |out| {
@@ -97,6 +107,68 @@ impl Engine {
         }
         set(&mut self.clients[key].session, on);
         self.answer(key, b"+OK\r\n");
+    }
+
+    /// `CLIENT REPLY ON|OFF|SKIP`; only ON is answered.
+    fn client_reply(&mut self, key: usize, mode: &[u8]) {
+        let is = |name: &str| mode.eq_ignore_ascii_case(name.as_bytes());
+        let client = &mut self.clients[key];
+        if is("ON") {
+            client.set_reply_mode(ReplyMode::On);
+            self.answer(key, b"+OK\r\n");
+        } else if is("OFF") {
+            client.set_reply_mode(ReplyMode::Off);
+        } else if is("SKIP") {
+            if !client.is_mute() {
+                client.set_reply_mode(ReplyMode::Skip);
+            }
+        } else {
+            self.answer(key, error::SYNTAX);
+        }
+    }
+
+    /// `CLIENT PAUSE milliseconds [WRITE|ALL]`.
+    fn client_pause(&mut self, key: usize, command: &'static Command, request: &Request<'_>) {
+        let is = |mode: &str| request.arg(3).eq_ignore_ascii_case(mode.as_bytes());
+        let what = match request.len() {
+            3 => Paused::All,
+            4 if is("ALL") => Paused::All,
+            4 if is("WRITE") => Paused::Writes,
+            4 => return self.answer(key, b"-ERR CLIENT PAUSE mode must be WRITE or ALL\r\n"),
+            _ => return self.client_misuse(key, request),
+        };
+        match number(request.arg(2)) {
+            None => self.answer(key, b"-ERR timeout is not an integer or out of range\r\n"),
+            Some(time) => match u64::try_from(time) {
+                Ok(time) => self.ask_all(key, command, Question::Pause(what, time)),
+                Err(_) => self.answer(key, b"-ERR timeout is negative\r\n"),
+            },
+        }
+    }
+
+    /// `CLIENT UNBLOCK id [TIMEOUT|ERROR]`.
+    fn client_unblock(&mut self, key: usize, command: &'static Command, request: &Request<'_>) {
+        let is = |reason: &str| request.arg(3).eq_ignore_ascii_case(reason.as_bytes());
+        match request.len() {
+            3 => {}
+            4 if is("TIMEOUT") || is("ERROR") => {}
+            4 => return self.answer(key, b"-ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR\r\n"),
+            _ => return self.client_misuse(key, request),
+        }
+        match number(request.arg(2)) {
+            None => self.answer(key, error::NOT_AN_INTEGER),
+            Some(_) => self.ask_all(key, command, Question::Unblock),
+        }
+    }
+
+    fn client_misuse(&mut self, key: usize, request: &Request<'_>) {
+        let text = [
+            b"ERR unknown subcommand or wrong number of arguments for '",
+            request.arg(1),
+            b"'. Try CLIENT HELP.",
+        ]
+        .concat();
+        self.answer_with(key, |out| encode::error(out, &text));
     }
 
     fn client_kill(&mut self, key: usize, command: &'static Command, request: &Request<'_>) {

@@ -11,6 +11,7 @@ use redplane_command::CommandId;
 use super::selection::{Kind, Selection};
 use super::{Client, Ending, Session};
 use crate::engine::Engine;
+use crate::hold::Hold;
 
 impl Session {
     /// The user that logged in.
@@ -36,6 +37,7 @@ impl Client {
     fn flags(&self) -> String {
         let transaction = self.transaction.as_deref();
         let letters = [
+            ('b', self.hold == Hold::Paused),
             ('x', transaction.is_some_and(|transaction| transaction.is_open())),
             ('d', transaction.is_some_and(|transaction| transaction.is_lost())),
             ('c', self.ending == Ending::AfterReplies),

@@ -13,7 +13,7 @@ struct Workers {
 
 impl Workers {
     fn new(ground: &Ground, count: usize) -> Self {
-        let peers = Peers::new(count);
+        let peers = Peers::new(count, 1000);
         let world = |worker| World::among(ground, Fabric::new(&even(3)), 1, (&peers, worker));
         Self {
             worlds: (0..count).map(world).collect(),
@@ -144,4 +144,98 @@ fn a_worker_that_is_gone_leaves_nobody_waiting() {
     let reply = workers.worlds[0].got(own);
     assert_eq!(fields(&reply, "id"), ["1"]);
     assert!(reply.ends_with("+PONG\r\n"));
+}
+
+#[test]
+fn a_pause_holds_the_commands_of_all_workers() {
+    let (ground, _cluster) = Ground::three_shards();
+    let mut workers = Workers::new(&ground, 2);
+    let own = workers.worlds[0].connect();
+    let far = workers.worlds[1].connect();
+    assert_eq!(workers.call(0, own, "CLIENT PAUSE 1000 WRITE"), "+OK\r\n");
+    workers.worlds[1].ask(far, "GET a");
+    workers.worlds[1].ask(far, "SET a 1");
+    workers.worlds[1].ask(far, "GET a");
+    workers.calm();
+    assert_eq!(
+        workers.worlds[1].got(far),
+        "$-1\r\n",
+        "what is behind the write waits as well"
+    );
+    let list = workers.call(0, own, "CLIENT LIST ID 2");
+    assert_eq!(
+        (fields(&list, "flags"), fields(&list, "cmd")),
+        (vec!["b".into()], vec!["get".into()])
+    );
+    workers.worlds[1].pass(900_000);
+    assert_eq!(workers.worlds[1].got(far), "");
+    workers.worlds[1].pass(200_000);
+    assert_eq!(workers.worlds[1].got(far), "+OK\r\n$1\r\n1\r\n");
+}
+
+#[test]
+fn a_pause_is_ended_by_who_may_still_speak() {
+    let (ground, _cluster) = Ground::three_shards();
+    let mut workers = Workers::new(&ground, 2);
+    let own = workers.worlds[0].connect();
+    let near = workers.worlds[0].connect();
+    let far = workers.worlds[1].connect();
+    workers.call(0, own, "CLIENT PAUSE 100000 WRITE");
+    for (worker, peer) in [(0, near), (1, far)] {
+        workers.call(worker, peer, "MULTI");
+        assert_eq!(workers.call(worker, peer, "GET a"), "+QUEUED\r\n");
+        assert_eq!(
+            workers.call(worker, peer, "EXEC"),
+            "*1\r\n$-1\r\n",
+            "it only reads"
+        );
+        assert_eq!(workers.call(worker, peer, "INCR a"), "");
+    }
+    assert_eq!(workers.call(0, own, "CLIENT UNPAUSE"), "+OK\r\n");
+    assert_eq!(workers.worlds[0].got(near), ":1\r\n");
+    assert_eq!(workers.worlds[1].got(far), ":1\r\n");
+    workers.call(0, own, "CLIENT PAUSE 60000");
+    assert_eq!(workers.call(0, own, "CLIENT UNPAUSE"), "", "everything waits");
+    assert_eq!(workers.call(1, far, "PING"), "");
+    workers.worlds[1].break_off(far);
+    workers.worlds[0].pass(61_000_000);
+    workers.calm();
+    assert_eq!(workers.worlds[0].got(own), "+OK\r\n");
+}
+
+#[test]
+fn replies_that_nobody_wants_are_dropped_in_their_place() {
+    let (ground, _cluster) = Ground::three_shards();
+    let mut workers = Workers::new(&ground, 1);
+    let peer = workers.worlds[0].connect();
+    let scene = [
+        "SET a 1",
+        "CLIENT REPLY SKIP",
+        "INCR a",
+        "INCR a",
+        "CLIENT REPLY OFF",
+        "INCR a",
+        "MGET a b c d",
+        "PING",
+        "NOSUCH",
+        "CLIENT LIST",
+        "CLIENT REPLY SKIP",
+        "GET a",
+        "CLIENT REPLY ON",
+        "GET a",
+        "CLIENT REPLY SKIP",
+        "CLIENT REPLY ON",
+        "PING",
+    ];
+    scene.iter().for_each(|words| workers.worlds[0].ask(peer, words));
+    workers.calm();
+    assert_eq!(
+        workers.worlds[0].got(peer),
+        "+OK\r\n:3\r\n+OK\r\n$1\r\n4\r\n+OK\r\n+PONG\r\n"
+    );
+    workers.call(0, peer, "CLIENT REPLY OFF");
+    assert_eq!(workers.call(0, peer, "RESET"), "+RESET\r\n");
+    workers.call(0, peer, "CLIENT REPLY OFF");
+    assert_eq!(workers.call(0, peer, "QUIT"), "");
+    assert!(workers.worlds[0].peers[peer].closed);
 }

@@ -71,7 +71,7 @@ enum Event {
 
 impl World {
     pub(crate) fn new(ground: &Ground, fabric: Fabric, seed: u64) -> Self {
-        Self::among(ground, fabric, seed, (&Peers::new(1), 0))
+        Self::among(ground, fabric, seed, (&Peers::new(1, 1000), 0))
     }
 
     /// The engine of one worker of several.
