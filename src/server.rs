@@ -166,6 +166,7 @@ fn make_driver(
 ) -> redplane_listener::MakeDriver {
     let peers = redplane_proxy::Peers::new(workers, open_files());
     let (store, registry, zone) = (Arc::new(store.clone()), registry.clone(), Arc::<str>::from(zone));
+    let scripts = Arc::<redplane_proxy::Scripts>::default();
     Arc::new(move |worker| {
         let context = redplane_proxy::Context {
             store: Arc::clone(&store),
@@ -174,6 +175,7 @@ fn make_driver(
             seed: fastrand::u64(..),
             peers: Arc::clone(&peers),
             worker,
+            scripts: Arc::clone(&scripts),
         };
         // A resolver of its own: its sockets belong to the worker's runtime.
         redis::start(context, Dns::system())

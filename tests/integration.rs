@@ -20,6 +20,8 @@ mod read_policy;
 mod recorded;
 #[path = "integration/reshard.rs"]
 mod reshard;
+#[path = "integration/scripts.rs"]
+mod scripts;
 #[path = "integration/secure.rs"]
 mod secure;
 #[path = "integration/stage.rs"]

@@ -43,6 +43,7 @@ impl Load {
             seed: 1,
             peers: Peers::new(1, 1000),
             worker: 0,
+            scripts: std::sync::Arc::default(),
         });
         engine.begin_turn(1);
         let clients: Vec<ClientId> = (0..CLIENTS)

@@ -93,7 +93,7 @@ impl Engine {
     }
 
     /// Sends a request to the server that has just refused it.
-    fn resend_here(&mut self, key: usize, pending: &Pending, frame: &Bytes) {
+    pub(crate) fn resend_here(&mut self, key: usize, pending: &Pending, frame: &Bytes) {
         // The side that imports the slot serves only those who were sent to ask; its owner does not mind the word.
         if pending.hops > 0 {
             self.setup(key as u32, Purpose::Setup, &[b"asking"]);

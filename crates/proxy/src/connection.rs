@@ -15,6 +15,7 @@ use redplane_upstream::{Cluster, Host};
 use crate::client::Waiter;
 use crate::input::Carry;
 use crate::output::Output;
+use crate::scripts::Seen;
 
 /// Names an upstream connection for the driver. Reused after the connection is gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -31,7 +32,9 @@ pub(crate) enum Purpose {
     Auth,
     /// HELLO 3: without it the connection is of no use.
     Hello,
-    /// READONLY, ASKING: read and dropped.
+    /// As `Reply`, behind a SCRIPT LOAD that a NOSCRIPT called for: another one is the client's.
+    Loaded,
+    /// READONLY, ASKING, SCRIPT LOAD: read and dropped.
     Setup,
     /// PING of a connection that has to prove itself before it gets requests.
     Probe,
@@ -92,6 +95,8 @@ pub(crate) struct Connection {
     pub(crate) choked: Vec<(u32, u32)>,
     /// A redirection seen inside the transaction whose EXEC is still to come.
     pub(crate) moved_in_transaction: Option<Vec<u8>>,
+    /// Scripts that were named here before.
+    pub(crate) seen_scripts: Seen,
     /// Requests of this turn, not yet added to the host's counters.
     pub(crate) requests: u32,
     /// Replies of this turn: successes and errors.
@@ -123,6 +128,7 @@ impl Connection {
             held_since: now,
             choked: Vec::new(),
             moved_in_transaction: None,
+            seen_scripts: Seen::default(),
             requests: 0,
             successes: 0,
             errors: 0,

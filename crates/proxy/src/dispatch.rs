@@ -301,8 +301,9 @@ impl Engine {
             Served::Custom(_) => return self.forward_by_key(key, served, request, 1),
         };
         match command.request {
-            RequestPolicy::ByKey | RequestPolicy::Script(_) => self.by_key(key, command, request),
+            RequestPolicy::ByKey => self.by_key(key, command, request),
             RequestPolicy::MultiShard => self.split(key, command, request),
+            RequestPolicy::Script(argument) => self.script(key, argument, command, request),
             RequestPolicy::Local(local) => self.local(key, local, command, &request),
             RequestPolicy::Transaction(step) => self.steer_transaction(key, step, command, request),
             RequestPolicy::AllShards | RequestPolicy::AllNodes => self.fan_out(key, command, request),
@@ -347,7 +348,7 @@ impl Engine {
         self.by_keys(key, command, request);
     }
 
-    fn by_keys(&mut self, key: usize, command: &'static Command, request: Request<'_>) {
+    pub(crate) fn by_keys(&mut self, key: usize, command: &'static Command, request: Request<'_>) {
         let first = redplane_command::first_key(command, request.len(), |i| request.arg(i));
         match (
             first,

@@ -32,6 +32,7 @@ use crate::peers::{Peers, Seat};
 use crate::places::Places;
 use crate::pool::{Live, Pool, PoolKey};
 use crate::redirect::Unresolved;
+use crate::scripts::{Known, Scripts};
 
 /// What an engine works with.
 #[derive(Clone)]
@@ -48,6 +49,8 @@ pub struct Context {
     pub peers: Arc<Peers>,
     /// This one's place among them.
     pub worker: usize,
+    /// The scripts that clients loaded or ran, shared by all workers.
+    pub scripts: Arc<Scripts>,
 }
 
 /// Plain-text bytes of a client, for the access log.
@@ -111,6 +114,8 @@ pub struct Engine {
     pub(crate) in_flight: usize,
     /// CLIENT PAUSE.
     pub(crate) pause: Option<Pause>,
+    /// Script bodies that need no look at the shared store.
+    pub(crate) known: Known,
 }
 
 impl Engine {
@@ -143,6 +148,7 @@ impl Engine {
             again: BTreeMap::new(),
             in_flight: 0,
             pause: None,
+            known: Known::default(),
         }
     }
 

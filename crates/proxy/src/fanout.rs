@@ -4,8 +4,10 @@
 
 use std::rc::Rc;
 
-use redplane_command::{Command, RequestPolicy, error};
+use redplane_command::{Command, Effect, Flags, ReplyPolicy, RequestPolicy, error};
+use redplane_config::redis_proxy::ReadPolicy;
 use redplane_resp::encode;
+use redplane_upstream::Role;
 
 use crate::client::{Slot, Waiter};
 use crate::connection::Purpose;
@@ -48,12 +50,20 @@ impl Engine {
         split.limit = std::str::from_utf8(request.arg(2))
             .ok()
             .and_then(|text| text.parse().ok());
+        if command.effect != Effect::None {
+            split.held = self.script_effect(command, &request);
+        }
+        let apart = command.flags.contains(Flags::ALLOW_BUSY);
         let waiter = self.expect_reply(key, Slot::Split(Box::new(split)));
         for (part, target) in targets.into_iter().enumerate() {
             let waiter = Waiter {
                 part: part as u32,
                 ..waiter
             };
+            if apart {
+                self.send_apart(pool, target, command, waiter, payload(&request));
+                continue;
+            }
             self.send_to(
                 pool,
                 target,
@@ -76,7 +86,16 @@ impl Engine {
         };
         match command.request {
             RequestPolicy::AllNodes if live.is_redis() => {
-                (0..live.topology.hosts.len()).map(Target::Host).collect()
+                // What all must obey need not wait for a replica that is known to be dead: it will begin anew.
+                let lenient = command.reply == ReplyPolicy::AllSucceeded;
+                let counts = |host: &usize| {
+                    let dead = live.links.get(*host).is_some_and(|link| link.failing);
+                    !(lenient && dead && live.topology.role(*host) == Some(Role::Replica))
+                };
+                (0..live.topology.hosts.len())
+                    .filter(counts)
+                    .map(Target::Host)
+                    .collect()
             }
             _ => (0..live.topology.shard_count()).map(Target::Shard).collect(),
         }
@@ -116,6 +135,48 @@ impl Engine {
             }
             Err(failure) => self.settle(waiter, command.id, self.now, Answer::Failed(failure)),
         }
+    }
+
+    /// The same on a connection of its own: the shared one may stand behind the script that is to be killed. It closes
+    /// with the last answer; until then further requests of this kind go the same way.
+    fn send_apart(
+        &mut self,
+        pool: usize,
+        target: Target,
+        command: &'static Command,
+        waiter: Waiter,
+        payload: Payload<'_>,
+    ) {
+        match self.connection_apart(pool, target) {
+            Ok(connection) => {
+                let sending = Sending {
+                    waiter,
+                    command: command.id,
+                    purpose: Purpose::Reply,
+                };
+                self.send(connection, sending, payload);
+                self.connections[connection as usize].draining = true;
+            }
+            Err(failure) => self.settle(waiter, command.id, self.now, Answer::Failed(failure)),
+        }
+    }
+
+    fn connection_apart(&mut self, pool: usize, target: Target) -> Result<u32, Failure> {
+        let live = self.pools[pool].live.as_ref().ok_or(Failure::NoHost)?;
+        let at = live.pick(target, Access::Primary, ReadPolicy::Master, "", 0)?;
+        let host = live.topology.hosts.get(at).cloned().ok_or(Failure::NoHost)?;
+        if let Some(&(id, opened)) = live.apart.get(&host.id)
+            && let Some(connection) = self.connections.get(id as usize)
+            && (connection.opened, connection.host.id) == (opened, host.id)
+        {
+            return Ok(id);
+        }
+        let own = host.id;
+        let connection = self.connect(pool, host, false)?;
+        if let Some(live) = &mut self.pools[pool].live {
+            live.apart.insert(own, (connection, self.now));
+        }
+        Ok(connection)
     }
 
     /// To one primary, any one.
@@ -180,7 +241,7 @@ impl Engine {
         }
     }
 
-    fn forward_target(
+    pub(crate) fn forward_target(
         &mut self,
         key: usize,
         command: &'static Command,

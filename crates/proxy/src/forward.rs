@@ -204,6 +204,6 @@ pub(crate) fn access_of(command: &Command) -> Access {
 pub(crate) fn counts_upstream(pending: Pending) -> bool {
     matches!(
         pending.purpose,
-        Purpose::Reply | Purpose::Mirror | Purpose::Pinned | Purpose::Exec
+        Purpose::Reply | Purpose::Loaded | Purpose::Mirror | Purpose::Pinned | Purpose::Exec
     ) && pending.command.index() < redplane_command::all().len()
 }

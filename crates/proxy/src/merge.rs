@@ -45,9 +45,12 @@ fn by_policy(split: &Split, own: &Own, out: &mut Vec<u8>) -> bool {
         ReplyPolicy::Min => integers(split)
             .map(|all| encode::integer(out, min(&all)))
             .is_some(),
-        ReplyPolicy::MinPerElement => per_element(split, out, min),
+        ReplyPolicy::MinPerElement => per_element(split, out, |_, column| min(column)),
         ReplyPolicy::LogicalAnd => {
-            per_element(split, out, |column| i64::from(column.iter().all(|n| *n == 1)))
+            let held = |at: usize| split.held.get(at) == Some(&true);
+            per_element(split, out, |at, column| {
+                i64::from(held(at) || column.iter().all(|n| *n == 1))
+            })
         }
         ReplyPolicy::InKeyOrder => in_key_order(split, out),
         ReplyPolicy::Concatenate => concatenate(split, out),
@@ -99,7 +102,13 @@ fn one_succeeded(split: &Split, out: &mut Vec<u8>) -> bool {
         out.extend_from_slice(good);
         return true;
     }
-    match (raw_replies(split).next(), failures(split).next()) {
+    // A node that had nothing to do says less than one that could not do it.
+    let idle = |raw: &&[u8]| raw.starts_with(b"-NOTBUSY");
+    let telling = raw_replies(split).find(|raw| !idle(raw));
+    match (
+        telling.or_else(|| raw_replies(split).next()),
+        failures(split).next(),
+    ) {
         (Some(error), _) => out.extend_from_slice(error),
         (None, Some(failure)) => out.extend_from_slice(failure.reply()),
         (None, None) => out.extend_from_slice(Failure::NoHost.reply()),
@@ -138,7 +147,7 @@ fn all_elements(split: &Split) -> Option<Vec<Vec<&[u8]>>> {
     raw_replies(split).map(elements).collect()
 }
 
-fn per_element(split: &Split, out: &mut Vec<u8>, fold: impl Fn(&[i64]) -> i64) -> bool {
+fn per_element(split: &Split, out: &mut Vec<u8>, fold: impl Fn(usize, &[i64]) -> i64) -> bool {
     let Some(rows) = all_elements(split) else {
         return false;
     };
@@ -151,13 +160,9 @@ fn per_element(split: &Split, out: &mut Vec<u8>, fold: impl Fn(&[i64]) -> i64) -
     };
     let width = numbers.iter().map(Vec::len).min().unwrap_or_default();
     encode::array(out, width);
-    for column in 0..width {
-        let column: Vec<i64> = numbers
-            .iter()
-            .filter_map(|row| row.get(column))
-            .copied()
-            .collect();
-        encode::integer(out, fold(&column));
+    for at in 0..width {
+        let column: Vec<i64> = numbers.iter().filter_map(|row| row.get(at)).copied().collect();
+        encode::integer(out, fold(at, &column));
     }
     true
 }

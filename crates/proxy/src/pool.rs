@@ -130,6 +130,8 @@ pub(crate) struct Live {
     pub(crate) links: Vec<Link>,
     /// Hosts known only through redirections.
     pub(crate) strangers: FxHashMap<SocketAddr, (Arc<Host>, Link)>,
+    /// Connections for what must not wait behind others, by host: the connection and when it was opened.
+    pub(crate) apart: FxHashMap<u64, (u32, u64)>,
     pub(crate) stats: Block,
     pub(crate) redis_stats: Block,
     pub(crate) commands: Option<Commands>,
@@ -168,6 +170,7 @@ impl Live {
         Self {
             links: vec![Link::default(); topology.hosts.len()],
             strangers: FxHashMap::default(),
+            apart: FxHashMap::default(),
             stats: cluster.stats().block(),
             redis_stats: cluster.redis_stats().block(),
             is_redis: topology.slots().is_some(),

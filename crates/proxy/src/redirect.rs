@@ -75,6 +75,9 @@ impl Engine {
     /// Looks at an error before the client does. True when it was dealt with.
     #[cold]
     pub(crate) fn intercept(&mut self, key: usize, pending: &Pending, raw: &[u8]) -> bool {
+        if self.script_failed(key, pending, raw) {
+            return true;
+        }
         let pool = self.connections[key].pool;
         if !self.pools[pool].key.settings.enable_redirection {
             return false;

@@ -40,6 +40,8 @@ pub(crate) struct Transaction {
     writes: bool,
     /// A command in it waits while writes are paused.
     pausable: bool,
+    /// A script is named by its SHA1.
+    scripts: bool,
     frames: Vec<u8>,
     count: u32,
     watch: Option<Watch>,
@@ -182,11 +184,13 @@ impl Engine {
         let writes =
             matches!(served, Served::Custom(_)) || matches!(served, Served::Known(c) if !c.is_read());
         let pausable = crate::pause::is_write(served);
+        let scripts = matches!(served, Served::Known(c) if self.script_queued(c, request));
         let client = &mut self.clients[key];
         let Some(transaction) = &mut client.transaction else {
             return;
         };
         transaction.count += 1;
+        transaction.scripts |= scripts;
         transaction.writes |= writes;
         transaction.pausable |= pausable;
         match renamed {

@@ -29,6 +29,7 @@ impl Wire {
             seed: 1,
             peers: Peers::new(1, 1000),
             worker: 0,
+            scripts: std::sync::Arc::default(),
         });
         Self {
             engine,

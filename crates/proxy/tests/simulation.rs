@@ -18,6 +18,7 @@ mod simulation {
     mod pressing;
     mod random;
     mod redirecting;
+    mod scripting;
     mod transacting;
     mod walking;
     mod world;

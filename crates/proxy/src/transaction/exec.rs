@@ -133,6 +133,9 @@ impl Engine {
             purpose: Purpose::Exec,
             hops: 0,
         };
+        if transaction.scripts {
+            self.load_for_block(connection, &block);
+        }
         self.append_block(connection, &block, exec);
         if transaction.watch.is_some() {
             // What follows goes on the shared connections, and must not get there first.
@@ -250,6 +253,7 @@ impl Engine {
         self.tell_redirected(pool, to, address);
         match self.connection_to(pool, address, "") {
             Ok(target) => {
+                self.load_for_block(target, &block);
                 // Between MULTI and EXEC the word holds for every command.
                 if to.ask {
                     self.setup(target, Purpose::Setup, &[b"asking"]);

@@ -67,7 +67,10 @@ impl Engine {
     }
 
     pub(super) fn fail_pending(&mut self, pending: &Pending) {
-        if matches!(pending.purpose, Purpose::Reply | Purpose::Pinned | Purpose::Exec) {
+        if matches!(
+            pending.purpose,
+            Purpose::Reply | Purpose::Loaded | Purpose::Pinned | Purpose::Exec
+        ) {
             self.settle(
                 pending.waiter,
                 pending.command,

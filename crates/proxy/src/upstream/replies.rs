@@ -121,8 +121,8 @@ impl Engine {
         let is_error = matches!(raw.first(), Some(b'-' | b'!'));
         self.count_reply(key, pending, is_error);
         match pending.purpose {
-            Purpose::Reply if is_error && self.intercept(key, &pending, raw) => {}
-            Purpose::Reply | Purpose::Pinned => {
+            Purpose::Reply | Purpose::Loaded if is_error && self.intercept(key, &pending, raw) => {}
+            Purpose::Reply | Purpose::Loaded | Purpose::Pinned => {
                 let answer = match shared.filter(|_| raw.len() >= LARGE) {
                     Some(shared) => Answer::Shared(shared.slice_ref(raw)),
                     None => Answer::Raw(raw),

@@ -36,6 +36,8 @@ pub(crate) struct Node {
     /// Every command it ran, where a test wants to know.
     pub(crate) log: Option<Vec<Words>>,
     pub(crate) password: Option<Vec<u8>>,
+    /// SCAN walks its keys from the last to the first.
+    pub(crate) reversed: bool,
 }
 
 /// One connection as the node sees it.
@@ -226,7 +228,10 @@ impl Fabric {
         }
         encode::array(out, queue.len());
         for words in queue {
-            node.run(&words, out);
+            match node.script.as_mut().and_then(|script| script(&words)) {
+                Some(reply) => out.extend_from_slice(&reply),
+                None => node.run(&words, out),
+            }
         }
     }
 
@@ -372,7 +377,11 @@ impl Node {
     fn scan(&self, words: &[Vec<u8>], out: &mut Vec<u8>) {
         let number = |word: &[u8]| std::str::from_utf8(word).unwrap().parse::<usize>().unwrap();
         let (from, count) = (number(&words[1]), words.get(3).map_or(10, |word| number(word)));
-        let page: Vec<&Vec<u8>> = self.data.keys().skip(from).take(count).collect();
+        let mut keys: Vec<&Vec<u8>> = self.data.keys().collect();
+        if self.reversed {
+            keys.reverse();
+        }
+        let page: Vec<&Vec<u8>> = keys.into_iter().skip(from).take(count).collect();
         let next = if from + page.len() < self.data.len() {
             from + page.len()
         } else {

@@ -88,6 +88,7 @@ impl World {
             seed,
             peers: Arc::clone(peers),
             worker,
+            scripts: Default::default(),
         });
         Self {
             engine,

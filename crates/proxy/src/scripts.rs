@@ -1,0 +1,217 @@
+//! EVAL, EVALSHA, FCALL: scripts run wherever their keys are, although servers keep each script for themselves.
+//!
+//! EVAL teaches one node only, and a new primary knows nothing. So bodies are remembered ([`Scripts`]), and a server is
+//! given a script before the first EVALSHA of it that a connection carries, in the same write: what a client pipelines
+//! behind runs behind. When a server has lost it all the same (NOSCRIPT), the script is loaded there and the command
+//! sent once more. Without its body NOSCRIPT passes, and clients fall back to EVAL.
+
+mod bodies;
+
+use bytes::Bytes;
+use redplane_command::{Command, Effect, RequestPolicy, Script as Argument};
+use redplane_config::redis_proxy::ReadPolicy;
+use redplane_resp::request::{Args, Decoded, decode};
+
+pub use bodies::Scripts;
+use bodies::parse_sha;
+pub(crate) use bodies::{Known, Seen, Sha};
+
+use crate::connection::{Pending, Purpose};
+use crate::dispatch::Request;
+use crate::engine::Engine;
+use crate::failure::Failure;
+use crate::forward::{access_of, payload};
+use crate::pool::Access;
+
+impl Engine {
+    /// EVAL, EVALSHA, FCALL and their read-only forms.
+    pub(crate) fn script(
+        &mut self,
+        key: usize,
+        argument: Argument,
+        command: &'static Command,
+        request: Request<'_>,
+    ) {
+        let sha = match argument {
+            Argument::Body => self.known.remember(&self.context.scripts, request.arg(1)),
+            Argument::Sha => parse_sha(request.arg(1)),
+            Argument::Function => None,
+        };
+        let first = redplane_command::first_key(command, request.len(), |i| request.arg(i));
+        let loads = sha.filter(|_| argument == Argument::Sha);
+        match first {
+            Some(first) => {
+                if let Some(sha) = loads {
+                    self.load_before_key(key, command, &sha, request.arg(first));
+                }
+                self.by_keys(key, command, request);
+            }
+            None => self.keyless_script(key, command, request, sha, loads.is_some()),
+        }
+    }
+
+    /// Always the same primary for one script, so that its SHA1 is known there from the first EVAL on.
+    fn keyless_script(
+        &mut self,
+        key: usize,
+        command: &'static Command,
+        request: Request<'_>,
+        sha: Option<Sha>,
+        loads: bool,
+    ) {
+        let Some((_, pool)) = self.keyless_pool(key, command) else {
+            return self.fail_now(key, command.id, Failure::NoHost);
+        };
+        let entry = &self.pools[pool];
+        let Some(live) = &entry.live else {
+            return self.fail_now(key, command.id, Failure::NoHost);
+        };
+        let name = sha.as_ref().map_or_else(|| request.arg(1), |sha| &sha[..]);
+        let target = live.target(name, &entry.key.settings);
+        if let Some(sha) = sha.filter(|_| loads)
+            && let Ok(connection) = self.connection_for(pool, target, Access::Primary)
+        {
+            self.load_before(connection, &sha);
+        }
+        self.forward_target(key, command, target, access_of(command), payload(&request));
+    }
+
+    /// Gives the primary of a key a script that it may not have. Where a replica may be drawn instead, NOSCRIPT tells.
+    fn load_before_key(&mut self, key: usize, command: &Command, sha: &Sha, name: &[u8]) {
+        let client = &self.clients[key];
+        let Some(route) = self.filters[client.filter].route(name).cloned() else {
+            return;
+        };
+        let pool = route
+            .read_pool
+            .filter(|_| command.is_read())
+            .unwrap_or(route.pool);
+        let drawn = self.pools[pool].key.settings.read_policy != ReadPolicy::Master;
+        if client.transaction.is_some() || drawn && command.may_use_replica() {
+            return;
+        }
+        let found = match route.keeps_key {
+            true => self.connection_for_key(pool, name, Access::Primary),
+            false => self.connection_for_key(pool, &self.rename(key, &route, name), Access::Primary),
+        };
+        if let Ok(connection) = found {
+            self.load_before(connection, sha);
+        }
+    }
+
+    /// Puts SCRIPT LOAD into a connection's output, if the script is new there and its body is known.
+    fn load_before(&mut self, connection: u32, sha: &Sha) {
+        let flushes = self.context.scripts.flushes();
+        let seen = &mut self.connections[connection as usize].seen_scripts;
+        if seen.is_new(sha, flushes) {
+            self.load(connection, sha);
+        }
+    }
+
+    fn load(&mut self, connection: u32, sha: &Sha) -> bool {
+        let script = self.context.scripts.with_sha(sha);
+        if let Some(script) = &script {
+            self.setup(connection, Purpose::Setup, &[b"SCRIPT", b"LOAD", &script.body]);
+        }
+        script.is_some()
+    }
+
+    /// Looks at a script's error before the client does. True when the command was sent once more.
+    #[cold]
+    pub(crate) fn script_failed(&mut self, key: usize, pending: &Pending, raw: &[u8]) -> bool {
+        let missing = raw.starts_with(b"-NOSCRIPT No matching script");
+        if !missing && !raw.starts_with(b"-ERR Error compiling script") {
+            return false;
+        }
+        let command = redplane_command::all().get(pending.command.index());
+        let Some(RequestPolicy::Script(argument)) = command.map(|command| command.request) else {
+            return false;
+        };
+        let out = &self.connections[key].out;
+        let len = pending.len as usize;
+        let shared = out.shared_range(pending.at, len);
+        let Some(frame) = shared.or_else(|| out.range(pending.at, len).map(Bytes::copy_from_slice)) else {
+            return false;
+        };
+        let mut args = Args::default();
+        if decode(&frame, &mut args, &mut None, true).is_err() || args.len() < 2 {
+            return false;
+        }
+        match (argument, args.arg(&frame, 1)) {
+            (Argument::Sha, text) if missing && pending.purpose == Purpose::Reply => {
+                parse_sha(text).is_some_and(|sha| self.load_and_resend(key, pending, &frame, &sha))
+            }
+            (Argument::Body, body) if !missing => {
+                // No server can have it, so that nobody must be told that one has.
+                if let Some(sha) = self.known.remember(&self.context.scripts, body) {
+                    self.context.scripts.forget(&sha);
+                }
+                false
+            }
+            _ => false,
+        }
+    }
+
+    fn load_and_resend(&mut self, key: usize, pending: &Pending, frame: &Bytes, sha: &Sha) -> bool {
+        let pool = self.connections[key].pool;
+        let op_timeout = self.pools[pool].key.settings.op_timeout.as_micros() as u64;
+        if self.now >= pending.since + op_timeout || !self.load(key as u32, sha) {
+            return false;
+        }
+        let again = Pending {
+            purpose: Purpose::Loaded,
+            ..*pending
+        };
+        self.resend_here(key, &again, frame);
+        true
+    }
+
+    /// What a queued script command means here: its body is remembered. True when it names a script by its SHA1.
+    pub(crate) fn script_queued(&mut self, command: &Command, request: &Request<'_>) -> bool {
+        if command.request == RequestPolicy::Script(Argument::Body) {
+            self.known.remember(&self.context.scripts, request.arg(1));
+        }
+        command.request == RequestPolicy::Script(Argument::Sha)
+    }
+
+    /// Gives a server the scripts that a transaction's block names, in front of it: inside, nothing can be healed.
+    #[cold]
+    pub(crate) fn load_for_block(&mut self, connection: u32, block: &[u8]) {
+        let mut args = Args::default();
+        let mut shas: Vec<Sha> = Vec::new();
+        let mut rest = block;
+        while let Ok(Decoded::Frame(end)) = decode(rest, &mut args, &mut None, true) {
+            let command = redplane_command::find(args.len(), |i| args.arg(rest, i));
+            if command.is_ok_and(|command| command.request == RequestPolicy::Script(Argument::Sha))
+                && let Some(sha) = parse_sha(args.arg(rest, 1))
+                && !shas.contains(&sha)
+            {
+                shas.push(sha);
+            }
+            rest = &rest[end..];
+        }
+        for sha in shas {
+            self.load(connection, &sha);
+        }
+    }
+
+    /// What SCRIPT LOAD, FLUSH and EXISTS mean here. For EXISTS: which of the scripts asked for are remembered.
+    #[cold]
+    pub(crate) fn script_effect(&mut self, command: &Command, request: &Request<'_>) -> Vec<bool> {
+        match command.effect {
+            Effect::None => {}
+            Effect::LoadScript => {
+                self.known.remember(&self.context.scripts, request.arg(2));
+            }
+            Effect::FlushScripts => self.context.scripts.flush(),
+            Effect::AskScripts => {
+                let held = |at: usize| {
+                    let sha = parse_sha(request.arg(at));
+                    sha.is_some_and(|sha| self.context.scripts.with_sha(&sha).is_some())
+                };
+                return (2..request.len()).map(held).collect();
+            }
+        }
+        Vec::new()
+    }
+}
