@@ -6,6 +6,8 @@
 mod failover;
 #[path = "integration/front.rs"]
 mod front;
+#[path = "integration/iterate.rs"]
+mod iterate;
 #[path = "integration/limits.rs"]
 mod limits;
 #[path = "integration/load.rs"]

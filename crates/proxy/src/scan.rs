@@ -1,13 +1,18 @@
 //! Commands that go from shard to shard: SCAN, whose one cursor carries the shard, and RANDOMKEY, which asks on until a
 //! shard has a key.
 //!
-//! A SCAN cursor is `identity:5 | lowest slot:14 | server's cursor:44`. It names the shard by its lowest slot, not by its
-//! place in the map, and carries a few bits of the primary's identity: after a failover the new primary's buckets are
-//! others, so that the shard is begun again. SCAN may give a key twice, but must not lose one.
+//! A SCAN cursor is `moved:1 | again:1 | map:8 | lowest slot:14 | server's cursor:39`. It names the shard by its lowest slot,
+//! not by its place in the map, and carries a few bits of the whole map: who serves what.
+//!
+//! SCAN may give a key twice, but must not lose one, and a key is lost when its slot goes from a shard that is still to
+//! be asked to one that was, or when another primary with other buckets takes a shard over. So a pass over all shards
+//! during which the map changed (`moved`) is followed by another. And since a map changes only when the last key of a
+//! slot has gone, the primaries are asked at the end of a pass whether slots are on their way; if so, one more pass
+//! (`again`) finds every key where it has gone, as a key goes once.
 
 use redplane_command::Command;
 use redplane_resp::{encode, reply};
-use redplane_upstream::Topology;
+use redplane_upstream::{Signal, Topology};
 
 use crate::client::{Slot, Waiter};
 use crate::dispatch::Request;
@@ -18,13 +23,18 @@ use crate::pool::{Access, Target};
 use crate::settle::Ended;
 use crate::split::{PartReply, Split};
 
-const CURSOR_BITS: u32 = 44;
+const CURSOR_BITS: u32 = 39;
 const SLOT_BITS: u32 = 14;
+const MAP_BITS: u32 = 8;
+const AGAIN: u64 = 1 << (CURSOR_BITS + SLOT_BITS + MAP_BITS);
+const MOVED: u64 = AGAIN << 1;
 
 /// Where a walk over the shards stands.
 #[derive(Debug)]
 pub(crate) enum Walk {
     Scan(Scan),
+    /// A pass is over: are slots on their way?
+    Verify(Scan),
     /// Shards still to be asked, in random order.
     Seek {
         pool: usize,
@@ -36,13 +46,27 @@ pub(crate) enum Walk {
 #[derive(Debug)]
 pub(crate) struct Scan {
     pool: usize,
-    shard: usize,
+    at: Position,
     /// The arguments behind the cursor.
     options: Vec<Vec<u8>>,
     /// How many elements make a full answer.
     count: u64,
     found: u64,
     elements: Vec<u8>,
+}
+
+/// Where a scan is, as its cursor says it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Position {
+    shard: usize,
+    /// The server's own cursor there.
+    cursor: u64,
+    /// Who serves what changed during this pass.
+    moved: bool,
+    /// The last pass ended while slots were on their way.
+    again: bool,
+    /// [`map_of`] the topology.
+    map: u64,
 }
 
 impl Engine {
@@ -57,52 +81,32 @@ impl Engine {
         let Some((_, pool)) = self.keyless_pool(key, command) else {
             return self.fail_now(key, command.id, Failure::NoHost);
         };
-        let Some((shard, cursor)) = self.locate(pool, cursor) else {
+        let topology = self.pools[pool].live.as_ref().map(|live| live.topology.clone());
+        let Some(at) = topology.and_then(|topology| locate(&topology, cursor)) else {
             return self.fail_now(key, command.id, Failure::NoHost);
         };
         let options: Vec<Vec<u8>> = (2..request.len()).map(|i| request.arg(i).to_vec()).collect();
         let count = count_option(&options);
         let scan = Scan {
             pool,
-            shard,
+            at,
             options,
             count,
             found: 0,
             elements: Vec::new(),
         };
-        let frame = scan_frame(cursor, &scan.options);
+        let frame = scan_frame(at.cursor, &scan.options);
         let mut split = Split::new(command, self.now, 1, Vec::new());
         split.walk = Some(Box::new(Walk::Scan(scan)));
         let waiter = self.expect_reply(key, Slot::Split(Box::new(split)));
         self.send_to(
             pool,
-            Target::Shard(shard),
+            Target::Shard(at.shard),
             Access::Primary,
             command,
             waiter,
             Payload::Copied(&frame),
         );
-    }
-
-    /// The shard a cursor means now, and the server's own cursor there.
-    fn locate(&self, pool: usize, cursor: u64) -> Option<(usize, u64)> {
-        let topology = &self.pools[pool].live.as_ref()?.topology;
-        if topology.shard_count() == 0 {
-            return None;
-        }
-        if cursor == 0 {
-            return Some((0, 0));
-        }
-        let server = cursor & ((1 << CURSOR_BITS) - 1);
-        let lowest = (cursor >> CURSOR_BITS) & ((1 << SLOT_BITS) - 1);
-        // Whoever has that slot now: a shard whose lowest slot has moved is begun again.
-        let owner = topology.slots().and_then(|map| map.shard_of(lowest as u16));
-        let behind = || (0..topology.shard_count()).find(|shard| lowest_slot(topology, *shard) >= lowest);
-        let last = topology.shard_count() - 1;
-        let shard = owner.or_else(behind).unwrap_or(last);
-        let same = lowest_slot(topology, shard) == lowest
-            && identity(topology, shard) == cursor >> (CURSOR_BITS + SLOT_BITS);
-        Some((shard, if same { server } else { 0 }))
     }
 
     /// RANDOMKEY.
@@ -138,7 +142,13 @@ impl Engine {
 
     /// A shard has answered: on to the next one, or back to the client.
     pub(crate) fn walk_on(&mut self, key: usize, offset: usize, mut split: Box<Split>) {
-        let (Some(walk), Some(part)) = (split.walk.take(), split.parts.pop()) else {
+        let Some(walk) = split.walk.take() else {
+            return;
+        };
+        if let Walk::Verify(scan) = *walk {
+            return self.verified(key, offset, &split, &scan);
+        }
+        let Some(part) = split.parts.pop() else {
             return;
         };
         let raw = match (&part, split.raw(&part)) {
@@ -147,7 +157,7 @@ impl Engine {
             (_, None) => return,
         };
         match *walk {
-            Walk::Scan(scan) => self.scan_on(key, offset, split, scan, raw),
+            Walk::Scan(scan) | Walk::Verify(scan) => self.scan_on(key, offset, split, scan, &raw),
             Walk::Seek {
                 pool,
                 mut shards,
@@ -169,40 +179,115 @@ impl Engine {
         }
     }
 
-    fn scan_on(&mut self, key: usize, offset: usize, split: Box<Split>, mut scan: Scan, raw: Vec<u8>) {
-        let Some((cursor, count, elements)) = page(&raw) else {
-            return self.end_walk(key, offset, &split, &raw);
+    /// A shard's page has come: on to the next shard while there is room, else out with what was found.
+    fn scan_on(&mut self, key: usize, offset: usize, split: Box<Split>, mut scan: Scan, raw: &[u8]) {
+        let Some((cursor, count, elements)) = page(raw) else {
+            return self.end_walk(key, offset, &split, raw);
         };
         scan.elements.extend_from_slice(elements);
         scan.found += count;
+        if cursor >> CURSOR_BITS != 0 {
+            let refusal = b"-ERR the server's cursor is too large for the proxy\r\n";
+            return self.end_walk(key, offset, &split, refusal);
+        }
         let Some(live) = &self.pools[scan.pool].live else {
             return self.end_walk(key, offset, &split, Failure::NoHost.reply());
         };
         let topology = live.topology.clone();
-        let next = if cursor != 0 { scan.shard } else { scan.shard + 1 };
-        if cursor == 0 && next < topology.shard_count() && scan.found < scan.count {
-            scan.shard = next;
-            let frame = scan_frame(0, &scan.options);
+        let map = map_of(&topology);
+        scan.at.moved |= map != scan.at.map;
+        (scan.at.map, scan.at.cursor) = (map, cursor);
+        if cursor != 0 {
+            return self.answer_page(key, offset, &split, &scan, pack(&topology, scan.at));
+        }
+        scan.at.shard += 1;
+        let more = scan.at.shard < topology.shard_count();
+        if more && scan.found < scan.count {
+            let (next, frame) = (scan.at.shard, scan_frame(0, &scan.options));
             return self.ask_next(key, offset, split, Walk::Scan(scan), next, &frame);
         }
-        if cursor >> CURSOR_BITS != 0 {
-            return self.end_walk(
-                key,
-                offset,
-                &split,
-                b"-ERR the server's cursor is too large for the proxy\r\n",
+        match more {
+            true => self.answer_page(key, offset, &split, &scan, pack(&topology, scan.at)),
+            false => self.end_pass(key, offset, &split, scan, &topology),
+        }
+    }
+
+    /// Every shard was asked. What that is worth depends on what has moved meanwhile.
+    fn end_pass(&mut self, key: usize, offset: usize, split: &Split, scan: Scan, topology: &Topology) {
+        if scan.at.moved {
+            let next = pack(topology, Position::begin(topology));
+            return self.answer_page(key, offset, split, &scan, next);
+        }
+        if scan.at.again || topology.slots().is_none() {
+            return self.answer_page(key, offset, split, &scan, 0);
+        }
+        let (pool, command, shards) = (scan.pool, split.command, topology.shard_count());
+        let mut verify = Split::new(command, split.since, shards, Vec::new());
+        verify.walk = Some(Box::new(Walk::Verify(scan)));
+        let waiter = self.place_of(key, offset);
+        if let Some(slot) = self.clients[key].queue.get_mut(offset) {
+            *slot = Slot::Split(Box::new(verify));
+        }
+        for shard in 0..shards {
+            let waiter = Waiter {
+                part: shard as u32,
+                ..waiter
+            };
+            let target = Target::Shard(shard);
+            self.send_to(
+                pool,
+                target,
+                Access::Primary,
+                command,
+                waiter,
+                Payload::Copied(NODES),
             );
         }
-        let ours = match next < topology.shard_count() {
-            true => pack(&topology, next, cursor),
-            false => 0,
+    }
+
+    /// The primaries have said what they serve and what is on its way. One that says nothing does not count.
+    fn verified(&mut self, key: usize, offset: usize, split: &Split, scan: &Scan) {
+        let live = self.pools[scan.pool].live.as_ref();
+        let Some(topology) = live.map(|live| live.topology.clone()) else {
+            return self.end_walk(key, offset, split, Failure::NoHost.reply());
         };
+        let views = split.parts.iter().map(|part| split.raw(part).and_then(own_line));
+        let settled = views
+            .enumerate()
+            .all(|(shard, line)| line.is_none_or(|line| is_settled(&topology, shard, line)));
+        let next = match settled {
+            true => 0,
+            false => {
+                if let Some(live) = &self.pools[scan.pool].live {
+                    live.cluster.signal(Signal::Redirected);
+                }
+                let again = Position {
+                    again: true,
+                    ..Position::begin(&topology)
+                };
+                pack(&topology, again)
+            }
+        };
+        self.answer_page(key, offset, split, scan, next);
+    }
+
+    fn answer_page(&mut self, key: usize, offset: usize, split: &Split, scan: &Scan, cursor: u64) {
         let mut answer = Vec::with_capacity(scan.elements.len() + 48);
         encode::array(&mut answer, 2);
-        encode::bulk(&mut answer, ours.to_string().as_bytes());
+        encode::bulk(&mut answer, cursor.to_string().as_bytes());
         encode::array(&mut answer, scan.found as usize);
         answer.extend_from_slice(&scan.elements);
-        self.end_walk(key, offset, &split, &answer);
+        self.end_walk(key, offset, split, &answer);
+    }
+
+    fn place_of(&self, key: usize, offset: usize) -> Waiter {
+        let client = &self.clients[key];
+        Waiter {
+            client: key as u32,
+            generation: client.generation,
+            sequence: client.head.wrapping_add(offset as u32),
+            part: 0,
+        }
     }
 
     fn ask_next(
@@ -215,21 +300,14 @@ impl Engine {
         frame: &[u8],
     ) {
         let pool = match &walk {
-            Walk::Scan(scan) => scan.pool,
+            Walk::Scan(scan) | Walk::Verify(scan) => scan.pool,
             Walk::Seek { pool, .. } => *pool,
         };
         let command = split.command;
         *split = Split::new(command, split.since, 1, Vec::new());
         split.walk = Some(Box::new(walk));
-        let client = &mut self.clients[key];
-        let sequence = client.head.wrapping_add(offset as u32);
-        let waiter = Waiter {
-            client: key as u32,
-            generation: client.generation,
-            sequence,
-            part: 0,
-        };
-        if let Some(slot) = client.queue.get_mut(offset) {
+        let waiter = self.place_of(key, offset);
+        if let Some(slot) = self.clients[key].queue.get_mut(offset) {
             *slot = Slot::Split(split);
         }
         self.send_to(
@@ -289,10 +367,86 @@ fn page(raw: &[u8]) -> Option<(u64, u64, &[u8])> {
     Some((cursor, count, list.get(first..)?))
 }
 
-fn pack(topology: &Topology, shard: usize, cursor: u64) -> u64 {
-    identity(topology, shard) << (CURSOR_BITS + SLOT_BITS)
-        | lowest_slot(topology, shard) << CURSOR_BITS
-        | cursor
+const NODES: &[u8] = b"*2\r\n$7\r\nCLUSTER\r\n$5\r\nNODES\r\n";
+
+impl Position {
+    /// The beginning of a pass.
+    fn begin(topology: &Topology) -> Self {
+        Self {
+            map: map_of(topology),
+            ..Self::default()
+        }
+    }
+}
+
+/// Where a cursor leads now; `None` when there are no shards.
+fn locate(topology: &Topology, cursor: u64) -> Option<Position> {
+    let begin = Position::begin(topology);
+    if topology.shard_count() == 0 || cursor == 0 {
+        return (topology.shard_count() > 0).then_some(begin);
+    }
+    let field = |from: u32, bits: u32| cursor >> from & ((1 << bits) - 1);
+    let lowest = field(CURSOR_BITS, SLOT_BITS);
+    // Whoever has that slot now.
+    let owner = topology.slots().and_then(|map| map.shard_of(lowest as u16));
+    let behind = || (0..topology.shard_count()).find(|shard| lowest_slot(topology, *shard) >= lowest);
+    let last = topology.shard_count() - 1;
+    let shard = owner.or_else(behind).unwrap_or(last);
+    // A shard whose lowest slot has moved is begun again.
+    let same = lowest_slot(topology, shard) == lowest;
+    Some(Position {
+        shard,
+        cursor: if same { field(0, CURSOR_BITS) } else { 0 },
+        moved: cursor & MOVED != 0 || field(CURSOR_BITS + SLOT_BITS, MAP_BITS) != begin.map,
+        again: cursor & AGAIN != 0,
+        ..begin
+    })
+}
+
+/// A cursor, which is never 0: a map is not.
+fn pack(topology: &Topology, at: Position) -> u64 {
+    let flag = |set: bool, flag: u64| if set { flag } else { 0 };
+    flag(at.moved, MOVED)
+        | flag(at.again, AGAIN)
+        | at.map << (CURSOR_BITS + SLOT_BITS)
+        | lowest_slot(topology, at.shard) << CURSOR_BITS
+        | at.cursor
+}
+
+/// What a node says of itself in CLUSTER NODES.
+fn own_line(raw: &[u8]) -> Option<&str> {
+    let text = std::str::from_utf8(reply::text_payload(raw)?).ok()?;
+    text.lines().find(|line| {
+        line.split(' ')
+            .nth(2)
+            .is_some_and(|flags| flags.contains("myself"))
+    })
+}
+
+/// Whether a primary serves what the map says, and no slot is on its way to it or from it (`[93->-id]`, `[93-<-id]`).
+fn is_settled(topology: &Topology, shard: usize, line: &str) -> bool {
+    let Some(map) = topology.slots() else {
+        return true;
+    };
+    let mut served = 0;
+    for range in line.split(' ').skip(8) {
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        let (Ok(first), Ok(last)) = (first.parse::<u16>(), last.parse::<u16>()) else {
+            return false;
+        };
+        if (first..=last).any(|slot| map.shard_of(slot) != Some(shard)) {
+            return false;
+        }
+        served += u32::from(last.saturating_sub(first)) + 1;
+    }
+    let known = map.shards.get(shard).map_or(0, |shard| {
+        shard
+            .ranges
+            .iter()
+            .map(|(first, last)| u32::from(last - first) + 1)
+            .sum()
+    });
+    served == known
 }
 
 /// Where a shard begins; without slots, its number and one, so that its cursor 0 does not look like the end.
@@ -307,18 +461,26 @@ fn lowest_slot(topology: &Topology, shard: usize) -> u64 {
     }
 }
 
-/// A few bits of who the primary is.
-fn identity(topology: &Topology, shard: usize) -> u64 {
-    let primary = topology
-        .slots()
-        .and_then(|map| map.shards.get(shard))
-        .map_or(shard, |shard| shard.primary);
-    let address = topology
-        .hosts
-        .get(primary)
-        .map(|host| host.address.to_string())
-        .unwrap_or_default();
-    redplane_command::murmur2(address.as_bytes()) & 0x1f
+/// A few bits of who serves what, never 0. The same in all workers and after a restart.
+fn map_of(topology: &Topology) -> u64 {
+    let mut seen = Vec::new();
+    let mut add = |host: usize| {
+        if let Some(host) = topology.hosts.get(host) {
+            seen.extend_from_slice(host.address.to_string().as_bytes());
+        }
+    };
+    match topology.slots() {
+        Some(map) => {
+            map.shards.iter().for_each(|shard| add(shard.primary));
+            let ranges = map.shards.iter().flat_map(|shard| &shard.ranges);
+            ranges.for_each(|(first, last)| {
+                seen.extend(first.to_be_bytes());
+                seen.extend(last.to_be_bytes());
+            });
+        }
+        None => (0..topology.hosts.len()).for_each(add),
+    }
+    1 + redplane_command::murmur2(&seen) % ((1 << MAP_BITS) - 1)
 }
 
 #[cfg(test)]
@@ -333,6 +495,15 @@ mod tests {
         );
         assert_eq!(page(b"*2\r\n$1\r\n0\r\n*0\r\n"), Some((0, 0, &b""[..])));
         assert_eq!(page(b"-ERR invalid cursor\r\n"), None);
+    }
+
+    #[test]
+    fn a_node_speaks_of_itself_in_one_line() {
+        let text = "a 127.0.0.1:1@2 master - 0 0 1 connected 0-5\nb 127.0.0.1:2@3 myself,master - 0 0 2 connected 6-9 [3->-a]\n";
+        let mut raw = Vec::new();
+        encode::bulk(&mut raw, text.as_bytes());
+        assert_eq!(own_line(&raw), text.lines().nth(1));
+        assert_eq!(own_line(b"-NOPERM no\r\n"), None);
     }
 
     #[test]

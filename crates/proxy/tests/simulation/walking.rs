@@ -1,6 +1,6 @@
 //! SCAN over a cluster: every key that stays is found, whatever moves in between.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::ground::{Ground, at, even, proxy};
 use super::node::Fabric;
@@ -81,6 +81,132 @@ fn a_shard_that_grows_downwards_is_not_skipped() {
         cursor = next;
     }
     assert_eq!(found.len(), keys.len());
+}
+
+/// Walks with small pages; `between` may change the world after each. Says how often each key was given.
+fn walk(
+    world: &mut World,
+    mut between: impl FnMut(&mut World, &BTreeMap<String, usize>),
+) -> BTreeMap<String, usize> {
+    let peer = world.connect();
+    let (mut cursor, mut found, mut pages) = ("0".to_owned(), BTreeMap::new(), 0);
+    loop {
+        let (next, keys) = page(world, peer, &cursor, 20);
+        keys.into_iter()
+            .for_each(|key| *found.entry(key).or_default() += 1);
+        if next == "0" {
+            return found;
+        }
+        pages += 1;
+        assert!(pages < 200, "no end");
+        between(world, &found);
+        cursor = next;
+    }
+}
+
+/// What CLUSTER NODES says on each node.
+fn views(world: &mut World, views: [&str; 3]) {
+    for (node, slots) in (1..).zip(views) {
+        let line = format!("id {}@1 myself,master - 0 0 1 connected {slots}\n", at(node));
+        world.fabric.node(at(node)).script = Some(Box::new(move |words| {
+            let mut reply = Vec::new();
+            redplane_resp::encode::bulk(&mut reply, line.as_bytes());
+            (words[0] == b"cluster").then_some(reply)
+        }));
+    }
+}
+
+/// Whether all keys of a node were found.
+fn all_of(world: &World, node: u8, found: &BTreeMap<String, usize>) -> bool {
+    let data = &world.fabric.nodes[&at(node)].data;
+    data.keys()
+        .all(|key| found.contains_key(std::str::from_utf8(key).unwrap()))
+}
+
+#[test]
+fn a_quiet_cluster_gives_each_key_once() {
+    let (ground, _cluster) = Ground::three_shards();
+    let mut world = World::new(&ground, Fabric::new(&even(3)), 1);
+    views(&mut world, ["0-5460", "5461-10921", "10922-16382 16383"]);
+    let keys = filled(&mut world);
+    let found = walk(&mut world, |_, _| {});
+    assert_eq!(found.len(), keys.len());
+    assert!(found.values().all(|times| *times == 1));
+}
+
+#[test]
+fn keys_that_go_back_to_a_shard_that_was_asked_are_found_there() {
+    let ground = Ground::new();
+    let mut back = even(3);
+    back[2].1 = 13_999;
+    back.push((14_000, 16_383, at(1), Vec::new()));
+    let (cluster, topologies) = ground.slots("c", &[even(3), back]);
+    ground.publish(&[&cluster], &proxy("c"));
+    let mut world = World::new(&ground, Fabric::new(&even(3)), 1);
+    let keys = filled(&mut world);
+    let mut done = false;
+    let found = walk(&mut world, |world, found| {
+        if !done && all_of(world, 1, found) {
+            done = true;
+            (14_000..=16_383).for_each(|slot| world.fabric.hand_over(slot, at(1)));
+            cluster.topologies().store(topologies[1].clone());
+        }
+    });
+    assert!(done);
+    assert_eq!(found.into_keys().collect::<BTreeSet<_>>(), keys);
+}
+
+#[test]
+fn keys_of_a_slot_on_its_way_are_looked_for_once_more() {
+    let (ground, _cluster) = Ground::three_shards();
+    let mut world = World::new(&ground, Fabric::new(&even(3)), 1);
+    views(
+        &mut world,
+        ["0-5460 [16000-<-c]", "5461-10921", "10922-16383 [16000->-a]"],
+    );
+    let keys = filled(&mut world);
+    let mut done = false;
+    let found = walk(&mut world, |world, found| {
+        if !done && all_of(world, 1, found) {
+            done = true;
+            // As in the midst of a migration: the keys have gone, and nobody was told.
+            let leaving: Vec<Vec<u8>> = world.fabric.node(at(3)).data.keys().take(30).cloned().collect();
+            leaving
+                .iter()
+                .for_each(|key| world.fabric.move_key(at(3), at(1), key));
+        }
+    });
+    assert!(done);
+    assert_eq!(found.into_keys().collect::<BTreeSet<_>>(), keys);
+}
+
+#[test]
+fn a_shard_with_a_new_primary_is_walked_again() {
+    let ground = Ground::new();
+    let mut after = even(3);
+    after[1].2 = at(9);
+    let (cluster, topologies) = ground.slots("c", &[even(3), after.clone()]);
+    ground.publish(&[&cluster], &proxy("c"));
+    let mut world = World::new(&ground, Fabric::new(&even(3)), 1);
+    let keys = filled(&mut world);
+    let mut done = false;
+    let found = walk(&mut world, |world, found| {
+        let second = world.fabric.nodes[&at(2)].data.clone();
+        let begun = second
+            .keys()
+            .any(|key| found.contains_key(std::str::from_utf8(key).unwrap()));
+        if !done && begun {
+            done = true;
+            // Its order is another one: what stood at the front stands at the end.
+            world.fabric.node(at(9)).data = second;
+            world.fabric.node(at(9)).reversed = true;
+            (5461..=10_921).for_each(|slot| world.fabric.owners[slot] = at(9));
+            world.fabric.node(at(2)).data.clear();
+            cluster.topologies().store(topologies[1].clone());
+        }
+    });
+    assert!(done);
+    assert_eq!(found.into_keys().collect::<BTreeSet<_>>(), keys);
 }
 
 #[test]
