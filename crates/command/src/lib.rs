@@ -24,7 +24,7 @@ pub use info::{Protocol, command_info};
 pub use keys::{Begin, FastKeys, Find, KeySpec, Keys, SlotOf, first_key, keys, slots};
 pub use murmur::murmur2;
 pub use page::compatibility_page;
-pub use patience::{Patience, patience};
+pub use patience::{Patience, may_block, patience, timeout_at};
 pub use policy::{
     Blocking, Class, Effect, Local, Pubsub, Refusal, ReplyPolicy, RequestPolicy, Script, Transaction,
 };

@@ -13,23 +13,59 @@ pub enum Patience {
     For(Duration),
 }
 
-/// The wait of a request, or `None` when it does not block: another command, XREAD without BLOCK, or a
-/// timeout that is no number, which the server refuses at once.
-pub fn patience<'a>(command: &Command, count: usize, arg: impl Fn(usize) -> &'a [u8]) -> Option<Patience> {
+/// Whether a request might block its connection. Rather once too often: a server reads numbers and options more
+/// generously than we do, and one that blocks a shared connection blocks everybody.
+pub fn may_block<'a>(command: &Command, count: usize, arg: impl Fn(usize) -> &'a [u8]) -> bool {
+    match command.request {
+        RequestPolicy::Blocking(Blocking::BlockOption) => {
+            (1..count).any(|at| arg(at).eq_ignore_ascii_case(b"block"))
+        }
+        RequestPolicy::Blocking(_) => true,
+        _ => false,
+    }
+}
+
+/// The argument that says how long a request blocks; `None` when it does not.
+pub fn timeout_at<'a>(command: &Command, count: usize, arg: impl Fn(usize) -> &'a [u8]) -> Option<usize> {
     let RequestPolicy::Blocking(blocking) = command.request else {
         return None;
     };
     match blocking {
-        Blocking::LastArgument => seconds(arg(count.checked_sub(1)?)),
-        Blocking::FirstArgument => (count > 1).then(|| seconds(arg(1)))?,
-        Blocking::Replication => milliseconds(arg(count.checked_sub(1)?)),
-        Blocking::BlockOption => {
-            let options = (1..count).take_while(|at| !arg(*at).eq_ignore_ascii_case(b"streams"));
-            let block = options
-                .filter(|at| arg(*at).eq_ignore_ascii_case(b"block"))
-                .last()?;
-            milliseconds(arg(block.checked_add(1).filter(|at| *at < count)?))
+        Blocking::LastArgument | Blocking::Replication => count.checked_sub(1),
+        Blocking::FirstArgument => (count > 1).then_some(1),
+        Blocking::BlockOption => block_option(count, arg),
+    }
+}
+
+/// The value of the last BLOCK among the options of XREAD and XREADGROUP. Names of groups, consumers and keys may read
+/// like options.
+fn block_option<'a>(count: usize, arg: impl Fn(usize) -> &'a [u8]) -> Option<usize> {
+    let mut at = 1;
+    let mut found = None;
+    while at < count {
+        let is = |word: &str| arg(at).eq_ignore_ascii_case(word.as_bytes());
+        if is("streams") {
+            break;
         }
+        if is("block") && at + 1 < count {
+            found = Some(at + 1);
+        }
+        at += match () {
+            () if is("group") => 3,
+            () if is("noack") => 1,
+            () => 2,
+        };
+    }
+    found
+}
+
+/// The wait of a request, or `None` when it does not block: another command, XREAD without BLOCK, or a
+/// timeout that is no number, which the server refuses at once.
+pub fn patience<'a>(command: &Command, count: usize, arg: impl Fn(usize) -> &'a [u8]) -> Option<Patience> {
+    let text = arg(timeout_at(command, count, &arg)?);
+    match command.request {
+        RequestPolicy::Blocking(Blocking::LastArgument | Blocking::FirstArgument) => seconds(text),
+        _ => milliseconds(text),
     }
 }
 
@@ -76,6 +112,36 @@ mod tests {
         assert_eq!(of("XREAD COUNT 2 BLOCK 500 STREAMS a 0"), half);
         assert_eq!(of("XREAD block 0 STREAMS a 0"), Some(Patience::Forever));
         assert_eq!(of("WAIT 1 500"), half);
+        assert_eq!(of("XREADGROUP GROUP g streams BLOCK 500 STREAMS k >"), half);
+        assert_eq!(
+            of("XREADGROUP GROUP block block NOACK BLOCK 500 STREAMS k >"),
+            half
+        );
+    }
+
+    #[test]
+    fn what_might_block_keeps_to_itself() {
+        let might = |request: &str| {
+            let args: Vec<&[u8]> = request.split(' ').map(str::as_bytes).collect();
+            let command = find(args.len(), |at| args[at]).expect("a valid request");
+            may_block(command, args.len(), |at| args[at])
+        };
+        // A server reads 0x10 as sixteen seconds.
+        for request in [
+            "BLPOP a 0x10",
+            "BLMPOP x 1 a LEFT",
+            "XREAD BLOCK x STREAMS a 0",
+            "WAIT 1 0",
+        ] {
+            assert!(might(request), "{request}");
+        }
+        for request in [
+            "GET a",
+            "XREAD STREAMS a 0",
+            "XREADGROUP GROUP g c COUNT 1 STREAMS a >",
+        ] {
+            assert!(!might(request), "{request}");
+        }
     }
 
     #[test]

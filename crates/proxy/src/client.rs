@@ -17,6 +17,7 @@ use bytes::Bytes;
 use redplane_command::CommandId;
 use redplane_resp::request::Partial;
 
+use crate::blocking::Wait;
 use crate::hold::Hold;
 use crate::input::{Buffers, Carry};
 use crate::output::{LARGE, Output};
@@ -106,6 +107,8 @@ pub(crate) struct Client {
     pub(crate) muting: Option<Box<Muting>>,
     pub(crate) session: Box<Session>,
     pub(crate) transaction: Option<Box<Transaction>>,
+    /// It waits in a blocking command.
+    pub(crate) wait: Option<Box<Wait>>,
     pub(crate) received: u64,
     pub(crate) sent: u64,
 }
@@ -128,6 +131,8 @@ pub(crate) struct Session {
     pub(crate) no_touch: bool,
     /// Set by a drain that started: the connection closes at its next quiet point.
     pub(crate) draining: bool,
+    /// Its other side is closed: it sends nothing more.
+    pub(crate) hung_up: bool,
 }
 
 /// What CLIENT SETINFO said.
@@ -152,6 +157,7 @@ impl Session {
             no_evict: false,
             no_touch: false,
             draining: false,
+            hung_up: false,
         }
     }
 }
@@ -191,6 +197,7 @@ impl Client {
             muting: None,
             session: Box::new(session),
             transaction: None,
+            wait: None,
             received: 0,
             sent: 0,
         }

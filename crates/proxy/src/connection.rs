@@ -44,6 +44,8 @@ pub(crate) enum Purpose {
     Exec,
     /// WATCH and the like on a leased connection: a client waits, and a redirection is not followed.
     Pinned,
+    /// A blocking command on a leased connection: it may take as long as it likes.
+    Block,
 }
 
 /// A request that waits for its reply.
@@ -79,7 +81,9 @@ pub(crate) struct Connection {
     pub(crate) state: State,
     /// The socket is there and can be written to.
     pub(crate) connected: bool,
-    /// Leased to this client (index and generation) from WATCH to EXEC.
+    /// Opened to be leased: nobody shares it.
+    pub(crate) leased: bool,
+    /// Leased to this client (index and generation): from WATCH to EXEC, or while a command blocks.
     pub(crate) lease: Option<(u32, u32)>,
     /// Gets no new requests and closes when nothing is pending: its host or its cluster is gone.
     pub(crate) draining: bool,
@@ -117,6 +121,7 @@ impl Connection {
             host,
             state: State::Connecting,
             connected: false,
+            leased: false,
             lease: None,
             draining: false,
             out: Output::default(),

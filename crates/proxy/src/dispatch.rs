@@ -229,7 +229,7 @@ impl Engine {
             find_with_custom(filter, &request)
         };
         if let Ok(served) = served
-            && self.must_rest(key, served)
+            && self.must_rest(key, served, &request)
         {
             return false;
         }
@@ -316,9 +316,12 @@ impl Engine {
             RequestPolicy::Pubsub(redplane_command::Pubsub::Publish) => {
                 self.forward_by_key(key, served, request, 1);
             }
-            RequestPolicy::Blocking(_) | RequestPolicy::Pubsub(_) | RequestPolicy::Refuse(_) => {
+            RequestPolicy::Blocking(redplane_command::Blocking::Replication)
+            | RequestPolicy::Pubsub(_)
+            | RequestPolicy::Refuse(_) => {
                 self.refuse(key, command, &request);
             }
+            RequestPolicy::Blocking(_) => self.block(key, command, request),
         }
     }
 

@@ -17,6 +17,7 @@ use redplane_resp::request::Args;
 use redplane_telemetry::Registry;
 use redplane_telemetry::stats::redis_proxy;
 use redplane_upstream::{Cluster, Host, Reader, Snapshot, Store};
+use rustc_hash::FxHashSet;
 use slab::Slab;
 
 use crate::again::Again;
@@ -116,6 +117,8 @@ pub struct Engine {
     pub(crate) pause: Option<Pause>,
     /// Script bodies that need no look at the shared store.
     pub(crate) known: Known,
+    /// Clients that wait in blocking commands.
+    pub(crate) waits: FxHashSet<u32>,
 }
 
 impl Engine {
@@ -149,6 +152,7 @@ impl Engine {
             in_flight: 0,
             pause: None,
             known: Known::default(),
+            waits: FxHashSet::default(),
         }
     }
 
@@ -376,6 +380,9 @@ impl Engine {
         if let Some(transaction) = &client.transaction {
             self.end_transaction(transaction);
         }
+        if let Some(wait) = &client.wait {
+            self.abandon_wait(id.0, wait);
+        }
         self.leave_filter(client.filter, client.waits_for());
         traffic
     }
@@ -476,8 +483,10 @@ impl Engine {
                 due.saturating_sub(self.now).clamp(1_000, 50_000),
             ));
         }
-        (self.in_flight > 0 || !self.connections.is_empty() && self.has_unready_connections())
-            .then(|| self.tick_step())
+        (self.in_flight > 0
+            || !self.waits.is_empty()
+            || !self.connections.is_empty() && self.has_unready_connections())
+        .then(|| self.tick_step())
     }
 
     /// Fine enough for the shortest time-out in use, coarse enough to cost nothing.

@@ -13,6 +13,8 @@ pub(crate) enum Failure {
     SlotUnserved,
     /// Keys of one command in several slots.
     CrossSlot,
+    /// The host has as many leased connections as its cluster's circuit breaker allows.
+    TooManyLeases,
 }
 
 impl Failure {
@@ -23,6 +25,7 @@ impl Failure {
             Self::Upstream => b"-upstream failure\r\n",
             Self::SlotUnserved => redplane_command::error::CLUSTERDOWN_SLOT,
             Self::CrossSlot => redplane_command::error::CROSSSLOT,
+            Self::TooManyLeases => b"-ERR max number of blocked clients reached\r\n",
         }
     }
 

@@ -8,7 +8,7 @@ mod rename;
 
 use std::rc::Rc;
 
-use redplane_command::{Command, CommandId};
+use redplane_command::{Command, CommandId, Flags};
 use redplane_resp::encode;
 use redplane_telemetry::stats::{cluster, upstream_command};
 
@@ -79,6 +79,12 @@ impl Engine {
             Some(read_pool) if reads => read_pool,
             _ => route.pool,
         };
+        if let Served::Known(command) = served
+            && command.flags.contains(Flags::BLOCKING)
+            && self.might_block(key, command, request)
+        {
+            return self.block_at(key, command, (route, pool), Some(name), request.frame);
+        }
         let leased = match self.clients[key].transaction {
             None => None,
             Some(_) => self.leased_for(key, pool, name),
@@ -204,6 +210,6 @@ pub(crate) fn access_of(command: &Command) -> Access {
 pub(crate) fn counts_upstream(pending: Pending) -> bool {
     matches!(
         pending.purpose,
-        Purpose::Reply | Purpose::Loaded | Purpose::Mirror | Purpose::Pinned | Purpose::Exec
+        Purpose::Reply | Purpose::Loaded | Purpose::Mirror | Purpose::Pinned | Purpose::Exec | Purpose::Block
     ) && pending.command.index() < redplane_command::all().len()
 }

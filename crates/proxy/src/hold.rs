@@ -12,7 +12,7 @@
 use redplane_command::{RequestPolicy, Transaction as Step};
 
 use crate::client::{ClientId, Ending};
-use crate::dispatch::Served;
+use crate::dispatch::{Request, Served};
 use crate::engine::{Action, Engine};
 
 /// Why nothing of a client's input is looked at.
@@ -30,15 +30,20 @@ pub(crate) enum Hold {
 impl Engine {
     /// Whether a request has to wait for its client's earlier replies; if so it is to be put back.
     #[inline]
-    pub(crate) fn must_rest(&mut self, key: usize, served: Served) -> bool {
+    pub(crate) fn must_rest(&mut self, key: usize, served: Served, request: &Request<'_>) -> bool {
         if self.pause.is_some() && self.must_pause(key, served) {
             return true;
         }
         let Served::Known(command) = served else {
             return false;
         };
-        // WATCH goes out on a leased connection, beside the shared ones.
-        if !matches!(command.request, RequestPolicy::Transaction(Step::Watch)) {
+        // These go out on leased connections, beside the shared ones.
+        let leaves = match command.request {
+            RequestPolicy::Transaction(Step::Watch) => true,
+            RequestPolicy::Blocking(_) => self.might_block(key, command, request),
+            _ => false,
+        };
+        if !leaves {
             return false;
         }
         let client = &mut self.clients[key];

@@ -27,8 +27,8 @@ pub(crate) enum Question {
     Pause(Paused, u64),
     /// CLIENT UNPAUSE.
     Unpause,
-    /// CLIENT UNBLOCK: end the wait of this client.
-    Unblock,
+    /// CLIENT UNBLOCK: end the wait of the client with this id, with an error or as if its time were over.
+    Unblock(u64, bool),
 }
 
 /// What one engine answers.
@@ -130,8 +130,7 @@ impl Engine {
                 self.unpause();
                 Finding::Count(0)
             }
-            // Nothing that a client may do here blocks it but a pause, which is not its own.
-            Question::Unblock => Finding::Count(0),
+            Question::Unblock(id, with_error) => Finding::Count(self.unblock_session(*id, *with_error)),
         }
     }
 
@@ -144,7 +143,7 @@ impl Engine {
             }
             (Question::Kill(selection), Finding::Count(count)) => selection.killed(&mut reply, count),
             (Question::Pause(..) | Question::Unpause, _) => reply.extend_from_slice(b"+OK\r\n"),
-            (Question::Unblock, Finding::Count(count)) => encode::integer(&mut reply, count as i64),
+            (Question::Unblock(..), Finding::Count(count)) => encode::integer(&mut reply, count as i64),
             (_, _) => reply.extend_from_slice(b"-ERR the worker ended\r\n"),
         }
         self.settle(

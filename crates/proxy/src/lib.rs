@@ -9,6 +9,7 @@
 
 mod again;
 mod auth;
+mod blocking;
 mod client;
 mod connection;
 mod dispatch;
@@ -23,6 +24,7 @@ mod info;
 mod input;
 mod inquiry;
 mod introspect;
+mod lease;
 mod local;
 mod merge;
 mod output;

@@ -15,6 +15,7 @@ use redplane_upstream::{Cluster, Host, Pick, Topology, Want};
 use rustc_hash::FxHashMap;
 
 use crate::failure::Failure;
+use crate::lease::Leases;
 
 /// How long a host that could not be reached is left alone, at first and at most.
 const FIRST_BACKOFF: u64 = 20_000;
@@ -132,6 +133,7 @@ pub(crate) struct Live {
     pub(crate) strangers: FxHashMap<SocketAddr, (Arc<Host>, Link)>,
     /// Connections for what must not wait behind others, by host: the connection and when it was opened.
     pub(crate) apart: FxHashMap<u64, (u32, u64)>,
+    pub(crate) leases: Leases,
     pub(crate) stats: Block,
     pub(crate) redis_stats: Block,
     pub(crate) commands: Option<Commands>,
@@ -171,6 +173,7 @@ impl Live {
             links: vec![Link::default(); topology.hosts.len()],
             strangers: FxHashMap::default(),
             apart: FxHashMap::default(),
+            leases: Leases::default(),
             stats: cluster.stats().block(),
             redis_stats: cluster.redis_stats().block(),
             is_redis: topology.slots().is_some(),
@@ -228,7 +231,15 @@ impl Live {
             .collect();
         self.is_redis = latest.slots().is_some();
         self.topology = latest;
-        left.into_values().filter_map(|link| link.connection).collect()
+        let known = |id| self.topology.hosts.iter().any(|host| host.id == id);
+        let mut left: Vec<u32> = left.into_values().filter_map(|link| link.connection).collect();
+        left.append(&mut self.leases.take_strays(known));
+        left
+    }
+
+    /// Whether a host is one of the topology's.
+    pub(crate) fn knows(&self, host: u64) -> bool {
+        self.topology.hosts.iter().any(|known| known.id == host)
     }
 
     /// How a key finds its host here.
@@ -285,13 +296,14 @@ impl Live {
         }
     }
 
-    /// Every connection there is.
+    /// Every connection that is shared or waits for its next lease.
     pub(crate) fn connections(&self) -> impl Iterator<Item = u32> + '_ {
         let strangers = self.strangers.values().map(|(_, link)| link);
         self.links
             .iter()
             .chain(strangers)
             .filter_map(|link| link.connection)
+            .chain(self.leases.idle())
     }
 
     /// The link that a connection belongs to, to a host of the topology or to a stranger.

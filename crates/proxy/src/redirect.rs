@@ -24,7 +24,7 @@ pub(crate) const MAX_HOPS: u8 = 5;
 pub(crate) struct Redirection<'a> {
     pub(crate) ask: bool,
     slot: u16,
-    host: &'a str,
+    pub(crate) host: &'a str,
     port: u16,
 }
 
@@ -291,7 +291,7 @@ impl Engine {
         }
     }
 
-    fn count_redirect(&self, pool: usize, success: bool) {
+    pub(crate) fn count_redirect(&self, pool: usize, success: bool) {
         if let Some(live) = &self.pools[pool].live {
             live.stats.inc(match success {
                 true => cluster::UPSTREAM_INTERNAL_REDIRECT_SUCCEEDED_TOTAL,

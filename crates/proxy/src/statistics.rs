@@ -58,9 +58,11 @@ fn rows(proxy: &RedisProxy) -> Arc<[Box<str>]> {
     COMMON.iter().cloned().chain(custom).collect()
 }
 
-/// Envoy makes a row for each command that it serves, and none for what it answers before dispatch.
+/// Envoy makes a row for each command that it serves, and none for what it answers before dispatch. Blocking commands,
+/// which it does not serve, have rows as well.
 fn has_row(command: &Command) -> bool {
-    command.served_by_envoy && command.name == command.container && !is_answered_first(command)
+    let known = command.served_by_envoy || matches!(command.request, RequestPolicy::Blocking(_));
+    known && command.name == command.container && !is_answered_first(command)
 }
 
 /// Whether a command is counted: subcommands under their container.

@@ -97,7 +97,7 @@ impl Engine {
                 && connection
                     .pending
                     .front()
-                    .is_some_and(|p| now >= p.since + op_timeout)
+                    .is_some_and(|p| p.purpose != Purpose::Block && now >= p.since + op_timeout)
             {
                 // The time that a redirected request spent elsewhere says nothing about this server.
                 match connection.pending.front() {
@@ -120,6 +120,7 @@ impl Engine {
         self.end_pause();
         self.release_held();
         self.send_again();
+        self.tick_waits();
         self.expire_unresolved();
     }
 }

@@ -7,6 +7,7 @@
 
 mod simulation {
     mod actor;
+    mod blocking;
     mod clients;
     mod configuring;
     mod counting;

@@ -157,7 +157,10 @@ impl Engine {
         }
         match number(request.arg(2)) {
             None => self.answer(key, error::NOT_AN_INTEGER),
-            Some(_) => self.ask_all(key, command, Question::Unblock),
+            Some(id) => {
+                let with_error = request.len() == 4 && is("ERROR");
+                self.ask_all(key, command, Question::Unblock(id.cast_unsigned(), with_error));
+            }
         }
     }
 

@@ -37,7 +37,7 @@ impl Client {
     fn flags(&self) -> String {
         let transaction = self.transaction.as_deref();
         let letters = [
-            ('b', self.hold == Hold::Paused),
+            ('b', self.hold == Hold::Paused || self.wait.is_some()),
             ('x', transaction.is_some_and(|transaction| transaction.is_open())),
             ('d', transaction.is_some_and(|transaction| transaction.is_lost())),
             ('c', self.ending == Ending::AfterReplies),

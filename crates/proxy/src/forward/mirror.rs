@@ -4,7 +4,7 @@
 
 use std::rc::Rc;
 
-use redplane_command::{CommandId, Flags};
+use redplane_command::{Command, CommandId, Flags};
 use redplane_telemetry::stats::cluster;
 
 use super::{Payload, Sending, payload};
@@ -60,6 +60,17 @@ impl Engine {
     /// Whether so much waits there already that copies are dropped.
     pub(crate) fn is_full_mirror(&self, connection: u32) -> bool {
         self.connections[connection as usize].out.held() > MAX_MIRROR_HELD
+    }
+
+    /// A command that takes what is there and perhaps waits for it cannot be repeated on a mirror, which holds and lacks
+    /// other things: it is left out, and counted as lost where it was wanted.
+    pub(crate) fn skip_mirrors(&mut self, route: &RouteTo, command: &'static Command) {
+        for mirror in route.mirrors.iter() {
+            let wanted = !mirror.writes_only || is_mirrored_write(Served::Known(command));
+            if wanted && self.chance(mirror.parts_per_million) {
+                self.count_lost_mirror(mirror.pool);
+            }
+        }
     }
 
     pub(crate) fn count_lost_mirror(&self, pool: usize) {

@@ -7,15 +7,13 @@ use redplane_command::{Command, SlotOf, error};
 use redplane_resp::encode;
 
 use super::{Transaction, Watch};
-use crate::ConnId;
 use crate::client::Slot;
 use crate::connection::Purpose;
 use crate::dispatch::Request;
-use crate::engine::{Action, Engine};
+use crate::engine::Engine;
 use crate::failure::Failure;
 use crate::forward::{Payload, Sending};
 use crate::pool::{Access, Target};
-use crate::upstream::Gone;
 
 impl Engine {
     pub(super) fn watch(&mut self, key: usize, command: &'static Command, request: Request<'_>) {
@@ -30,7 +28,7 @@ impl Engine {
         if cross && matches!(target, Target::Slot(_)) {
             return self.answer(key, error::CROSSSLOT);
         }
-        let leased = match self.lease(key, pool, target) {
+        let leased = match self.lease_for_watch(key, pool, target) {
             Ok(leased) => leased,
             Err(failure) => return self.fail_now(key, command.id, failure),
         };
@@ -51,29 +49,26 @@ impl Engine {
     }
 
     /// The client's own connection to the node of a key; one node only.
-    fn lease(&mut self, key: usize, pool: usize, target: Target) -> Result<u32, Failure> {
-        let entry = &self.pools[pool];
-        let live = entry.live.as_ref().ok_or(Failure::NoHost)?;
-        let at = live.pick(target, Access::Primary, entry.key.settings.read_policy, "", 0)?;
-        let host = live.topology.hosts.get(at).cloned().ok_or(Failure::NoHost)?;
-        let client = &self.clients[key];
-        if let Some(watch) = client.transaction.as_ref().and_then(|t| t.watch) {
+    fn lease_for_watch(&mut self, key: usize, pool: usize, target: Target) -> Result<u32, Failure> {
+        if let Some(watch) = self.clients[key].transaction.as_ref().and_then(|t| t.watch) {
+            let entry = &self.pools[pool];
+            let live = entry.live.as_ref().ok_or(Failure::NoHost)?;
+            let at = live.pick(target, Access::Primary, entry.key.settings.read_policy, "", 0)?;
+            let host = live.topology.hosts.get(at).ok_or(Failure::NoHost)?;
             return match watch.pool == pool && watch.host == host.id {
                 true => Ok(watch.connection),
                 false => Err(Failure::CrossSlot),
             };
         }
-        let generation = client.generation;
-        let id = host.id;
-        let connection = self.connect(pool, host, false)?;
-        self.connections[connection as usize].lease = Some((key as u32, generation));
+        let connection = self.lease(pool, target, Access::Primary, key)?;
         self.hold_pools(&[pool]);
+        let host = self.connections[connection as usize].host.id;
         let transaction = self.clients[key].transaction.get_or_insert_default();
         transaction.held.push(pool);
         transaction.watch = Some(Watch {
             pool,
             connection,
-            host: id,
+            host,
             target,
         });
         Ok(connection)
@@ -104,20 +99,6 @@ impl Engine {
     pub(crate) fn end_transaction(&mut self, transaction: &Transaction) {
         self.end_lease(transaction.lease());
         self.release_pools(&transaction.held);
-    }
-
-    /// Gives a leased connection up. Replies still to come on it are waited for first.
-    pub(crate) fn end_lease(&mut self, lease: Option<u32>) {
-        let Some(connection) = lease.and_then(|id| self.connections.get_mut(id as usize)) else {
-            return;
-        };
-        connection.lease = None;
-        connection.draining = true;
-        if connection.is_idle() {
-            let id = ConnId(lease.unwrap_or_default());
-            self.actions.push(Action::CloseUpstream(id));
-            self.upstream_gone(id, Gone::Local);
-        }
     }
 
     /// The leased connection broke: what it guarded is guarded no more.

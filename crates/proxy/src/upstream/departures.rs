@@ -46,12 +46,15 @@ impl Engine {
         }
         self.count_gone(&connection, why);
         self.unlink(id.0, &connection, why);
+        if connection.leased {
+            self.forget_lease(id.0, &connection);
+        }
         self.in_flight -= connection.pending.len();
         let pool = connection.pool;
         for pending in std::mem::take(&mut connection.pending) {
             self.fail_pending(&pending);
         }
-        for (client, generation) in connection.choked {
+        for (client, generation) in std::mem::take(&mut connection.choked) {
             if self
                 .clients
                 .get(client as usize)
@@ -62,6 +65,7 @@ impl Engine {
         }
         if let Some((client, generation)) = connection.lease {
             self.lease_lost(id.0, client, generation);
+            self.wait_lost(id.0, &connection, why);
         }
         self.drop_pool_if_unused(pool);
     }
@@ -101,7 +105,7 @@ impl Engine {
         let host = &connection.host.stats;
         if connection.connected {
             host.cx_active.fetch_sub(1, Relaxed);
-        } else {
+        } else if why != Gone::Local {
             host.cx_connect_fail.fetch_add(1, Relaxed);
         }
         host.rq_active.fetch_sub(connection.pending.len() as u64, Relaxed);
@@ -110,7 +114,8 @@ impl Engine {
             host.rq_timeout
                 .fetch_add(connection.pending.len() as u64, Relaxed);
         }
-        if busy || !connection.connected {
+        // A lease that ends while it waits says nothing about its host.
+        if why != Gone::Local && (busy || !connection.connected) {
             connection.cluster.signal(Signal::Failed);
         }
         let Some(live) = self.pools[connection.pool].live.as_mut() else {
@@ -125,7 +130,9 @@ impl Engine {
             _ => {}
         }
         if !connection.connected {
-            stats.inc(cluster::UPSTREAM_CX_CONNECT_FAIL);
+            if why != Gone::Local {
+                stats.inc(cluster::UPSTREAM_CX_CONNECT_FAIL);
+            }
             return;
         }
         stats.dec(cluster::UPSTREAM_CX_ACTIVE);

@@ -130,6 +130,13 @@ impl Engine {
                 self.settle(pending.waiter, pending.command, pending.since, answer);
             }
             Purpose::Exec => self.exec_reply(key, &pending, raw),
+            Purpose::Block => {
+                let answer = match shared.filter(|_| raw.len() >= LARGE) {
+                    Some(shared) => Answer::Shared(shared.slice_ref(raw)),
+                    None => Answer::Raw(raw),
+                };
+                self.block_reply(key, &pending, answer);
+            }
             Purpose::Mirror | Purpose::Setup => {}
             Purpose::Auth if is_error => self.login_refused(key, raw),
             Purpose::Hello if is_error => self.hello_refused(key, raw),

@@ -1,6 +1,6 @@
 //! Model Redis nodes: small, but with a real dictionary, slots, redirections, MULTI and WATCH.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::SocketAddr;
 
 use redplane_resp::encode;
@@ -38,6 +38,7 @@ pub(crate) struct Node {
     pub(crate) password: Option<Vec<u8>>,
     /// SCAN walks its keys from the last to the first.
     pub(crate) reversed: bool,
+    pub(crate) lists: BTreeMap<Vec<u8>, VecDeque<Vec<u8>>>,
 }
 
 /// One connection as the node sees it.
@@ -49,6 +50,14 @@ pub(crate) struct Session {
     watched: Vec<(Vec<u8>, u64)>,
     asking: bool,
     granted: bool,
+    /// A BLPOP that waits, and until when.
+    blocked: Option<(Words, u64)>,
+}
+
+impl Session {
+    pub(crate) fn is_blocked(&self) -> bool {
+        self.blocked.is_some()
+    }
 }
 
 /// All nodes and who owns what.
@@ -59,6 +68,8 @@ pub(crate) struct Fabric {
     pub(crate) owners: Vec<SocketAddr>,
     /// Slots under migration, and where to.
     pub(crate) moving: HashMap<u16, SocketAddr>,
+    /// Microseconds.
+    pub(crate) now: u64,
 }
 
 impl Fabric {
@@ -121,6 +132,9 @@ impl Fabric {
         session.input.extend_from_slice(bytes);
         let mut out = Vec::new();
         let mut args = Args::default();
+        if session.is_blocked() && !self.wake(at, session, &mut out) {
+            return out;
+        }
         loop {
             let (end, words): (usize, Words) =
                 match decode(&session.input, &mut args, &mut None, true).expect("the proxy speaks RESP") {
@@ -135,7 +149,37 @@ impl Fabric {
                 };
             session.input.drain(..end);
             self.command(at, session, words, &mut out);
+            if session.is_blocked() && !self.wake(at, session, &mut out) {
+                return out;
+            }
         }
+    }
+
+    /// Whether the wait of a BLPOP is over: there is something, it is too late, or the slot has gone.
+    fn wake(&mut self, at: SocketAddr, session: &mut Session, out: &mut Vec<u8>) -> bool {
+        let Some((words, until)) = session.blocked.take() else {
+            return true;
+        };
+        if let Some(refusal) = self.refuse(at, &words, true) {
+            out.extend_from_slice(&refusal);
+            return true;
+        }
+        let (now, node) = (self.now, self.node(at));
+        let full = words[1..words.len() - 1]
+            .iter()
+            .find(|key| node.lists.contains_key(*key));
+        if let Some(key) = full {
+            encode::array(out, 2);
+            encode::bulk(out, key);
+            node.pop(key, out);
+            return true;
+        }
+        if now >= until {
+            out.extend_from_slice(b"*-1\r\n");
+            return true;
+        }
+        session.blocked = Some((words, until));
+        false
     }
 
     fn command(&mut self, at: SocketAddr, session: &mut Session, mut words: Words, out: &mut Vec<u8>) {
@@ -190,8 +234,21 @@ impl Fabric {
             queue.push(words);
             return out.extend_from_slice(b"+QUEUED\r\n");
         }
+        let now = self.now;
         let node = self.node(at);
         match words[0].as_slice() {
+            b"blpop" => {
+                let seconds: f64 = std::str::from_utf8(&words[words.len() - 1])
+                    .unwrap()
+                    .parse()
+                    .unwrap();
+                let until = if seconds == 0.0 {
+                    u64::MAX
+                } else {
+                    now + (seconds * 1e6) as u64
+                };
+                session.blocked = Some((words, until));
+            }
             b"watch" => {
                 for key in &words[1..] {
                     let version = node.versions.get(key).copied().unwrap_or(0);
@@ -281,7 +338,8 @@ impl Fabric {
 fn keys(words: &[Vec<u8>]) -> Vec<&[u8]> {
     let all = words[1..].iter().map(Vec::as_slice);
     match words[0].as_slice() {
-        b"get" | b"set" | b"incr" | b"getset" | b"append" => all.take(1).collect(),
+        b"get" | b"set" | b"incr" | b"getset" | b"append" | b"rpush" | b"llen" => all.take(1).collect(),
+        b"blpop" => all.take(words.len() - 2).collect(),
         b"mset" => all.step_by(2).collect(),
         b"mget" | b"del" | b"exists" | b"unlink" | b"touch" | b"watch" => all.collect(),
         _ => Vec::new(),
@@ -302,6 +360,14 @@ impl Node {
         match self.data.get(key) {
             Some(value) => encode::bulk(out, value),
             None => encode::null_bulk(out),
+        }
+    }
+
+    fn pop(&mut self, key: &[u8], out: &mut Vec<u8>) {
+        let list = self.lists.get_mut(key).unwrap();
+        encode::bulk(out, &list.pop_front().unwrap());
+        if list.is_empty() {
+            self.lists.remove(key);
         }
     }
 
@@ -353,6 +419,21 @@ impl Node {
                     .count();
                 encode::integer(out, count as i64);
             }
+            b"rpush" => {
+                let list = self.lists.entry(words[1].clone()).or_default();
+                list.extend(words[2..].iter().cloned());
+                encode::integer(out, list.len() as i64);
+            }
+            b"llen" => encode::integer(out, self.lists.get(&words[1]).map_or(0, VecDeque::len) as i64),
+            // As in a transaction: it does not wait there.
+            b"blpop" => match self.lists.contains_key(&words[1]) {
+                true => {
+                    encode::array(out, 2);
+                    encode::bulk(out, &words[1]);
+                    self.pop(&words[1].clone(), out);
+                }
+                false => out.extend_from_slice(b"*-1\r\n"),
+            },
             b"keys" => {
                 encode::array(out, self.data.len());
                 self.data.keys().for_each(|key| encode::bulk(out, key));

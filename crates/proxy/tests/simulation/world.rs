@@ -236,6 +236,7 @@ impl World {
     /// One turn; says whether anything moved.
     pub(crate) fn step(&mut self, micros: u64) -> bool {
         self.now += micros;
+        self.fabric.now = self.now;
         let mut moved = self.network();
         self.engine.begin_turn(self.now);
         if self.timer.is_some_and(|due| due <= self.now) {
@@ -280,11 +281,12 @@ impl World {
             if reach == Reach::Refuses && upstream.connected {
                 upstream.broken = true;
             }
-            if reach == Reach::Up && !stalled && !upstream.broken && !upstream.to_node.is_empty() {
+            let speaks = !upstream.to_node.is_empty() || upstream.session.is_blocked();
+            if reach == Reach::Up && !stalled && !upstream.broken && speaks {
                 let count = self.some(upstream.to_node.len());
                 let bytes: Vec<u8> = upstream.to_node.drain(..count).collect();
                 let reply = self.fabric.take(upstream.to, &mut upstream.session, &bytes);
-                moved = true;
+                moved |= count > 0 || !reply.is_empty();
                 if !reply.is_empty() {
                     upstream.replies.push_back((self.now + delay, reply));
                 }
@@ -333,7 +335,12 @@ impl World {
 
     fn handle(&mut self, event: &Event) -> bool {
         match *event {
-            Event::Client(at) => self.read_client(at),
+            Event::Client(at) => {
+                if let Some(id) = self.peers[at].id.filter(|_| self.peers[at].finished) {
+                    self.engine.client_hung_up(id);
+                }
+                self.read_client(at)
+            }
             Event::ClientRoom(at) => {
                 self.peers[at].blocked = false;
                 self.write_client(at)

@@ -67,11 +67,12 @@ impl Driver {
 
     pub(super) fn hung_up(&mut self, token: Token) {
         let socket = match token.0 & UPSTREAM {
-            0 => self
-                .clients
-                .get_mut(token.0)
-                .and_then(Option::as_mut)
-                .map(|client| &mut client.socket),
+            0 => {
+                // One that is not read from, because it waits, would not be missed otherwise.
+                self.engine.client_hung_up(ClientId(token.0 as u32));
+                let client = self.clients.get_mut(token.0).and_then(Option::as_mut);
+                client.map(|client| &mut client.socket)
+            }
             _ => self
                 .upstreams
                 .get_mut(token.0 ^ UPSTREAM)

@@ -1,0 +1,255 @@
+//! Blocking commands: each on a leased connection, while its client's input rests.
+//!
+//! 1. The request waits until its client is owed nothing (`hold`), then goes out on a connection of its own: on a
+//!    shared one it would hold up everybody behind it.
+//! 2. The server keeps the time. The proxy's own is only for servers that do not, with some slack.
+//! 3. The reply ends the lease. A client that goes ends the wait: its connection closes at once, so that the server
+//!    gives nothing to nobody.
+//! 4. When the node loses its role, its slot or its life, the request is asked again for the time that is left
+//!    ([`again`]). What may have been answered already is never asked twice.
+//!
+//! Redis: `src/blocked.c`; inside MULTI these commands do not block and are queued as any other.
+
+mod again;
+
+use redplane_command::{Command, error, may_block};
+
+use crate::client::{ClientId, Slot, Waiter};
+use crate::connection::{Pending, Purpose};
+use crate::dispatch::Request;
+use crate::engine::Engine;
+use crate::failure::Failure;
+use crate::filter::RouteTo;
+use crate::forward::{Payload, Sending, access_of};
+use crate::pool::{Access, Target};
+use crate::settle::Answer;
+use crate::upstream::Gone;
+
+/// Microseconds that a request still gets whose client had said that it sends nothing more before the request went
+/// out: enough for what is there already, as a server would have answered it.
+const LAST_REPLY: u64 = 100_000;
+/// Microseconds that a server may take to notice that a wait is over, at least.
+const SLACK: u64 = 1_000_000;
+
+/// A client that waits.
+#[derive(Debug)]
+pub(crate) struct Wait {
+    command: &'static Command,
+    waiter: Waiter,
+    since: u64,
+    pool: usize,
+    /// The key it goes by, as it is forwarded; `None`: the arguments make no sense, and any primary says so.
+    name: Option<Vec<u8>>,
+    access: Access,
+    frame: Vec<u8>,
+    /// When the client's own time is over; `None`: never, or nobody knows.
+    until: Option<u64>,
+    /// Where it waits; `None` between two attempts.
+    connection: Option<u32>,
+    /// The topology that named this place.
+    version: u64,
+    /// When it came there.
+    sent: u64,
+    /// The next attempt.
+    resume: u64,
+    /// Attempts and redirections since it last stood for a while.
+    tries: u32,
+    hops: u8,
+    broken_since: Option<u64>,
+    /// It has stood at a server: what breaks it now is not the client's concern.
+    stood: bool,
+    /// When the last reply to a client that has hung up is given up.
+    last: Option<u64>,
+}
+
+impl Engine {
+    /// A command that might block; without keys it goes to any primary, as all commands do.
+    pub(crate) fn block(&mut self, key: usize, command: &'static Command, request: Request<'_>) {
+        let first = redplane_command::first_key(command, request.len(), |i| request.arg(i));
+        if first.is_some() || !self.might_block(key, command, &request) {
+            return self.by_keys(key, command, request);
+        }
+        match self.keyless_route(key) {
+            Some(route) => self.block_at(key, command, (&route, route.pool), None, request.frame),
+            None => self.fail_now(key, command.id, Failure::NoHost),
+        }
+    }
+
+    /// Whether a request is to have a connection of its own.
+    pub(crate) fn might_block(&self, key: usize, command: &Command, request: &Request<'_>) -> bool {
+        let queued = self.clients[key]
+            .transaction
+            .as_ref()
+            .is_some_and(|t| t.is_open());
+        !queued && may_block(command, request.len(), |i| request.arg(i))
+    }
+
+    /// Leases a connection and waits there.
+    pub(crate) fn block_at(
+        &mut self,
+        key: usize,
+        command: &'static Command,
+        (route, pool): (&RouteTo, usize),
+        name: Option<&[u8]>,
+        frame: &[u8],
+    ) {
+        let (now, access) = (self.now, access_of(command));
+        let leased = match self.lease_for(pool, name, access, key) {
+            Ok(leased) => leased,
+            Err(failure) => return self.fail_now(key, command.id, failure),
+        };
+        self.skip_mirrors(route, command);
+        self.hold_pools(&[pool]);
+        let waiter = self.expect_reply(key, Slot::Waiting);
+        self.rest_behind(key);
+        self.waits.insert(key as u32);
+        self.seat.client_blocked();
+        let client = &mut self.clients[key];
+        client.wait = Some(Box::new(Wait {
+            command,
+            waiter,
+            since: now,
+            pool,
+            name: name.map(<[u8]>::to_vec),
+            access,
+            frame: frame.to_vec(),
+            until: again::time_of(command, frame).map(|time| now.saturating_add(time)),
+            connection: None,
+            version: 0,
+            sent: now,
+            resume: now,
+            tries: 0,
+            hops: 0,
+            broken_since: None,
+            stood: false,
+            last: client.session.hung_up.then_some(now + LAST_REPLY),
+        }));
+        self.wait_on(key, leased, frame);
+    }
+
+    fn lease_for(
+        &mut self,
+        pool: usize,
+        name: Option<&[u8]>,
+        access: Access,
+        client: usize,
+    ) -> Result<u32, Failure> {
+        self.refresh_pool(pool);
+        let entry = &self.pools[pool];
+        let live = entry.live.as_ref().ok_or(Failure::NoHost)?;
+        let target = name.map_or(Target::Any, |name| live.target(name, &entry.key.settings));
+        self.lease(pool, target, access, client)
+    }
+
+    /// Sends the request on a connection that is leased for it.
+    fn wait_on(&mut self, key: usize, connection: u32, frame: &[u8]) {
+        let now = self.now;
+        let Some(wait) = &mut self.clients[key].wait else {
+            return;
+        };
+        wait.connection = Some(connection);
+        wait.sent = now;
+        let sending = Sending {
+            waiter: wait.waiter,
+            command: wait.command.id,
+            purpose: Purpose::Block,
+        };
+        if let Some(live) = &self.pools[wait.pool].live {
+            wait.version = live.topology.version;
+        }
+        self.send(connection, sending, Payload::Copied(frame));
+    }
+
+    /// What a server answered to a request that blocked.
+    pub(crate) fn block_reply(&mut self, connection: usize, pending: &Pending, answer: Answer<'_>) {
+        let key = pending.waiter.client as usize;
+        let own = self
+            .clients
+            .get(key)
+            .filter(|client| client.generation == pending.waiter.generation)
+            .and_then(|client| client.wait.as_ref());
+        if own.is_none_or(|wait| wait.connection != Some(connection as u32)) {
+            return self.end_lease(Some(connection as u32));
+        }
+        if answer.bytes().first() == Some(&b'-') && self.ask_elsewhere(key, connection, answer.bytes()) {
+            return;
+        }
+        self.end_wait(key, answer);
+        self.return_lease(connection as u32);
+    }
+
+    /// The wait is over: its client goes on.
+    fn end_wait(&mut self, key: usize, answer: Answer<'_>) {
+        let Some(wait) = self.clients[key].wait.take() else {
+            return;
+        };
+        self.waits.remove(&(key as u32));
+        self.seat.client_unblocked();
+        self.settle(wait.waiter, wait.command.id, wait.since, answer);
+        self.release_pools(&[wait.pool]);
+    }
+
+    /// The client is gone: so is its wait, at once.
+    pub(crate) fn abandon_wait(&mut self, key: u32, wait: &Wait) {
+        self.waits.remove(&key);
+        self.seat.client_unblocked();
+        if let Some(connection) = wait.connection {
+            self.break_lease(connection);
+        }
+        self.release_pools(&[wait.pool]);
+    }
+
+    /// Ends the wait of a client (CLIENT UNBLOCK): with an error, or as if its time were over. False when it does not
+    /// wait.
+    pub fn unblock(&mut self, id: ClientId, with_error: bool) -> bool {
+        let key = id.0 as usize;
+        let Some(wait) = self.clients.get(key).and_then(|client| client.wait.as_ref()) else {
+            return false;
+        };
+        if let Some(connection) = wait.connection {
+            self.break_lease(connection);
+        }
+        match with_error {
+            true => self.end_wait(key, Answer::Raw(error::UNBLOCKED)),
+            false => self.time_out(key),
+        }
+        true
+    }
+
+    /// The same by the id that clients know, for every worker's inquiry: how many it was.
+    pub(crate) fn unblock_session(&mut self, id: u64, with_error: bool) -> u64 {
+        let named = |key: &&u32| self.clients[**key as usize].session.id == id;
+        let found = self.waits.iter().find(named).copied();
+        found.map_or(0, |key| u64::from(self.unblock(ClientId(key), with_error)))
+    }
+
+    /// What the server says when the time is over.
+    fn time_out(&mut self, key: usize) {
+        let null: &[u8] = if self.is_resp3(key) { b"_\r\n" } else { b"*-1\r\n" };
+        self.end_wait(key, Answer::Raw(null));
+    }
+
+    /// Clients of this worker that wait in a blocking command.
+    pub fn blocked_clients(&self) -> usize {
+        self.waits.len()
+    }
+
+    /// The other side of a client's connection is closed, perhaps with bytes before the end that are not read yet. One
+    /// that waits is gone, as it is for Redis, which reads from clients that wait.
+    pub fn client_hung_up(&mut self, id: ClientId) {
+        let now = self.now;
+        let Some(client) = self.clients.get_mut(id.0 as usize) else {
+            return;
+        };
+        // A socket tells of it again with every event.
+        if std::mem::replace(&mut client.session.hung_up, true) {
+            return;
+        }
+        match &mut client.wait {
+            // Request and end came together.
+            Some(wait) if wait.since == now => wait.last = Some(now + LAST_REPLY),
+            Some(_) => self.close_client(id),
+            None => {}
+        }
+    }
+}
