@@ -8,6 +8,8 @@ mod failover;
 mod front;
 #[path = "integration/iterate.rs"]
 mod iterate;
+#[path = "integration/learn.rs"]
+mod learn;
 #[path = "integration/limits.rs"]
 mod limits;
 #[path = "integration/load.rs"]

@@ -32,6 +32,12 @@ macro_rules! bit_set {
                 Self(self.0 | other.0)
             }
 
+            /// The flag of this name.
+            pub fn named(name: &str) -> Option<Self> {
+                let all: &'static [($int, &'static str)] = &[$((1 << $bit, $text)),*];
+                all.iter().find(|(_, text)| *text == name).map(|(bit, _)| Self(*bit))
+            }
+
             /// The set as an integer; bits are this crate's own and may move between versions.
             pub const fn bits(self) -> $int {
                 self.0

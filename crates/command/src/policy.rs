@@ -247,6 +247,10 @@ pub enum Refusal {
     Shutdown,
     /// A cluster has one database only.
     OneDatabase,
+    /// Learnt from a server, and not known to leave a shared connection as it was.
+    Unproved,
+    /// Learnt from a server that does not say where its keys are.
+    UnknownKeys,
 }
 
 impl Refusal {
@@ -263,6 +267,8 @@ impl Refusal {
             Self::Sentinel => "it is known to Sentinel only",
             Self::Shutdown => "it ends one node",
             Self::OneDatabase => "a cluster has one database only",
+            Self::Unproved => "it is not known to be safe on connections that clients share",
+            Self::UnknownKeys => "the servers do not say where its keys are",
         }
     }
 

@@ -28,6 +28,8 @@ pub(crate) enum Purpose {
     Reply,
     /// Nobody does: a mirror's.
     Mirror,
+    /// COMMAND INFO of a command that the table lacks.
+    Lesson,
     /// AUTH.
     Auth,
     /// HELLO 3: without it the connection is of no use.

@@ -12,6 +12,7 @@ use redplane_telemetry::stats::{redis_command, redis_proxy};
 use crate::client::{Client, ClientId, Ending, Slot, Waiter};
 use crate::engine::Engine;
 use crate::hold::Hold;
+use crate::lessons::Lesson;
 use crate::output::LARGE;
 
 /// A decoded request: its bytes, where its arguments are, and the large buffer it stands in, if it does.
@@ -228,6 +229,21 @@ impl Engine {
         } else {
             find_with_custom(filter, &request)
         };
+        let served = match served {
+            Err(not_found) => match self.consult(key, not_found, &request) {
+                Lesson::Served(served) => Ok(served),
+                Lesson::Rests => return false,
+                Lesson::Unknown(not_found) => Err(not_found),
+                Lesson::Failed(failure) => {
+                    if let Some(transaction) = &mut self.clients[key].transaction {
+                        transaction.spoil();
+                    }
+                    self.fail_now(key, CommandId(u16::MAX), failure);
+                    return true;
+                }
+            },
+            served => served,
+        };
         if let Ok(served) = served
             && self.must_rest(key, served, &request)
         {
@@ -419,7 +435,7 @@ fn find_with_custom(filter: &crate::filter::Filter, request: &Request<'_>) -> Re
 }
 
 /// Redis: a web page that was made to speak to a server must not get further than its first line.
-fn is_from_a_browser(name: &[u8]) -> bool {
+pub(crate) fn is_from_a_browser(name: &[u8]) -> bool {
     name.eq_ignore_ascii_case(b"post") || name.eq_ignore_ascii_case(b"host:")
 }
 

@@ -27,6 +27,7 @@ use crate::filter::{self, Filter};
 use crate::hold::Hold;
 use crate::input::Buffers;
 use crate::inquiry::Inquiry;
+use crate::lessons::Asked;
 use crate::output::Output;
 use crate::pause::Pause;
 use crate::peers::{Peers, Seat};
@@ -119,6 +120,8 @@ pub struct Engine {
     pub(crate) known: Known,
     /// Clients that wait in blocking commands.
     pub(crate) waits: FxHashSet<u32>,
+    /// Questions about commands that are not answered yet.
+    pub(crate) asked: Slab<Asked>,
 }
 
 impl Engine {
@@ -153,6 +156,7 @@ impl Engine {
             pause: None,
             known: Known::default(),
             waits: FxHashSet::default(),
+            asked: Slab::new(),
         }
     }
 

@@ -23,6 +23,8 @@ pub(crate) enum Hold {
     No,
     /// Until every reply that it is owed has come and has been written.
     UntilQuiet,
+    /// Until a server has said what the command is that it sent.
+    Asking,
     /// Until CLIENT PAUSE is over.
     Paused,
 }

@@ -25,6 +25,7 @@ mod input;
 mod inquiry;
 mod introspect;
 mod lease;
+mod lessons;
 mod local;
 mod merge;
 mod output;

@@ -16,6 +16,7 @@ use rustc_hash::FxHashMap;
 
 use crate::failure::Failure;
 use crate::lease::Leases;
+use crate::lessons::Lessons;
 
 /// How long a host that could not be reached is left alone, at first and at most.
 const FIRST_BACKOFF: u64 = 20_000;
@@ -134,6 +135,8 @@ pub(crate) struct Live {
     /// Connections for what must not wait behind others, by host: the connection and when it was opened.
     pub(crate) apart: FxHashMap<u64, (u32, u64)>,
     pub(crate) leases: Leases,
+    /// Commands that the table lacks.
+    pub(crate) lessons: Lessons,
     pub(crate) stats: Block,
     pub(crate) redis_stats: Block,
     pub(crate) commands: Option<Commands>,
@@ -174,6 +177,7 @@ impl Live {
             strangers: FxHashMap::default(),
             apart: FxHashMap::default(),
             leases: Leases::default(),
+            lessons: Lessons::default(),
             stats: cluster.stats().block(),
             redis_stats: cluster.redis_stats().block(),
             is_redis: topology.slots().is_some(),

@@ -14,6 +14,7 @@ mod simulation {
     mod failing;
     mod faults;
     mod ground;
+    mod learning;
     mod mirroring;
     mod node;
     mod pressing;

@@ -71,6 +71,9 @@ impl Engine {
     }
 
     pub(super) fn fail_pending(&mut self, pending: &Pending) {
+        if pending.purpose == Purpose::Lesson {
+            return self.lesson(pending, None);
+        }
         if matches!(
             pending.purpose,
             Purpose::Reply | Purpose::Loaded | Purpose::Pinned | Purpose::Exec

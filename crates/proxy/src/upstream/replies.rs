@@ -142,6 +142,7 @@ impl Engine {
             Purpose::Hello if is_error => self.hello_refused(key, raw),
             Purpose::Auth | Purpose::Hello => {}
             Purpose::Probe => self.probe_reply(key, raw),
+            Purpose::Lesson => self.lesson(&pending, Some(raw)),
             Purpose::Queued => self.queued_reply(key, raw, is_error),
         }
     }

@@ -338,7 +338,9 @@ impl Fabric {
 fn keys(words: &[Vec<u8>]) -> Vec<&[u8]> {
     let all = words[1..].iter().map(Vec::as_slice);
     match words[0].as_slice() {
-        b"get" | b"set" | b"incr" | b"getset" | b"append" | b"rpush" | b"llen" => all.take(1).collect(),
+        b"get" | b"fetch" | b"set" | b"incr" | b"getset" | b"append" | b"rpush" | b"llen" => {
+            all.take(1).collect()
+        }
         b"blpop" => all.take(words.len() - 2).collect(),
         b"mset" => all.step_by(2).collect(),
         b"mget" | b"del" | b"exists" | b"unlink" | b"touch" | b"watch" => all.collect(),
@@ -373,7 +375,8 @@ impl Node {
 
     fn run(&mut self, words: &[Vec<u8>], out: &mut Vec<u8>) {
         match words[0].as_slice() {
-            b"get" => self.bulk(&words[1], out),
+            // FETCH is a name that only the node knows.
+            b"get" | b"fetch" => self.bulk(&words[1], out),
             b"set" => {
                 self.put(&words[1], words[2].clone());
                 out.extend_from_slice(b"+OK\r\n");
