@@ -19,7 +19,7 @@ use crate::connection::{Pending, Purpose};
 use crate::dispatch::Request;
 use crate::engine::Engine;
 use crate::failure::Failure;
-use crate::filter::RouteTo;
+use crate::filter::{ChainName, RouteTo};
 use crate::forward::{Payload, Sending, access_of};
 use crate::pool::{Access, Target};
 use crate::settle::Answer;
@@ -217,8 +217,11 @@ impl Engine {
     }
 
     /// The same by the id that clients know, for every worker's inquiry: how many it was.
-    pub(crate) fn unblock_session(&mut self, id: u64, with_error: bool) -> u64 {
-        let named = |key: &&u32| self.clients[**key as usize].session.id == id;
+    pub(crate) fn unblock_session(&mut self, chain: &ChainName, id: u64, with_error: bool) -> u64 {
+        let named = |key: &&u32| {
+            let client = &self.clients[**key as usize];
+            client.session.id == id && self.filters[client.filter].is_of(chain)
+        };
         let found = self.waits.iter().find(named).copied();
         found.map_or(0, |key| u64::from(self.unblock(ClientId(key), with_error)))
     }

@@ -115,7 +115,7 @@ pub struct Engine {
     pub(crate) again: BTreeMap<(u64, u64), Again>,
     pub(crate) in_flight: usize,
     /// CLIENT PAUSE.
-    pub(crate) pause: Option<Pause>,
+    pub(crate) pauses: Vec<Pause>,
     /// Script bodies that need no look at the shared store.
     pub(crate) known: Known,
     /// Clients that wait in blocking commands.
@@ -153,7 +153,7 @@ impl Engine {
             unresolved: BTreeMap::new(),
             again: BTreeMap::new(),
             in_flight: 0,
-            pause: None,
+            pauses: Vec::new(),
             known: Known::default(),
             waits: FxHashSet::default(),
             asked: Slab::new(),
@@ -481,8 +481,8 @@ impl Engine {
     /// How long until [`Self::tick`] has something to do; `None` when nothing waits.
     pub fn next_tick(&self) -> Option<Duration> {
         let held = self.held.first_key_value().map(|((due, _), _)| *due);
-        let pause = self.pause.map(|pause| pause.end);
-        if let Some(due) = held.into_iter().chain(pause).min() {
+        let pauses = self.pauses.iter().map(|pause| pause.end);
+        if let Some(due) = held.into_iter().chain(pauses).min() {
             return Some(Duration::from_micros(
                 due.saturating_sub(self.now).clamp(1_000, 50_000),
             ));

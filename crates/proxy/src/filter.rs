@@ -64,6 +64,14 @@ pub(crate) struct Filter {
     micros: bool,
 }
 
+/// A filter chain by its names, for the filters of other workers. Clients of one chain see one Redis: what they ask about
+/// each other stays among them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct ChainName {
+    listener: Box<str>,
+    chain: Box<str>,
+}
+
 /// A command's row that is not counted (PING and other commands that Envoy has no stats for).
 const UNCOUNTED: u32 = u32::MAX;
 
@@ -118,6 +126,19 @@ impl Filter {
             rows,
             custom,
         }
+    }
+
+    /// Its chain.
+    pub(crate) fn chain_name(&self) -> ChainName {
+        ChainName {
+            listener: (*self.listener).into(),
+            chain: (*self.chain).into(),
+        }
+    }
+
+    /// Whether that is its chain.
+    pub(crate) fn is_of(&self, name: &ChainName) -> bool {
+        *self.listener == *name.listener && *self.chain == *name.chain
     }
 
     /// Where a key goes: the longest prefix, else the catch-all.

@@ -12,6 +12,7 @@ use redplane_resp::encode;
 use crate::client::selection::Selection;
 use crate::client::{Slot, Waiter};
 use crate::engine::Engine;
+use crate::filter::ChainName;
 use crate::pause::Paused;
 use crate::peers::Letter;
 use crate::settle::Answer;
@@ -24,11 +25,11 @@ pub(crate) enum Question {
     /// CLIENT KILL: close these clients and say how many they were.
     Kill(Arc<Selection>),
     /// CLIENT PAUSE, for so many milliseconds.
-    Pause(Paused, u64),
+    Pause(Arc<ChainName>, Paused, u64),
     /// CLIENT UNPAUSE.
-    Unpause,
+    Unpause(Arc<ChainName>),
     /// CLIENT UNBLOCK: end the wait of the client with this id, with an error or as if its time were over.
-    Unblock(u64, bool),
+    Unblock(Arc<ChainName>, u64, bool),
 }
 
 /// What one engine answers.
@@ -122,15 +123,17 @@ impl Engine {
         match question {
             Question::List(selection) => Finding::Lines(self.list_clients(selection)),
             Question::Kill(selection) => Finding::Count(self.kill_clients(selection, asker)),
-            Question::Pause(what, milliseconds) => {
-                self.pause(*what, *milliseconds);
+            Question::Pause(chain, what, milliseconds) => {
+                self.pause(chain, *what, *milliseconds);
                 Finding::Count(0)
             }
-            Question::Unpause => {
-                self.unpause();
+            Question::Unpause(chain) => {
+                self.unpause(chain);
                 Finding::Count(0)
             }
-            Question::Unblock(id, with_error) => Finding::Count(self.unblock_session(*id, *with_error)),
+            Question::Unblock(chain, id, with_error) => {
+                Finding::Count(self.unblock_session(chain, *id, *with_error))
+            }
         }
     }
 
@@ -142,7 +145,7 @@ impl Engine {
                 encode::text(&mut reply, &selection.in_order(lines), inquiry.resp3);
             }
             (Question::Kill(selection), Finding::Count(count)) => selection.killed(&mut reply, count),
-            (Question::Pause(..) | Question::Unpause, _) => reply.extend_from_slice(b"+OK\r\n"),
+            (Question::Pause(..) | Question::Unpause(_), _) => reply.extend_from_slice(b"+OK\r\n"),
             (Question::Unblock(..), Finding::Count(count)) => encode::integer(&mut reply, count as i64),
             (_, _) => reply.extend_from_slice(b"-ERR the worker ended\r\n"),
         }

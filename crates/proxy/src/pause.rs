@@ -1,13 +1,17 @@
-//! CLIENT PAUSE and UNPAUSE: the commands of all clients of all workers wait, or only those that may write.
+//! CLIENT PAUSE and UNPAUSE: the commands of all clients of a filter chain wait, on all workers, or only those that may
+//! write.
 //!
 //! A command that has to wait is put back undecoded, as at any barrier ([`crate::hold`]); what its client sends behind
 //! it stays undecoded too. The pause ends by the engine's clock. Redis: `CLIENT PAUSE`; a pause within a pause can make
 //! it longer and stricter, not shorter.
 
+use std::sync::Arc;
+
 use redplane_command::{Flags, RequestPolicy, Transaction as Step};
 
 use crate::dispatch::Served;
 use crate::engine::Engine;
+use crate::filter::ChainName;
 use crate::hold::Hold;
 
 /// What waits.
@@ -20,40 +24,51 @@ pub(crate) enum Paused {
 }
 
 /// A pause under way.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Pause {
+    chain: Arc<ChainName>,
     what: Paused,
     /// In microseconds of the turn's clock.
     pub(crate) end: u64,
 }
 
 impl Engine {
-    /// Clients of this worker pause.
-    pub(crate) fn pause(&mut self, what: Paused, milliseconds: u64) {
+    /// Clients of a chain pause on this worker.
+    pub(crate) fn pause(&mut self, chain: &Arc<ChainName>, what: Paused, milliseconds: u64) {
         let end = self.now.saturating_add(milliseconds.saturating_mul(1000));
-        let former = self.pause.filter(|pause| pause.end > self.now);
-        self.pause = Some(former.map_or(Pause { what, end }, |pause| Pause {
-            what: pause.what.max(what),
-            end: pause.end.max(end),
-        }));
-    }
-
-    /// They go on in the next turn: this one may be in the middle of a client's input.
-    pub(crate) fn unpause(&mut self) {
-        if self.pause.take().is_some() {
-            self.seat.remind();
+        match self.pauses.iter_mut().find(|pause| pause.chain == *chain) {
+            Some(pause) if pause.end > self.now => {
+                (pause.what, pause.end) = (pause.what.max(what), pause.end.max(end));
+            }
+            Some(over) => (over.what, over.end) = (what, end),
+            None => self.pauses.push(Pause {
+                chain: Arc::clone(chain),
+                what,
+                end,
+            }),
         }
     }
 
-    /// Whether a command has to wait for the end of the pause; if so it is to be put back.
+    /// They go on in the next turn: this one may be in the middle of a client's input.
+    pub(crate) fn unpause(&mut self, chain: &Arc<ChainName>) {
+        self.pauses.retain(|pause| pause.chain != *chain);
+        self.seat.remind();
+    }
+
+    fn pause_of(&self, key: usize) -> Option<&Pause> {
+        let filter = &self.filters[self.clients[key].filter];
+        let mut pauses = self.pauses.iter();
+        pauses.find(|pause| filter.is_of(&pause.chain) && self.now < pause.end)
+    }
+
+    /// Whether a command has to wait for the end of a pause; if so it is to be put back.
     #[cold]
     pub(crate) fn must_pause(&mut self, key: usize, served: Served) -> bool {
-        let Some(pause) = self.pause.filter(|pause| self.now < pause.end) else {
+        let Some(what) = self.pause_of(key).map(|pause| pause.what) else {
             return false;
         };
-        let client = &self.clients[key];
         // Who has not logged in is told so at once.
-        let waits = client.authenticated && (pause.what == Paused::All || self.may_write(key, served));
+        let waits = self.clients[key].authenticated && (what == Paused::All || self.may_write(key, served));
         if waits {
             self.clients[key].hold = Hold::Paused;
             self.seat.client_blocked();
@@ -68,31 +83,28 @@ impl Engine {
         is_write(served) || executes && transaction.is_some_and(|transaction| transaction.may_write())
     }
 
-    /// Ends a pause whose time is over.
-    pub(crate) fn end_pause(&mut self) {
-        if self.pause.is_some_and(|pause| pause.end <= self.now) {
-            self.pause = None;
+    /// Ends pauses whose time is over.
+    pub(crate) fn end_pauses(&mut self) {
+        let now = self.now;
+        if self.pauses.iter().any(|pause| pause.end <= now) {
+            self.pauses.retain(|pause| pause.end > now);
             self.resume_paused();
         }
     }
 
-    /// The input of those who waited goes on, unless one of them has begun another pause.
+    /// The input of those who wait for nothing goes on. One of them may begin another pause, or close another client.
     pub(crate) fn resume_paused(&mut self) {
-        if self.pause.is_some() {
-            return;
-        }
         let waiting = self
             .clients
             .iter()
             .filter(|(_, client)| client.hold == Hold::Paused);
         let waiting: Vec<usize> = waiting.map(|(key, _)| key).collect();
         for key in waiting {
-            // One may have closed another.
-            if self
+            let waits = self
                 .clients
                 .get(key)
-                .is_some_and(|client| client.hold == Hold::Paused)
-            {
+                .is_some_and(|client| client.hold == Hold::Paused);
+            if waits && self.pause_of(key).is_none() {
                 self.seat.client_unblocked();
                 self.go_on(key);
             }

@@ -117,7 +117,7 @@ impl Engine {
         for (key, why) in late {
             self.upstream_gone(ConnId(key as u32), why);
         }
-        self.end_pause();
+        self.end_pauses();
         self.release_held();
         self.send_again();
         self.tick_waits();

@@ -11,6 +11,7 @@ use super::muting::ReplyMode;
 use super::selection::{Selection, number};
 use crate::dispatch::Request;
 use crate::engine::Engine;
+use crate::filter::ChainName;
 use crate::inquiry::Question;
 use crate::local::is_client_name;
 use crate::pause::Paused;
@@ -43,14 +44,17 @@ impl Engine {
                 let resp3 = self.is_resp3(key);
                 self.answer_with(key, |out| encode::text(out, &line, resp3));
             }
-            Local::ClientList => match Selection::of_list(request) {
+            Local::ClientList => match Selection::of_list(request, self.chain_of(key)) {
                 Ok(selection) => self.ask_all(key, command, Question::List(Arc::new(selection))),
                 Err(line) => self.answer(key, &line),
             },
             Local::ClientKill => self.client_kill(key, command, request),
             Local::ClientReply => self.client_reply(key, request.arg(2)),
             Local::ClientPause => self.client_pause(key, command, request),
-            Local::ClientUnpause => self.ask_all(key, command, Question::Unpause),
+            Local::ClientUnpause => {
+                let chain = Arc::new(self.chain_of(key));
+                self.ask_all(key, command, Question::Unpause(chain));
+            }
             Local::ClientUnblock => self.client_unblock(key, command, request),
             Local::ClientTracking
             | Local::ClientTrackingInfo
@@ -62,6 +66,10 @@ impl Engine {
                 error::unknown_command(out, request.arg(0), (1..request.len()).map(|i| request.arg(i)));
             }),
         }
+    }
+
+    fn chain_of(&self, key: usize) -> ChainName {
+        self.filters[self.clients[key].filter].chain_name()
     }
 
     fn client_name(&mut self, key: usize) {
@@ -140,7 +148,10 @@ impl Engine {
         match number(request.arg(2)) {
             None => self.answer(key, b"-ERR timeout is not an integer or out of range\r\n"),
             Some(time) => match u64::try_from(time) {
-                Ok(time) => self.ask_all(key, command, Question::Pause(what, time)),
+                Ok(time) => {
+                    let chain = Arc::new(self.chain_of(key));
+                    self.ask_all(key, command, Question::Pause(chain, what, time));
+                }
                 Err(_) => self.answer(key, b"-ERR timeout is negative\r\n"),
             },
         }
@@ -159,7 +170,9 @@ impl Engine {
             None => self.answer(key, error::NOT_AN_INTEGER),
             Some(id) => {
                 let with_error = request.len() == 4 && is("ERROR");
-                self.ask_all(key, command, Question::Unblock(id.cast_unsigned(), with_error));
+                let chain = Arc::new(self.chain_of(key));
+                let question = Question::Unblock(chain, id.cast_unsigned(), with_error);
+                self.ask_all(key, command, question);
             }
         }
     }
@@ -180,7 +193,7 @@ impl Engine {
         let configured = auth.and_then(|auth| auth.username.as_deref());
         let is_user =
             |name: &[u8]| name == b"default" || configured.is_some_and(|user| user.as_bytes() == name);
-        match Selection::of_kill(request, client.session.id, is_user) {
+        match Selection::of_kill(request, self.chain_of(key), client.session.id, is_user) {
             Ok(selection) => self.ask_all(key, command, Question::Kill(Arc::new(selection))),
             Err(line) => self.answer(key, &line),
         }

@@ -58,7 +58,7 @@ impl Engine {
     pub(crate) fn list_clients(&self, selection: &Selection) -> Vec<(u64, Vec<u8>)> {
         let clients = self.clients.iter();
         clients
-            .filter(|(_, client)| selection.fits(client, self.now))
+            .filter(|(_, client)| selection.fits(client, &self.filters[client.filter], self.now))
             .map(|(key, client)| (client.session.id, self.client_line(key, client)))
             .collect()
     }
@@ -67,7 +67,7 @@ impl Engine {
     pub(crate) fn kill_clients(&mut self, selection: &Selection, asker: Option<usize>) -> u64 {
         let clients = self.clients.iter();
         let meant: Vec<usize> = clients
-            .filter(|(_, client)| selection.fits(client, self.now))
+            .filter(|(_, client)| selection.fits(client, &self.filters[client.filter], self.now))
             .map(|(key, _)| key)
             .collect();
         for &key in &meant {

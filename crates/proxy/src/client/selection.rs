@@ -11,6 +11,7 @@ use rustc_hash::FxHashSet;
 
 use crate::client::{Client, Session};
 use crate::dispatch::Request;
+use crate::filter::{ChainName, Filter};
 
 /// Redis's types of clients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,9 +22,10 @@ pub(crate) enum Kind {
     Server,
 }
 
-/// The clients that fit all of what is set.
+/// The clients of one filter chain that fit all of what is set.
 #[derive(Debug, Default)]
 pub(crate) struct Selection {
+    chain: ChainName,
     /// Any of these, in ascending order; `None` for all.
     ids: Option<Vec<u64>>,
     /// The same as they were asked for, each once: a line for every mention could be a reply without bounds.
@@ -54,8 +56,11 @@ impl Kind {
 
 impl Selection {
     /// `CLIENT LIST [TYPE type | ID id …]`; the error line where it is none.
-    pub(crate) fn of_list(request: &Request<'_>) -> Result<Self, Vec<u8>> {
-        let mut selection = Self::default();
+    pub(crate) fn of_list(request: &Request<'_>, chain: ChainName) -> Result<Self, Vec<u8>> {
+        let mut selection = Self {
+            chain,
+            ..Self::default()
+        };
         match request.len() {
             2 => {}
             4 if is(request.arg(2), "TYPE") => selection.kind = Some(Kind::parse(request.arg(3))?),
@@ -79,10 +84,14 @@ impl Selection {
     /// `CLIENT KILL address` and `CLIENT KILL filter value …`; `own` is the client that asks, `is_user` knows the users.
     pub(crate) fn of_kill(
         request: &Request<'_>,
+        chain: ChainName,
         own: u64,
         is_user: impl Fn(&[u8]) -> bool,
     ) -> Result<Self, Vec<u8>> {
-        let mut selection = Self::default();
+        let mut selection = Self {
+            chain,
+            ..Self::default()
+        };
         if request.len() == 3 {
             selection.address = Some(request.arg(2).to_vec());
             selection.old_form = true;
@@ -135,15 +144,16 @@ impl Selection {
         Ok(())
     }
 
-    /// Whether a client is meant. `now` is the turn's time.
-    pub(crate) fn fits(&self, client: &Client, now: u64) -> bool {
+    /// Whether a client of this filter is meant. `now` is the turn's time.
+    pub(crate) fn fits(&self, client: &Client, filter: &Filter, now: u64) -> bool {
         let session = &*client.session;
         let fits_address = |wanted: &Option<Vec<u8>>, address: Option<SocketAddr>| {
             wanted
                 .as_ref()
                 .is_none_or(|wanted| *wanted == Session::written(address).as_bytes())
         };
-        self.spared != Some(session.id)
+        filter.is_of(&self.chain)
+            && self.spared != Some(session.id)
             && self
                 .ids
                 .as_ref()
