@@ -48,8 +48,6 @@ lines! {
     BAD_PROTO = "ERR Protocol version is not an integer or out of range";
     /// SELECT of a database other than 0 on a cluster.
     SELECT_IN_CLUSTER = "ERR SELECT is not allowed in cluster mode";
-    /// A slot number that is none.
-    INVALID_SLOT = "ERR Invalid slot";
     /// A slot that no node serves.
     CLUSTERDOWN_SLOT = "CLUSTERDOWN Hash slot not served";
     /// COMMAND GETKEYS of an unknown command.

@@ -37,7 +37,7 @@ pub enum RequestPolicy {
     ByKey,
     /// To any one primary.
     AnyNode,
-    /// Argument 2 is the slot number; `ERR Invalid slot` when it is none.
+    /// Argument 2 is the slot number; any primary words the error when it is none.
     SlotArgument,
     /// Argument 1 is the shard's index, ordered by lowest slot; sent on as `INFO` with the rest.
     ShardIndex,

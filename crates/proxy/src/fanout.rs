@@ -184,12 +184,13 @@ impl Engine {
         self.forward_target(key, command, Target::Any, Access::Primary, payload(&request));
     }
 
-    /// CLUSTER COUNTKEYSINSLOT and GETKEYSINSLOT.
+    /// CLUSTER COUNTKEYSINSLOT and GETKEYSINSLOT. What is no slot, and what is no cluster, a server words.
     pub(crate) fn by_slot_argument(&mut self, key: usize, command: &'static Command, request: Request<'_>) {
         let slot = std::str::from_utf8(request.arg(2))
             .ok()
             .and_then(|text| text.parse::<u16>().ok());
-        match slot.filter(|slot| usize::from(*slot) < usize::from(redplane_command::SLOTS)) {
+        let slot = slot.filter(|slot| usize::from(*slot) < usize::from(redplane_command::SLOTS));
+        match slot.filter(|_| self.is_cluster(key, b"")) {
             Some(slot) => {
                 self.forward_target(
                     key,
@@ -199,7 +200,7 @@ impl Engine {
                     payload(&request),
                 );
             }
-            None => self.answer(key, error::INVALID_SLOT),
+            None => self.forward_any(key, command, request),
         }
     }
 

@@ -1,4 +1,7 @@
-//! COMMAND and its kin: what clients ask to learn where keys are. Answered from the table.
+//! COMMAND and its kin: what clients ask to learn where keys are.
+//!
+//! A server answers, since it knows its version, its modules and its texts. Where no route leads to one without a key
+//! the table does, so that clients that ask when they connect are not turned away.
 
 use redplane_command::{Command, Local, NotFound, Protocol, command_info, error};
 use redplane_resp::encode;
@@ -8,7 +11,16 @@ use crate::engine::Engine;
 
 impl Engine {
     /// COMMAND, COMMAND COUNT, LIST, INFO, DOCS, GETKEYS and GETKEYSANDFLAGS.
-    pub(crate) fn introspect(&mut self, key: usize, local: Local, request: &Request<'_>) {
+    pub(crate) fn introspect(
+        &mut self,
+        key: usize,
+        local: Local,
+        command: &'static Command,
+        request: &Request<'_>,
+    ) {
+        if self.keyless_route(key).is_some() {
+            return self.forward_any(key, command, *request);
+        }
         let protocol = if self.is_resp3(key) {
             Protocol::Resp3
         } else {

@@ -49,7 +49,7 @@ impl Engine {
             | Local::CommandGetKeys
             | Local::CommandGetKeysAndFlags
             | Local::CommandInfo
-            | Local::CommandList => self.introspect(key, local, request),
+            | Local::CommandList => self.introspect(key, local, command, request),
             Local::ClusterKeySlot => {
                 let slot = redplane_command::slot(request.arg(2));
                 self.answer_with(key, |out| encode::integer(out, i64::from(slot)));
@@ -120,7 +120,7 @@ impl Engine {
                 encode::bulk(out, ip.as_bytes());
                 encode::integer(out, i64::from(port));
                 encode::bulk(out, id.as_bytes());
-                out.extend_from_slice(b"*0\r\n");
+                encode::map(out, 0, resp3);
             }
             Local::ClusterShards => shards(out, resp3, &id, (&ip, port)),
             Local::ClusterNodes => {
@@ -176,20 +176,19 @@ fn shards(out: &mut Vec<u8>, resp3: bool, id: &str, (ip, port): (&str, u16)) {
     encode::map(out, 2, resp3);
     out.extend_from_slice(b"$5\r\nslots\r\n*2\r\n:0\r\n:16383\r\n$5\r\nnodes\r\n*1\r\n");
     encode::map(out, 7, resp3);
-    for (name, value) in [
-        ("id", id),
-        ("ip", ip),
-        ("endpoint", ip),
-        ("role", "master"),
-        ("health", "online"),
-    ] {
+    let text = |out: &mut Vec<u8>, name: &str, value: &str| {
         encode::bulk(out, name.as_bytes());
         encode::bulk(out, value.as_bytes());
-    }
-    for (name, value) in [("port", i64::from(port)), ("replication-offset", 0)] {
-        encode::bulk(out, name.as_bytes());
-        encode::integer(out, value);
-    }
+    };
+    text(out, "id", id);
+    encode::bulk(out, b"port");
+    encode::integer(out, i64::from(port));
+    text(out, "ip", ip);
+    text(out, "endpoint", ip);
+    text(out, "role", "master");
+    encode::bulk(out, b"replication-offset");
+    encode::integer(out, 0);
+    text(out, "health", "online");
 }
 
 /// 40 hex digits that all workers and restarts agree on: made of the listener's name.
