@@ -151,7 +151,7 @@ impl Engine {
 
     /// Puts a command aside until EXEC.
     pub(crate) fn queue_command(&mut self, key: usize, served: Served, request: &Request<'_>) {
-        if let Err(refusal) = may_be_queued(served) {
+        if let Err(refusal) = may_be_queued(served, || self.has_one_shard(key)) {
             if let Some(transaction) = &mut self.clients[key].transaction {
                 transaction.spoiled = true;
             }
@@ -230,6 +230,13 @@ impl Engine {
         self.answer(key, QUEUED);
     }
 
+    /// Whether commands without keys have one shard to go to.
+    fn has_one_shard(&self, key: usize) -> bool {
+        let pool = self.keyless_route(key).map(|route| route.pool);
+        let live = pool.and_then(|pool| self.pools[pool].live.as_ref());
+        live.is_some_and(|live| live.topology.shard_count() == 1)
+    }
+
     fn place_queued(&mut self, key: usize, name: &[u8]) -> Option<(usize, Target, std::rc::Rc<RouteTo>)> {
         let route = self.filters[self.clients[key].filter].route(name)?.clone();
         self.refresh_pool(route.pool);
@@ -253,8 +260,9 @@ fn same_place(a: Target, b: Target) -> bool {
     }
 }
 
-/// Commands that concern every shard, or this connection, have no place in a block that one server runs.
-fn may_be_queued(served: Served) -> Result<(), Vec<u8>> {
+/// Commands that concern every shard, or this connection, have no place in a block that one server runs. Where there
+/// is only one, it is every shard.
+fn may_be_queued(served: Served, has_one_shard: impl Fn() -> bool) -> Result<(), Vec<u8>> {
     let Served::Known(command) = served else {
         return Ok(());
     };
@@ -269,7 +277,24 @@ fn may_be_queued(served: Served) -> Result<(), Vec<u8>> {
         | RequestPolicy::AnyNode
         | RequestPolicy::Transaction(Step::Unwatch)
         | RequestPolicy::Pubsub(Pubsub::Publish | Pubsub::SPublish)
-        | RequestPolicy::Local(Local::Ping | Local::Echo | Local::Time | Local::Select) => Ok(()),
+        | RequestPolicy::Local(
+            Local::Ping
+            | Local::Echo
+            | Local::Time
+            | Local::Select
+            | Local::Command
+            | Local::CommandCount
+            | Local::CommandDocs
+            | Local::CommandGetKeys
+            | Local::CommandGetKeysAndFlags
+            | Local::CommandInfo
+            | Local::CommandList,
+        ) => Ok(()),
+        RequestPolicy::AllShards | RequestPolicy::AllNodes | RequestPolicy::RandomShards
+            if has_one_shard() =>
+        {
+            Ok(())
+        }
         _ => {
             let mut line = Vec::new();
             error_line(
