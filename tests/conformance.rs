@@ -8,17 +8,24 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Instant;
 
 use redplane_testkit::case::{Case, Leg, read_folder};
+use redplane_testkit::scene::{self, Scene};
 use redplane_testkit::{ProxyKind, repository_root};
 
 mod conformance {
+    pub(crate) mod extremes;
     pub(crate) mod fill;
+    pub(crate) mod matrix;
     pub(crate) mod run;
     pub(crate) mod servers;
+    pub(crate) mod stage;
 }
 
+use conformance::matrix::{arity_scenes, play_all, table, without_scene};
 use conformance::servers::Servers;
+use conformance::stage::Stage;
 
 /// Passed, failed and unstated cases of a leg.
 #[derive(Debug, Default)]
@@ -68,6 +75,63 @@ fn every_leg_answers_as_stated() {
         failed, 0,
         "{failed} answers are not as stated; the lines above say which"
     );
+}
+
+fn scenes() -> Vec<Scene> {
+    scene::read_folder(&folder().join("scenes")).expect("the scene files are well-formed")
+}
+
+#[test]
+fn every_command_of_the_table_has_a_scene() {
+    let missing = without_scene(&table(&repository_root()), &scenes());
+    assert!(missing.is_empty(), "no scene names {}", missing.join(", "));
+}
+
+/// What every command answers to right and wrong requests, as servers answer it, in RESP2 and RESP3.
+#[test]
+fn every_command_answers_as_a_server_does() {
+    let begun = Instant::now();
+    let mut all = scenes();
+    all.extend(arity_scenes(&table(&repository_root())));
+    let wish = std::env::var("REDPLANE_CONFORMANCE").unwrap_or_default();
+    all.retain(|scene| scene.file.contains(&wish) || scene.name.contains(&wish));
+    let mut stage = Stage::start(PathBuf::from(env!("CARGO_BIN_EXE_redplane")));
+    let outcome = play_all(&mut stage, &all);
+    let mended: Vec<&String> = outcome
+        .owed
+        .iter()
+        .filter(|(_, count)| **count == 0)
+        .map(|(place, _)| place)
+        .collect();
+    outcome
+        .differences
+        .iter()
+        .for_each(|line| say(&format!("FAIL {line}")));
+    mended
+        .iter()
+        .for_each(|place| say(&format!("FAIL nothing is owed any more: {place}")));
+    say(&format!(
+        "conformance: {} scenes, {} answers compared, {} differ, {} requests owed, {} s",
+        all.len(),
+        outcome.compared,
+        outcome.differences.len(),
+        outcome.owed.len(),
+        Instant::now().duration_since(begun).as_secs()
+    ));
+    let failed = outcome.differences.len() + mended.len();
+    assert_eq!(
+        failed, 0,
+        "{failed} answers are not a server's; the lines above say which"
+    );
+}
+
+/// A million requests at once, values of megabytes, replies nested thousands deep.
+#[test]
+fn what_is_large_or_deep_comes_back_as_from_a_server() {
+    let mut stage = Stage::start(PathBuf::from(env!("CARGO_BIN_EXE_redplane")));
+    let found = conformance::extremes::differences(&mut stage);
+    assert!(found.is_empty(), "{}", found.join("\n"));
+    assert_eq!(stage.obituary(), None);
 }
 
 fn judge(servers: &mut Servers, case: &Case, leg: Leg, count: &mut Count) {

@@ -13,6 +13,7 @@ mod process;
 mod proxy;
 pub mod redis;
 mod reply;
+pub mod scene;
 mod script;
 mod tls;
 mod wait;

@@ -20,6 +20,8 @@ pub enum Reply {
     Array(Option<Vec<Self>>),
     /// A RESP3 aggregate: its type byte (`%`, `~`, `>`, `|`) and its elements; a map's keys and values alternate.
     Aggregate(u8, Vec<Self>),
+    /// A RESP3 text with a length: its type byte (`=`, `!`) and its bytes, the form of a verbatim string among them.
+    Text(u8, Vec<u8>),
     /// A line of any other type, with its first byte.
     Line(Vec<u8>),
 }
@@ -53,11 +55,15 @@ fn reply(bytes: &[u8], at: usize) -> Option<(Reply, usize)> {
         b':' => Some((Reply::Int(text.to_vec()), next)),
         b'$' if text == b"-1" => Some((Reply::Bulk(None), next)),
         b'*' if text == b"-1" => Some((Reply::Array(None), next)),
-        b'$' => match length(text) {
+        kind @ (b'$' | b'=' | b'!') => match length(text) {
             Some(n) => {
-                let body = bytes.get(next..next + n)?;
+                let body = bytes.get(next..next + n)?.to_vec();
                 bytes.get(next + n..next + n + 2)?;
-                Some((Reply::Bulk(Some(body.to_vec())), next + n + 2))
+                let found = match kind {
+                    b'$' => Reply::Bulk(Some(body)),
+                    _ => Reply::Text(kind, body),
+                };
+                Some((found, next + n + 2))
             }
             None => whole(),
         },
@@ -124,6 +130,10 @@ impl Reply {
                 line(b"$", body.len().to_string().as_bytes());
                 line(b"", body);
             }
+            Self::Text(kind, body) => {
+                line(&[*kind], body.len().to_string().as_bytes());
+                line(b"", body);
+            }
             Self::Array(Some(elements)) => {
                 line(b"*", elements.len().to_string().as_bytes());
                 elements.iter().for_each(|e| e.encode_into(out));
@@ -187,6 +197,9 @@ impl fmt::Display for Reply {
             Self::Array(None) => f.write_str("nil-array"),
             Self::Bulk(Some(body)) => write!(f, "\"{}\"", crate::case::escape(body)),
             Self::Line(text) => write!(f, "line \"{}\"", crate::case::escape(text)),
+            Self::Text(kind, body) => {
+                write!(f, "text{} \"{}\"", char::from(*kind), crate::case::escape(body))
+            }
             Self::Array(Some(elements)) => list(f, "[", elements),
             Self::Aggregate(kind, elements) => list(f, &format!("{}[", char::from(*kind)), elements),
         }
@@ -233,6 +246,7 @@ mod tests {
             b"*2\r\n*0\r\n$1\r\nx\r\n",
             b"%1\r\n+a\r\n:1\r\n",
             b",1.5\r\n",
+            b"=6\r\ntxt:\r\n\r\n",
         ] {
             let Decoded::Reply(reply, end) = decode(bytes) else {
                 panic!("incomplete: {bytes:?}")
