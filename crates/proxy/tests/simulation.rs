@@ -8,6 +8,7 @@
 mod simulation {
     mod actor;
     mod blocking;
+    mod bus;
     mod clients;
     mod configuring;
     mod counting;
@@ -21,6 +22,7 @@ mod simulation {
     mod random;
     mod redirecting;
     mod scripting;
+    mod subscribing;
     mod transacting;
     mod walking;
     mod world;
