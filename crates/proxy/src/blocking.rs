@@ -10,7 +10,10 @@
 //!
 //! Redis: `src/blocked.c`; inside MULTI these commands do not block and are queued as any other.
 
+mod acknowledged;
 mod again;
+
+pub(crate) use acknowledged::{Acknowledged, mark_of};
 
 use redplane_command::{Command, error, may_block};
 
@@ -102,10 +105,9 @@ impl Engine {
         self.hold_pools(&[pool]);
         let waiter = self.expect_reply(key, Slot::Waiting);
         self.rest_behind(key);
-        self.waits.insert(key as u32);
         self.seat.client_blocked();
-        let client = &mut self.clients[key];
-        client.wait = Some(Box::new(Wait {
+        let hung_up = self.clients[key].session.hung_up;
+        let wait = Wait {
             command,
             waiter,
             since: now,
@@ -122,9 +124,13 @@ impl Engine {
             hops: 0,
             broken_since: None,
             stood: false,
-            last: client.session.hung_up.then_some(now + LAST_REPLY),
-        }));
+            last: hung_up.then_some(now + LAST_REPLY),
+        };
+        self.waits.insert(key as u32, Box::new(wait));
         self.wait_on(key, leased, frame);
+        if !command.is_read() {
+            self.note_write(key, leased);
+        }
     }
 
     fn lease_for(
@@ -144,7 +150,7 @@ impl Engine {
     /// Sends the request on a connection that is leased for it.
     fn wait_on(&mut self, key: usize, connection: u32, frame: &[u8]) {
         let now = self.now;
-        let Some(wait) = &mut self.clients[key].wait else {
+        let Some(wait) = self.waits.get_mut(&(key as u32)) else {
             return;
         };
         wait.connection = Some(connection);
@@ -163,11 +169,8 @@ impl Engine {
     /// What a server answered to a request that blocked.
     pub(crate) fn block_reply(&mut self, connection: usize, pending: &Pending, answer: Answer<'_>) {
         let key = pending.waiter.client as usize;
-        let own = self
-            .clients
-            .get(key)
-            .filter(|client| client.generation == pending.waiter.generation)
-            .and_then(|client| client.wait.as_ref());
+        let own = self.waits.get(&pending.waiter.client);
+        let own = own.filter(|wait| wait.waiter.generation == pending.waiter.generation);
         if own.is_none_or(|wait| wait.connection != Some(connection as u32)) {
             return self.end_lease(Some(connection as u32));
         }
@@ -180,18 +183,19 @@ impl Engine {
 
     /// The wait is over: its client goes on.
     fn end_wait(&mut self, key: usize, answer: Answer<'_>) {
-        let Some(wait) = self.clients[key].wait.take() else {
+        let Some(wait) = self.waits.remove(&(key as u32)) else {
             return;
         };
-        self.waits.remove(&(key as u32));
         self.seat.client_unblocked();
         self.settle(wait.waiter, wait.command.id, wait.since, answer);
         self.release_pools(&[wait.pool]);
     }
 
     /// The client is gone: so is its wait, at once.
-    pub(crate) fn abandon_wait(&mut self, key: u32, wait: &Wait) {
-        self.waits.remove(&key);
+    pub(crate) fn abandon_wait(&mut self, key: u32) {
+        let Some(wait) = self.waits.remove(&key) else {
+            return;
+        };
         self.seat.client_unblocked();
         if let Some(connection) = wait.connection {
             self.break_lease(connection);
@@ -203,7 +207,11 @@ impl Engine {
     /// wait.
     pub fn unblock(&mut self, id: ClientId, with_error: bool) -> bool {
         let key = id.0 as usize;
-        let Some(wait) = self.clients.get(key).and_then(|client| client.wait.as_ref()) else {
+        if self.acknowledged.contains_key(&id.0) {
+            self.stop_acknowledged(key, with_error);
+            return true;
+        }
+        let Some(wait) = self.waits.get(&id.0) else {
             return false;
         };
         if let Some(connection) = wait.connection {
@@ -222,7 +230,12 @@ impl Engine {
             let client = &self.clients[**key as usize];
             client.session.id == id && self.filters[client.filter].is_of(chain)
         };
-        let found = self.waits.iter().find(named).copied();
+        let found = self
+            .waits
+            .keys()
+            .chain(self.acknowledged.keys())
+            .find(named)
+            .copied();
         found.map_or(0, |key| u64::from(self.unblock(ClientId(key), with_error)))
     }
 
@@ -232,9 +245,15 @@ impl Engine {
         self.end_wait(key, Answer::Raw(null));
     }
 
+    /// Whether a client waits in a blocking command.
+    pub(crate) fn is_blocked(&self, key: usize) -> bool {
+        let key = key as u32;
+        self.waits.contains_key(&key) || self.acknowledged.contains_key(&key)
+    }
+
     /// Clients of this worker that wait in a blocking command.
     pub fn blocked_clients(&self) -> usize {
-        self.waits.len()
+        self.waits.len() + self.acknowledged.len()
     }
 
     /// The other side of a client's connection is closed, perhaps with bytes before the end that are not read yet. One
@@ -248,10 +267,13 @@ impl Engine {
         if std::mem::replace(&mut client.session.hung_up, true) {
             return;
         }
-        match &mut client.wait {
+        match self.waits.get_mut(&id.0) {
             // Request and end came together.
             Some(wait) if wait.since == now => wait.last = Some(now + LAST_REPLY),
             Some(_) => self.close_client(id),
+            None if self.acknowledged.get(&id.0).is_some_and(|own| own.began() < now) => {
+                self.close_client(id);
+            }
             None => {}
         }
     }

@@ -48,10 +48,10 @@ pub(crate) enum Purpose {
     Pinned,
     /// A blocking command on a leased connection: it may take as long as it likes.
     Block,
-    /// PUBLISH while clients are subscribed: the server's count is put right.
-    Published,
-    /// A command on a connection that carries subscriptions.
-    Feed,
+    /// What WAIT asks of a primary.
+    Acknowledged,
+    /// A WAIT of the proxy's own on a leased connection: it makes replicas speak.
+    Nudge,
 }
 
 /// A request that waits for its reply.
@@ -66,6 +66,18 @@ pub(crate) struct Pending {
     pub(crate) command: CommandId,
     pub(crate) purpose: Purpose,
     pub(crate) hops: u8,
+}
+
+impl Pending {
+    /// When its reply is late, in microseconds of the engine's clock.
+    pub(crate) fn late_at(&self, op_timeout: u64) -> u64 {
+        match self.purpose {
+            Purpose::Block => u64::MAX,
+            // Servers look at the clock of those who wait some ten times a second.
+            Purpose::Nudge => self.since + op_timeout.max(1_000_000),
+            _ => self.since + op_timeout,
+        }
+    }
 }
 
 /// How far a connection is.
@@ -87,12 +99,12 @@ pub(crate) struct Connection {
     pub(crate) state: State,
     /// The socket is there and can be written to.
     pub(crate) connected: bool,
+    /// Its host's, among the hosts that a client wrote to.
+    pub(crate) mark: u64,
     /// Opened to be leased: nobody shares it.
     pub(crate) leased: bool,
     /// Leased to this client (index and generation): from WATCH to EXEC, or while a command blocks.
     pub(crate) lease: Option<(u32, u32)>,
-    /// It carries subscriptions and nothing else: its place among the feeds.
-    pub(crate) feed: Option<usize>,
     /// Gets no new requests and closes when nothing is pending: its host or its cluster is gone.
     pub(crate) draining: bool,
     pub(crate) out: Output,
@@ -126,12 +138,12 @@ impl Connection {
         Self {
             pool,
             cluster,
+            mark: crate::blocking::mark_of(host.id),
             host,
             state: State::Connecting,
             connected: false,
             leased: false,
             lease: None,
-            feed: None,
             draining: false,
             out: Output::default(),
             pending: VecDeque::new(),

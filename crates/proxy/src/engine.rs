@@ -12,15 +12,16 @@ use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
 
-use redplane_config::redis_proxy::Protocol;
+use redplane_config::redis_proxy::{Protocol, Settings};
 use redplane_resp::request::Args;
 use redplane_telemetry::Registry;
 use redplane_telemetry::stats::redis_proxy;
 use redplane_upstream::{Cluster, Host, Reader, Snapshot, Store};
-use rustc_hash::FxHashSet;
+use rustc_hash::FxHashMap;
 use slab::Slab;
 
 use crate::again::Again;
+use crate::blocking::{Acknowledged, Wait};
 use crate::client::{Client, ClientId, Opened, Session, Waiter};
 use crate::connection::{ConnId, Connection};
 use crate::filter::{self, Filter};
@@ -32,8 +33,7 @@ use crate::output::Output;
 use crate::pause::Pause;
 use crate::peers::{Peers, Seat};
 use crate::places::Places;
-use crate::pool::{Live, Pool, PoolKey, PoolUse};
-use crate::pubsub::PubSub;
+use crate::pool::{Live, Pool, PoolKey};
 use crate::redirect::Unresolved;
 use crate::scripts::{Known, Scripts};
 
@@ -120,10 +120,11 @@ pub struct Engine {
     /// Script bodies that need no look at the shared store.
     pub(crate) known: Known,
     /// Clients that wait in blocking commands.
-    pub(crate) waits: FxHashSet<u32>,
+    pub(crate) waits: FxHashMap<u32, Box<Wait>>,
     /// Questions about commands that are not answered yet.
     pub(crate) asked: Slab<Asked>,
-    pub(crate) pubsub: PubSub,
+    /// Clients that wait for replicas.
+    pub(crate) acknowledged: BTreeMap<u32, Acknowledged>,
 }
 
 impl Engine {
@@ -133,7 +134,6 @@ impl Engine {
         let random = fastrand::Rng::with_seed(context.seed);
         let seat = Seat::take(&context.peers, context.worker);
         Self {
-            pubsub: PubSub::new(&context.peers.subscriptions),
             reader: context.store.reader(),
             context,
             snapshot,
@@ -158,8 +158,9 @@ impl Engine {
             in_flight: 0,
             pauses: Vec::new(),
             known: Known::default(),
-            waits: FxHashSet::default(),
+            waits: FxHashMap::default(),
             asked: Slab::new(),
+            acknowledged: BTreeMap::new(),
         }
     }
 
@@ -190,13 +191,11 @@ impl Engine {
                 self.resolve_pool(pool);
             }
         }
-        let mut changed = Vec::new();
         for key in 0..self.filters.capacity() {
-            if self.filters.contains(key) && self.resolve_filter(key) {
-                changed.push(key);
+            if self.filters.contains(key) {
+                self.resolve_filter(key);
             }
         }
-        self.adopt_pubsub(&changed);
     }
 
     /// Gives a pool the cluster that now has its name; connections to the former one drain.
@@ -222,14 +221,13 @@ impl Engine {
         self.drain_connections(&left);
     }
 
-    /// Gives a filter its present configuration; true when that is another one.
-    fn resolve_filter(&mut self, key: usize) -> bool {
+    fn resolve_filter(&mut self, key: usize) {
         let current = &self.filters[key];
         let Some(proxy) = filter::find(&self.snapshot, &current.listener, &current.chain) else {
-            return false;
+            return;
         };
         if Arc::ptr_eq(&proxy, &current.proxy) {
-            return false;
+            return;
         }
         let (listener, chain, users) = (current.listener.clone(), current.chain.clone(), current.users);
         let current_protocol = current.protocol;
@@ -242,7 +240,6 @@ impl Engine {
         next.stats.add(redis_proxy::DOWNSTREAM_RQ_ACTIVE, waiting);
         self.filters[key] = next;
         self.release_pools(&former);
-        true
     }
 
     fn build_filter(
@@ -255,24 +252,27 @@ impl Engine {
         let registry = self.context.registry.clone();
         let settings = proxy.settings.clone();
         let mut filter = Filter::new(listener, chain, proxy, &registry, |cluster| {
-            self.acquire_pool(PoolKey {
-                cluster: cluster.to_owned(),
-                settings: settings.clone(),
-                protocol,
-                purpose: PoolUse::Requests,
-            })
+            self.acquire_pool(cluster, &settings, protocol)
         });
         filter.protocol = protocol;
         filter
     }
 
-    pub(crate) fn acquire_pool(&mut self, key: PoolKey) -> usize {
-        if let Some((place, pool)) = self.pools.iter_mut().find(|(_, pool)| pool.key == key) {
+    fn acquire_pool(&mut self, cluster: &str, settings: &Arc<Settings>, protocol: Protocol) -> usize {
+        let same = |pool: &Pool| {
+            pool.key.cluster == cluster && pool.key.settings == *settings && pool.key.protocol == protocol
+        };
+        if let Some((key, pool)) = self.pools.iter_mut().find(|(_, pool)| same(pool)) {
             pool.users += 1;
             // One that only waited for its last replies is in use again.
-            self.resolve_pool(place);
-            return place;
+            self.resolve_pool(key);
+            return key;
         }
+        let key = PoolKey {
+            cluster: cluster.to_owned(),
+            settings: settings.clone(),
+            protocol,
+        };
         let pool = self.pools.insert(Pool {
             key,
             users: 1,
@@ -374,7 +374,7 @@ impl Engine {
 
     /// Lets a client go whose connection is gone. Its requests in flight are answered to nobody.
     pub fn client_closed(&mut self, id: ClientId) -> Traffic {
-        let Some(mut client) = self.clients.try_remove(id.0 as usize) else {
+        let Some(client) = self.clients.try_remove(id.0 as usize) else {
             return Traffic::default();
         };
         self.seat.client_went();
@@ -388,12 +388,8 @@ impl Engine {
         if let Some(transaction) = &client.transaction {
             self.end_transaction(transaction);
         }
-        if let Some(wait) = &client.wait {
-            self.abandon_wait(id.0, wait);
-        }
-        if let Some(subscriber) = client.subscriber.take() {
-            self.leave_all(id.0 as usize, *subscriber);
-        }
+        self.abandon_wait(id.0);
+        self.abandon_acknowledged(id.0);
         self.leave_filter(client.filter, client.waits_for());
         traffic
     }
@@ -487,14 +483,6 @@ impl Engine {
 
     /// How long until [`Self::tick`] has something to do; `None` when nothing waits.
     pub fn next_tick(&self) -> Option<Duration> {
-        let pubsub = self.next_pubsub_tick();
-        match (self.next_request_tick(), pubsub) {
-            (Some(request), Some(pubsub)) => Some(request.min(pubsub)),
-            (request, pubsub) => request.or(pubsub),
-        }
-    }
-
-    fn next_request_tick(&self) -> Option<Duration> {
         let held = self.held.first_key_value().map(|((due, _), _)| *due);
         let pauses = self.pauses.iter().map(|pause| pause.end);
         if let Some(due) = held.into_iter().chain(pauses).min() {
@@ -503,7 +491,7 @@ impl Engine {
             ));
         }
         (self.in_flight > 0
-            || !self.waits.is_empty()
+            || self.blocked_clients() > 0
             || !self.connections.is_empty() && self.has_unready_connections())
         .then(|| self.tick_step())
     }
@@ -517,7 +505,8 @@ impl Engine {
             [Some(settings.op_timeout), flush]
         });
         let shortest = times.flatten().min().unwrap_or(Duration::from_secs(1));
-        (shortest / 16).clamp(Duration::from_millis(1), Duration::from_millis(50))
+        let longest = if self.acknowledged.is_empty() { 50 } else { 10 };
+        (shortest / 16).clamp(Duration::from_millis(1), Duration::from_millis(longest))
     }
 
     fn has_unready_connections(&self) -> bool {

@@ -123,6 +123,9 @@ impl Engine {
     ) {
         match self.connection_for(pool, target, access) {
             Ok(connection) => {
+                if !command.is_read() {
+                    self.note_write(waiter.client as usize, connection);
+                }
                 self.send(
                     connection,
                     Sending {

@@ -104,6 +104,9 @@ impl Engine {
             },
             payload(request),
         );
+        if !reads {
+            self.note_write(key, connection);
+        }
         self.choke(connection, key);
         if !route.mirrors.is_empty() {
             self.mirror(route, served, name, request);
@@ -210,12 +213,6 @@ pub(crate) fn access_of(command: &Command) -> Access {
 pub(crate) fn counts_upstream(pending: Pending) -> bool {
     matches!(
         pending.purpose,
-        Purpose::Reply
-            | Purpose::Loaded
-            | Purpose::Mirror
-            | Purpose::Pinned
-            | Purpose::Exec
-            | Purpose::Block
-            | Purpose::Published
+        Purpose::Reply | Purpose::Loaded | Purpose::Mirror | Purpose::Pinned | Purpose::Exec | Purpose::Block
     ) && pending.command.index() < redplane_command::all().len()
 }

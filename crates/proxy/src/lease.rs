@@ -105,7 +105,8 @@ impl Engine {
         self.lease_host(pool, at, client)
     }
 
-    fn lease_host(&mut self, pool: usize, at: usize, client: usize) -> Result<u32, Failure> {
+    /// Leases a connection to this host of the topology.
+    pub(crate) fn lease_host(&mut self, pool: usize, at: usize, client: usize) -> Result<u32, Failure> {
         let now = self.now;
         let rate = self.pools[pool].key.settings.connection_rate_limit;
         let live = self.pools[pool].live.as_mut().ok_or(Failure::NoHost)?;

@@ -33,7 +33,6 @@ mod pause;
 mod peers;
 mod places;
 mod pool;
-mod pubsub;
 mod redirect;
 mod scan;
 mod scripts;

@@ -201,6 +201,7 @@ impl Engine {
         } else {
             out.append(frame);
         }
+        self.note_redirected(&pending, target);
         self.note_sent(
             target,
             Pending {

@@ -266,6 +266,9 @@ impl Engine {
         match self.connection_for(pool, target, access_of(command)) {
             Ok(connection) => {
                 self.send(connection, sending, crate::forward::Payload::Copied(&frame));
+                if !command.is_read() {
+                    self.note_write(key, connection);
+                }
                 self.choke(connection, key);
                 self.mirror_part(key, request.arg(argument), command, &frame);
             }

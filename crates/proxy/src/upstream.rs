@@ -97,7 +97,7 @@ impl Engine {
                 && connection
                     .pending
                     .front()
-                    .is_some_and(|p| p.purpose != Purpose::Block && now >= p.since + op_timeout)
+                    .is_some_and(|pending| now >= pending.late_at(op_timeout))
             {
                 // The time that a redirected request spent elsewhere says nothing about this server.
                 match connection.pending.front() {
@@ -118,10 +118,10 @@ impl Engine {
             self.upstream_gone(ConnId(key as u32), why);
         }
         self.end_pauses();
-        self.tick_pubsub();
         self.release_held();
         self.send_again();
         self.tick_waits();
+        self.tick_acknowledged();
         self.expire_unresolved();
     }
 }

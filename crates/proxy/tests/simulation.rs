@@ -6,9 +6,9 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod simulation {
+    mod acknowledging;
     mod actor;
     mod blocking;
-    mod bus;
     mod clients;
     mod configuring;
     mod counting;
@@ -22,7 +22,6 @@ mod simulation {
     mod random;
     mod redirecting;
     mod scripting;
-    mod subscribing;
     mod transacting;
     mod walking;
     mod world;

@@ -89,7 +89,7 @@ impl Engine {
             settings.enable_redirection,
             settings.op_timeout.as_micros() as u64,
         );
-        let Some(wait) = &mut self.clients[key].wait else {
+        let Some(wait) = self.waits.get_mut(&(key as u32)) else {
             return false;
         };
         let moved = redirect::parse(raw).filter(|_| follows);
@@ -121,7 +121,7 @@ impl Engine {
 
     fn follow_wait(&mut self, key: usize, pool: usize, to: Redirection<'_>, address: std::net::SocketAddr) {
         self.tell_redirected(pool, to, address);
-        let Some(wait) = &mut self.clients[key].wait else {
+        let Some(wait) = self.waits.get_mut(&(key as u32)) else {
             return;
         };
         wait.hops += 1;
@@ -143,9 +143,12 @@ impl Engine {
     }
 
     fn wait_again_on(&mut self, key: usize, connection: u32) {
-        if let Some(wait) = &self.clients[key].wait {
-            let frame = wait.remaining(self.now);
+        if let Some(wait) = self.waits.get(&(key as u32)) {
+            let (frame, reads) = (wait.remaining(self.now), wait.command.is_read());
             self.wait_on(key, connection, &frame);
+            if !reads {
+                self.note_write(key, connection);
+            }
         }
     }
 
@@ -155,17 +158,11 @@ impl Engine {
         let Some((key, generation)) = connection.lease else {
             return;
         };
-        let key = key as usize;
-        let client = self
-            .clients
-            .get_mut(key)
-            .filter(|client| client.generation == generation);
-        let Some(wait) = client.and_then(|client| client.wait.as_mut()) else {
+        let own = |wait: &&mut Box<Wait>| wait.connection == Some(id) && wait.waiter.generation == generation;
+        let Some(wait) = self.waits.get_mut(&key).filter(own) else {
             return;
         };
-        if wait.connection != Some(id) {
-            return;
-        }
+        let key = key as usize;
         wait.stood |= connection.connected;
         let answered = !connection.carry.is_empty() || matches!(why, Gone::Protocol | Gone::Timeout);
         wait.lose_place(now);
@@ -178,7 +175,7 @@ impl Engine {
     /// Another attempt after a pause; the failure is the client's answer when there have been enough.
     fn try_later(&mut self, key: usize, failure: Failure) {
         let now = self.now;
-        let Some(wait) = &mut self.clients[key].wait else {
+        let Some(wait) = self.waits.get_mut(&(key as u32)) else {
             return;
         };
         let since = *wait.broken_since.get_or_insert(now);
@@ -201,7 +198,7 @@ impl Engine {
         }
         let due = self
             .waits
-            .iter()
+            .keys()
             .copied()
             .filter(|key| self.is_due(*key as usize));
         for key in due.collect::<Vec<u32>>() {
@@ -211,7 +208,7 @@ impl Engine {
 
     fn is_due(&self, key: usize) -> bool {
         let now = self.now;
-        let Some(wait) = &self.clients[key].wait else {
+        let Some(wait) = self.waits.get(&(key as u32)) else {
             return false;
         };
         let over = wait.until.is_some_and(|until| now >= until);
@@ -233,7 +230,7 @@ impl Engine {
 
     fn attend(&mut self, key: usize) {
         let now = self.now;
-        let Some(wait) = &self.clients[key].wait else {
+        let Some(wait) = self.waits.get(&(key as u32)) else {
             return;
         };
         if wait.last.is_some_and(|last| now >= last) {
@@ -254,7 +251,7 @@ impl Engine {
         }
         if self.is_out_of_place(wait, connection) {
             self.break_lease(connection);
-            if let Some(wait) = &mut self.clients[key].wait {
+            if let Some(wait) = self.waits.get_mut(&(key as u32)) {
                 wait.stood = true;
                 wait.lose_place(now);
             }
@@ -264,7 +261,7 @@ impl Engine {
             .live
             .as_ref()
             .map(|live| live.topology.version);
-        if let (Some(wait), Some(version)) = (&mut self.clients[key].wait, version) {
+        if let (Some(wait), Some(version)) = (self.waits.get_mut(&(key as u32)), version) {
             wait.version = version;
         }
     }
@@ -298,7 +295,7 @@ impl Engine {
     }
 
     fn ask_again(&mut self, key: usize) {
-        let Some(wait) = &self.clients[key].wait else {
+        let Some(wait) = self.waits.get(&(key as u32)) else {
             return;
         };
         let (pool, access, name) = (wait.pool, wait.access, wait.name.clone());

@@ -137,6 +137,9 @@ impl Engine {
             self.load_for_block(connection, &block);
         }
         self.append_block(connection, &block, exec);
+        if transaction.writes {
+            self.note_write(key, connection);
+        }
         if transaction.watch.is_some() {
             // What follows goes on the shared connections, and must not get there first.
             self.rest_behind(key);

@@ -67,9 +67,6 @@ impl Engine {
             self.lease_lost(id.0, client, generation);
             self.wait_lost(id.0, &connection, why);
         }
-        if let Some(feed) = connection.feed {
-            self.feed_lost(feed);
-        }
         self.drop_pool_if_unused(pool);
     }
 
@@ -79,7 +76,7 @@ impl Engine {
         }
         if matches!(
             pending.purpose,
-            Purpose::Reply | Purpose::Loaded | Purpose::Pinned | Purpose::Exec | Purpose::Published
+            Purpose::Reply | Purpose::Loaded | Purpose::Pinned | Purpose::Exec
         ) {
             self.settle(
                 pending.waiter,
@@ -87,6 +84,9 @@ impl Engine {
                 pending.since,
                 Answer::Failed(Failure::Upstream),
             );
+        }
+        if pending.purpose == Purpose::Acknowledged {
+            self.acknowledged_lost(pending.waiter);
         }
     }
 

@@ -113,12 +113,6 @@ impl Engine {
             // Push frames answer nothing.
             return;
         }
-        if let Some(feed) = connection.feed
-            && self.fed(feed, raw)
-        {
-            return;
-        }
-        let connection = &mut self.connections[key];
         let Some(pending) = connection.pending.pop_front() else {
             // A reply that nobody asked for: whatever follows cannot be trusted.
             return self.upstream_gone(ConnId(key as u32), Gone::Protocol);
@@ -143,8 +137,8 @@ impl Engine {
                 };
                 self.block_reply(key, &pending, answer);
             }
-            Purpose::Published => self.published(key, &pending, raw, is_error),
-            Purpose::Feed => self.feed_reply(key, raw, is_error),
+            Purpose::Acknowledged => self.acknowledged_reply(pending.waiter, raw),
+            Purpose::Nudge => self.nudged(key, pending.waiter),
             Purpose::Mirror | Purpose::Setup => {}
             Purpose::Auth if is_error => self.login_refused(key, raw),
             Purpose::Hello if is_error => self.hello_refused(key, raw),

@@ -1,0 +1,450 @@
+//! WAIT and WAITAOF: until replicas (or disks) have what this client wrote.
+//!
+//! A server answers for the writes of the connection it is asked on. A leased connection has written nothing, and on a
+//! shared one the question would hold everybody up; so the proxy asks what can be answered at once, and asks again
+//! until it is enough or the time is over.
+//!
+//! - WAIT: `INFO replication` of every primary that the client wrote to. The first answer's `master_repl_offset` lies
+//!   at or behind all its writes, since its input rests until they are answered; a replica counts when its offset has
+//!   got there. That is right however the writes travelled. Others' writes before it count as well, as they do for
+//!   Redis 7.0, where any command moves a client's offset.
+//! - WAITAOF: itself, inside a transaction on the shared connection, where it does not block.
+//!
+//! Replicas tell their offset once a second, or when a client waits for it. So where it matters one does, for a
+//! millisecond and for more replicas than there are, on a leased connection.
+
+mod answers;
+
+use redplane_command::{Command, error};
+use redplane_resp::encode;
+
+use answers::{Count, replicated, synced, transaction};
+
+use crate::client::{Slot, Waiter};
+use crate::connection::{Pending, Purpose};
+use crate::dispatch::{Request, error_line};
+use crate::engine::Engine;
+use crate::failure::Failure;
+use crate::forward::{Payload, Sending};
+use crate::pool::{Access, Target};
+use crate::settle::Answer;
+
+/// Rounds that follow each other as fast as servers answer; then they are paced.
+const QUICK_ROUNDS: u32 = 8;
+/// Microseconds between two later rounds.
+const PAUSE: u64 = 10_000;
+/// Microseconds before replicas are asked for their offsets once more.
+const NUDGE: u64 = 250_000;
+/// Replicas that no primary has.
+const BEYOND: &[u8] = b"2147483647";
+
+/// A client that waits for replicas.
+#[derive(Debug)]
+pub(crate) struct Acknowledged {
+    command: &'static Command,
+    waiter: Waiter,
+    since: u64,
+    question: Question,
+    wanted: Count,
+    until: Option<u64>,
+    primaries: Vec<Primary>,
+    /// Answers of this round that are still to come.
+    open: usize,
+    rounds: u32,
+    next: u64,
+}
+
+/// What primaries are asked.
+#[derive(Debug)]
+enum Question {
+    Offsets,
+    /// A whole transaction.
+    Synced(Vec<u8>),
+}
+
+#[derive(Debug)]
+struct Primary {
+    pool: usize,
+    host: u64,
+    /// The replication offset that replicas must reach.
+    needed: Option<u64>,
+    count: Count,
+    nudged: u64,
+}
+
+impl Acknowledged {
+    /// What holds for every primary.
+    fn least(&self) -> Count {
+        let least = |of: fn(&Primary) -> i64| self.primaries.iter().map(of).min().unwrap_or(0);
+        Count {
+            local: least(|primary| primary.count.local),
+            replicas: least(|primary| primary.count.replicas),
+        }
+    }
+
+    pub(super) fn began(&self) -> u64 {
+        self.since
+    }
+
+    fn is_enough(&self, count: Count) -> bool {
+        count.local >= self.wanted.local && count.replicas >= self.wanted.replicas
+    }
+}
+
+impl Engine {
+    /// Notes that a request of a client went on to another host, where it may write.
+    pub(crate) fn note_redirected(&mut self, pending: &Pending, connection: u32) {
+        let reads = redplane_command::all()
+            .get(pending.command.index())
+            .is_some_and(Command::is_read);
+        let waiter = pending.waiter;
+        let client = self.clients.get_mut(waiter.client as usize);
+        if let Some(client) = client.filter(|client| !reads && client.generation == waiter.generation) {
+            client.wrote |= self.connections[connection as usize].mark;
+        }
+    }
+
+    /// Notes that a client wrote to a connection's host: WAIT asks the hosts whose mark a client carries. One store, and
+    /// with more than 64 hosts rather one asked too many.
+    #[inline]
+    pub(crate) fn note_write(&mut self, key: usize, connection: u32) {
+        if let Some(client) = self.clients.get_mut(key) {
+            client.wrote |= self.connections[connection as usize].mark;
+        }
+    }
+
+    /// WAIT and WAITAOF.
+    pub(crate) fn wait_for_replicas(&mut self, key: usize, command: &'static Command, request: &Request<'_>) {
+        let asks_disks = request.len() > 3;
+        let number = |at: usize| std::str::from_utf8(request.arg(at)).ok()?.parse::<i64>().ok();
+        let wanted = match (asks_disks, number(1), number(2)) {
+            (false, Some(replicas), _) => Count { local: 0, replicas },
+            (false, None, _) => return self.answer(key, error::NOT_AN_INTEGER),
+            // The server says what is wrong with them, and then there is nothing to wait for.
+            (true, local, replicas) => Count {
+                local: local.unwrap_or(i64::MIN),
+                replicas: replicas.unwrap_or(i64::MIN),
+            },
+        };
+        let time = match number(request.len() - 1) {
+            None => {
+                return self.answer_with(key, |out| {
+                    error_line(out, "ERR timeout is not an integer or out of range");
+                });
+            }
+            Some(..0) => return self.answer_with(key, |out| error_line(out, "ERR timeout is negative")),
+            Some(millis) => millis.unsigned_abs().saturating_mul(1000),
+        };
+        let primaries = self.written_primaries(key);
+        if primaries.is_empty() {
+            return self.fail_now(key, command.id, Failure::NoHost);
+        }
+        let question = match asks_disks {
+            false => Question::Offsets,
+            true => Question::Synced(transaction(request)),
+        };
+        let waiter = self.expect_reply(key, Slot::Waiting);
+        self.rest_behind(key);
+        let hung_up = self.clients[key].session.hung_up;
+        let until = (time > 0).then(|| self.now.saturating_add(time));
+        let last = hung_up.then_some(self.now + super::LAST_REPLY);
+        let acknowledged = Acknowledged {
+            command,
+            waiter,
+            since: self.now,
+            question,
+            wanted,
+            until: until.into_iter().chain(last).min(),
+            primaries,
+            open: 0,
+            rounds: 0,
+            next: 0,
+        };
+        self.acknowledged.insert(key as u32, acknowledged);
+        self.seat.client_blocked();
+        self.ask_primaries(key);
+    }
+
+    /// The primaries that a client wrote to; all when none of those is one any more; any one, with nothing to be reached,
+    /// when it wrote nothing.
+    fn written_primaries(&mut self, key: usize) -> Vec<Primary> {
+        let client = &self.clients[key];
+        let (wrote, filter) = (client.wrote, &self.filters[client.filter]);
+        let mut pools: Vec<usize> = filter
+            .prefixes
+            .iter()
+            .chain(&filter.catch_all)
+            .map(|route| route.pool)
+            .collect();
+        pools.sort_unstable();
+        pools.dedup();
+        let mut primaries = Vec::new();
+        for pool in pools {
+            self.refresh_pool(pool);
+            let entry = &self.pools[pool];
+            let Some(live) = &entry.live else {
+                continue;
+            };
+            let policy = entry.key.settings.read_policy;
+            let shards = 0..live.topology.shard_count();
+            let hosts = shards.filter_map(|shard| {
+                live.pick(Target::Shard(shard), Access::Primary, policy, "", 0)
+                    .ok()
+            });
+            let hosts = hosts.filter_map(|at| live.topology.hosts.get(at));
+            primaries.extend(hosts.map(|host| Primary {
+                pool,
+                host: host.id,
+                needed: None,
+                count: Count {
+                    local: 0,
+                    replicas: 0,
+                },
+                nudged: 0,
+            }));
+        }
+        let written = primaries
+            .iter()
+            .position(|primary| wrote & mark_of(primary.host) != 0);
+        match written {
+            Some(_) => primaries.retain(|primary| wrote & mark_of(primary.host) != 0),
+            None if wrote != 0 => {}
+            None => {
+                primaries.truncate(1);
+                primaries.iter_mut().for_each(|primary| primary.needed = Some(0));
+            }
+        }
+        primaries
+    }
+
+    /// One round of questions.
+    fn ask_primaries(&mut self, key: usize) {
+        let Some(mut acknowledged) = self.acknowledged.remove(&(key as u32)) else {
+            return;
+        };
+        let mut failed = None;
+        for (part, primary) in acknowledged.primaries.iter().enumerate() {
+            let found = self
+                .host_place(primary)
+                .and_then(|at| self.connection_for(primary.pool, Target::Host(at), Access::Primary));
+            let connection = match found {
+                Ok(connection) => connection,
+                Err(failure) => {
+                    failed = Some(failure);
+                    break;
+                }
+            };
+            let sending = Sending {
+                waiter: Waiter {
+                    part: part as u32,
+                    ..acknowledged.waiter
+                },
+                command: acknowledged.command.id,
+                purpose: Purpose::Acknowledged,
+            };
+            match &acknowledged.question {
+                Question::Offsets => {
+                    let mut frame = self.buffers.take_empty();
+                    encode::request(&mut frame, &[b"INFO", b"replication"]);
+                    self.send(connection, sending, Payload::Copied(&frame));
+                    self.buffers.give(frame);
+                }
+                Question::Synced(block) => self.send_synced(connection, sending, block),
+            }
+            acknowledged.open += 1;
+        }
+        let (waiter, command, since) = (acknowledged.waiter, acknowledged.command.id, acknowledged.since);
+        match failed {
+            None => {
+                self.acknowledged.insert(key as u32, acknowledged);
+            }
+            Some(failure) => {
+                self.seat.client_unblocked();
+                self.settle(waiter, command, since, Answer::Failed(failure));
+            }
+        }
+    }
+
+    /// MULTI, the question and EXEC: two of the three replies say something.
+    fn send_synced(&mut self, connection: u32, sending: Sending, block: &[u8]) {
+        let at = self.begin_send(connection);
+        self.connections[connection as usize].out.append(block);
+        for purpose in [Purpose::Setup, Purpose::Acknowledged, Purpose::Acknowledged] {
+            self.note_sent(
+                connection,
+                Pending {
+                    waiter: sending.waiter,
+                    since: self.now,
+                    at,
+                    len: block.len() as u32,
+                    command: sending.command,
+                    purpose,
+                    hops: 0,
+                },
+            );
+        }
+    }
+
+    /// Where a primary stands among the hosts of its pool.
+    fn host_place(&self, primary: &Primary) -> Result<usize, Failure> {
+        let live = self.pools.get(primary.pool).and_then(|pool| pool.live.as_ref());
+        let place = live.and_then(|live| {
+            live.topology
+                .hosts
+                .iter()
+                .position(|host| host.id == primary.host)
+        });
+        place.ok_or(Failure::NoHost)
+    }
+
+    fn acknowledged_of(&mut self, waiter: Waiter) -> Option<&mut Acknowledged> {
+        let own = self.acknowledged.get_mut(&waiter.client)?;
+        let same = own.waiter.generation == waiter.generation && own.waiter.sequence == waiter.sequence;
+        same.then_some(own)
+    }
+
+    /// What a primary answered.
+    pub(crate) fn acknowledged_reply(&mut self, waiter: Waiter, raw: &[u8]) {
+        let Some(own) = self.acknowledged_of(waiter) else {
+            return;
+        };
+        let Some(primary) = own.primaries.get_mut(waiter.part as usize) else {
+            return;
+        };
+        let count = match &own.question {
+            _ if raw.starts_with(b"-") => Err(raw),
+            Question::Synced(_) if raw.starts_with(b"+QUEUED") => return,
+            Question::Synced(_) => synced(raw),
+            Question::Offsets => replicated(raw, &mut primary.needed),
+        };
+        match count {
+            Ok(count) => primary.count = count,
+            Err(refusal) => return self.end_acknowledged(waiter, Answer::Raw(refusal)),
+        }
+        own.open -= 1;
+        if own.open == 0 {
+            self.judge_acknowledged(waiter.client as usize);
+        }
+    }
+
+    /// All have answered: it is enough, too late, or asked again.
+    fn judge_acknowledged(&mut self, key: usize) {
+        let now = self.now;
+        let Some(own) = self.acknowledged.get_mut(&(key as u32)) else {
+            return;
+        };
+        if own.is_enough(own.least()) || own.until.is_some_and(|until| now >= until) {
+            return self.answer_acknowledged(key);
+        }
+        own.rounds += 1;
+        own.next = now + PAUSE;
+        let quick = own.rounds < QUICK_ROUNDS;
+        let wanted = own.wanted.replicas;
+        let mut nudges = Vec::new();
+        for (part, primary) in own.primaries.iter_mut().enumerate() {
+            if primary.count.replicas < wanted && (primary.nudged == 0 || now >= primary.nudged + NUDGE) {
+                primary.nudged = now;
+                nudges.push(part);
+            }
+        }
+        nudges.into_iter().for_each(|part| self.nudge(key, part));
+        if quick {
+            self.ask_primaries(key);
+        }
+    }
+
+    /// Has a primary ask its replicas for their offsets. Where that fails they come by themselves, only later.
+    fn nudge(&mut self, key: usize, part: usize) {
+        let Some(own) = self.acknowledged.get(&(key as u32)) else {
+            return;
+        };
+        let (waiter, command) = (own.waiter, own.command.id);
+        let Some(primary) = own.primaries.get(part) else {
+            return;
+        };
+        let pool = primary.pool;
+        let leased = self
+            .host_place(primary)
+            .and_then(|at| self.lease_host(pool, at, key));
+        if let Ok(leased) = leased {
+            let sending = Sending {
+                waiter,
+                command,
+                purpose: Purpose::Nudge,
+            };
+            let mut frame = self.buffers.take_empty();
+            encode::request(&mut frame, &[b"WAIT", BEYOND, b"1"]);
+            self.send(leased, sending, Payload::Copied(&frame));
+            self.buffers.give(frame);
+        }
+    }
+
+    /// The millisecond is over: by now replicas have said what they have.
+    pub(crate) fn nudged(&mut self, connection: usize, waiter: Waiter) {
+        self.return_lease(connection as u32);
+        if self.acknowledged_of(waiter).is_some_and(|own| own.open == 0) {
+            self.ask_primaries(waiter.client as usize);
+        }
+    }
+
+    /// A primary that was asked is gone.
+    pub(crate) fn acknowledged_lost(&mut self, waiter: Waiter) {
+        self.end_acknowledged(waiter, Answer::Failed(Failure::Upstream));
+    }
+
+    fn end_acknowledged(&mut self, waiter: Waiter, answer: Answer<'_>) {
+        if self.acknowledged_of(waiter).is_some()
+            && let Some(own) = self.acknowledged.remove(&waiter.client)
+        {
+            self.seat.client_unblocked();
+            self.settle(own.waiter, own.command.id, own.since, answer);
+        }
+    }
+
+    /// CLIENT UNBLOCK.
+    pub(super) fn stop_acknowledged(&mut self, key: usize, with_error: bool) {
+        match self.acknowledged.get(&(key as u32)).map(|own| own.waiter) {
+            Some(waiter) if with_error => self.end_acknowledged(waiter, Answer::Raw(error::UNBLOCKED)),
+            _ => self.answer_acknowledged(key),
+        }
+    }
+
+    /// Its client is gone.
+    pub(crate) fn abandon_acknowledged(&mut self, key: u32) {
+        if self.acknowledged.remove(&key).is_some() {
+            self.seat.client_unblocked();
+        }
+    }
+
+    /// What there is, be it enough or not.
+    fn answer_acknowledged(&mut self, key: usize) {
+        let Some(own) = self.acknowledged.get(&(key as u32)) else {
+            return;
+        };
+        let least = own.least();
+        let mut out = Vec::new();
+        if let Question::Synced(_) = own.question {
+            encode::array(&mut out, 2);
+            encode::integer(&mut out, least.local);
+        }
+        encode::integer(&mut out, least.replicas);
+        self.end_acknowledged(own.waiter, Answer::Raw(&out));
+    }
+
+    /// Rounds that are due by time.
+    pub(crate) fn tick_acknowledged(&mut self) {
+        let now = self.now;
+        let due = self
+            .acknowledged
+            .iter()
+            .filter(|(_, own)| own.open == 0 && now >= own.next);
+        for key in due.map(|(key, _)| *key as usize).collect::<Vec<usize>>() {
+            self.ask_primaries(key);
+        }
+    }
+}
+
+/// The bit of a host in [`crate::client::Client::wrote`].
+pub(crate) fn mark_of(host: u64) -> u64 {
+    1 << (host % 64)
+}
