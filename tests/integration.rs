@@ -2,6 +2,8 @@
 //!
 //! A module per behaviour. Conditions are awaited, never slept for.
 
+#[path = "integration/blocking.rs"]
+mod blocking;
 #[path = "integration/clients.rs"]
 mod clients;
 #[path = "integration/failover.rs"]

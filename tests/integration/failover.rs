@@ -35,7 +35,7 @@ fn until_written(client: &mut Client, key: &str) -> Duration {
 }
 
 /// A failover in agreement with the master. Redis gives an attempt up after five seconds, as on a busy machine.
-fn promote(cluster: &Cluster, port: u16) {
+pub(crate) fn promote(cluster: &Cluster, port: u16) {
     let node = cluster.by_port(port).expect("one of ours");
     let mut asked = None::<Instant>;
     until("the replica to be promoted", PATIENCE, || {
