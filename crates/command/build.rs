@@ -148,11 +148,14 @@ impl Row<'_> {
         }
     }
 
-    /// Our remark where there is one.
+    /// Our own remark. Those of the servers' data speak to those who write a proxy, not to those who use one.
     fn note(&self) -> &str {
         match self.policy("note").as_str() {
             Some(own) => own,
-            None => text(self.record, "note"),
+            None if rows(&self.envoy["commands"]).any(|record| record == self.record) => {
+                text(self.record, "note")
+            }
+            None => "",
         }
     }
 

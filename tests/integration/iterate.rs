@@ -108,3 +108,74 @@ fn a_scan_during_a_failover_loses_no_key() {
     });
     assert!(missing(&keys, &found).is_empty());
 }
+
+/// The text of a reply to a command of words.
+fn said(client: &mut Client, line: &str) -> Reply {
+    let words: Vec<&str> = line.split(' ').collect();
+    client.command(&words).expect("an answer")
+}
+
+#[test]
+fn what_all_nodes_are_asked_reads_like_one_server() {
+    let cluster = Cluster::three_and_three();
+    let front = Front::of(&cluster, SETTINGS);
+    let mut client = front.client();
+    for setting in ["slowlog-log-slower-than 0", "latency-monitor-threshold 5"] {
+        assert_eq!(ask(&mut client, &format!("CONFIG SET {setting}")), "OK");
+        let (name, value) = setting.split_once(' ').expect("two words");
+        for node in cluster.nodes() {
+            let told = node.command(&["CONFIG", "GET", name]);
+            assert_eq!(
+                told.elements()[1].text().as_deref(),
+                Some(value),
+                "{name} at {}",
+                node.port()
+            );
+        }
+    }
+    fill(&mut client);
+    let newest = said(&mut client, "SLOWLOG GET 7");
+    let times: Vec<i64> = newest
+        .elements()
+        .iter()
+        .filter_map(|entry| entry.elements()[1].integer())
+        .collect();
+    assert!(times.len() == 7 && times.is_sorted_by(|a, b| a >= b), "{times:?}");
+    let logged = said(&mut client, "SLOWLOG LEN").integer();
+    assert!(
+        logged.is_some_and(|logged| logged > 128),
+        "more than one node keeps: {logged:?}"
+    );
+    // Three spikes, each on another node.
+    let nap = "local start = redis.call('time') repeat local now = redis.call('time') until (now[1] - start[1]) * 1000000 \
+               + now[2] - start[2] > 30000 return 1";
+    for node in cluster.masters() {
+        assert_eq!(node.command(&["EVAL", nap, "0"]).integer(), Some(1));
+    }
+    let latest = said(&mut client, "LATENCY LATEST");
+    assert_eq!(latest.elements().len(), 1, "one event: {latest}");
+    let history = said(&mut client, "LATENCY HISTORY command");
+    let spikes = history
+        .elements()
+        .iter()
+        .map(|entry| entry.elements()[1].integer());
+    assert!(
+        !history.elements().is_empty() && spikes.flatten().all(|spike| spike >= 30),
+        "{history}"
+    );
+    let histogram = said(&mut client, "LATENCY HISTOGRAM set");
+    let calls = histogram.elements()[1].elements()[1].integer();
+    assert_eq!(calls, Some(KEYS as i64 + 1), "{histogram}");
+    let reset = said(&mut client, "LATENCY RESET").integer();
+    assert_eq!(reset, Some(3), "one event on each of three nodes");
+    for doctor in ["LATENCY DOCTOR", "MEMORY DOCTOR"] {
+        let text = ask(&mut client, doctor);
+        assert!(!text.starts_with('#'), "all say the same: {text}");
+    }
+    assert_eq!(ask(&mut client, "SLOWLOG RESET"), "OK");
+    assert_eq!(ask(&mut client, "FLUSHALL"), "OK");
+    assert_eq!(ask(&mut client, "DBSIZE"), "0");
+    assert_eq!(said(&mut client, "RANDOMKEY"), Reply::Bulk(None));
+    assert_eq!(ask(&mut client, "SET only 1"), "OK");
+    assert_eq!(ask(&mut client, "RANDOMKEY"), "only", "whichever shard has it");
+}

@@ -179,3 +179,28 @@ fn a_script_that_runs_wild_is_killed() {
         Some("OK")
     );
 }
+
+#[test]
+fn replicas_are_taught_where_they_answer() {
+    let cluster = Cluster::three_and_three();
+    let front = Front::of(&cluster, &format!("{SETTINGS}, read_policy: REPLICA"));
+    let mut client = front.client();
+    let look = "return redis.call('get', KEYS[1])";
+    let sha = sha_of(&cluster, look);
+    let keys = keys(&cluster);
+    for key in &keys {
+        assert_eq!(ask(&mut client, &format!("SET {key} 1")), "OK");
+    }
+    cluster.wait_until_replicated();
+    call(&mut client, &["EVAL_RO", look, "1", &keys[0]]);
+    for key in &keys {
+        let reply = call(&mut client, &["EVALSHA_RO", &sha, "1", key]);
+        assert_eq!(reply.text().as_deref(), Some("1"), "{reply}");
+    }
+    let by_replicas: u64 = cluster
+        .replicas()
+        .iter()
+        .map(|node| node.calls("evalsha_ro"))
+        .sum();
+    assert!(by_replicas >= 3, "{by_replicas} calls");
+}

@@ -1,15 +1,33 @@
 //! Prints `docs/compatibility.md` from the table, so that the page cannot differ from what is served.
 
-use crate::policy::{Class, Refusal, ReplyPolicy, RequestPolicy};
+use crate::policy::{Class, ReplyPolicy, RequestPolicy};
 use crate::table::{Command, all};
 use std::fmt::Write as _;
 
+const HEAD: &str = "\
+# Commands
+
+Printed from the command table by `cargo run -p redplane-command --example compatibility`; do not edit.
+
+A client that knows nothing of clusters finds one Redis behind redplane, with these differences:
+
+- Keys of one command in different slots are refused where Redis Cluster refuses them (`CROSSSLOT`), unless the command
+  is one of those that are split, which are then not atomic.
+- On a cluster there is one database.
+- What the last section lists is not offered, each for its reason.
+
+Commands that this table lacks, of modules or newer servers, are learnt from the servers' `COMMAND` at their first use.
+Those are served that read or write or come from a module, by the keys, flags and tips that the server states. Refused
+are those that block, subscribe, administer or belong to a connection, because clients share connections, and those of
+which the server does not say where their keys are.
+
+In the tables: *Envoy* is whether Envoy 1.40 serves the command; *Replica* whether a read policy may choose a replica for
+it; *Request* where it goes; *Reply* how the replies of several servers become one.
+";
+
 /// The page in Markdown: one section per class, one row per command.
 pub fn compatibility_page() -> String {
-    let mut page = String::from(
-        "# Commands\n\nPrinted from the command table; do not edit. One row per command and subcommand: \
-         whether Envoy 1.40 serves it, whether a replica may answer it, and how it is served here.\n",
-    );
+    let mut page = String::from(HEAD);
     let mut classes: Vec<Class> = all().iter().map(|command| command.class).collect();
     classes.sort_unstable();
     classes.dedup();
@@ -20,6 +38,11 @@ pub fn compatibility_page() -> String {
                 .filter(|command| command.class == class && !is_container(command))
         };
         let _ = write!(page, "\n## {} ({})\n\n", title(class), commands().count());
+        if class == Class::Refuse {
+            page.push_str("| Command | Since | Envoy | Why | Remark |\n|---|---|---|---|---|\n");
+            commands().for_each(|command| refused_row(&mut page, command));
+            continue;
+        }
         page.push_str("| Command | Since | Envoy | Replica | Request | Reply | Remark |\n");
         page.push_str("|---|---|---|---|---|---|---|\n");
         commands().for_each(|command| row(&mut page, command));
@@ -31,11 +54,33 @@ fn is_container(command: &Command) -> bool {
     command.request == RequestPolicy::Container
 }
 
-fn row(page: &mut String, command: &Command) {
-    let name = command.name.to_ascii_uppercase().replace('|', " ");
+fn name(command: &Command) -> String {
+    command.name.to_ascii_uppercase().replace('|', " ")
+}
+
+fn refused_row(page: &mut String, command: &Command) {
+    let why = match command.request {
+        RequestPolicy::Refuse(why) if why.hides() => {
+            format!("{}; answered as an unknown command", why.reason())
+        }
+        RequestPolicy::Refuse(why) => why.reason().to_owned(),
+        served => request(served).to_owned(),
+    };
     let _ = writeln!(
         page,
-        "| {name} | {} | {} | {} | {} | {} | {} |",
+        "| {} | {} | {} | {why} | {} |",
+        name(command),
+        command.since,
+        if command.served_by_envoy { "yes" } else { "" },
+        command.note,
+    );
+}
+
+fn row(page: &mut String, command: &Command) {
+    let _ = writeln!(
+        page,
+        "| {} | {} | {} | {} | {} | {} | {} |",
+        name(command),
         command.since,
         if command.served_by_envoy { "yes" } else { "" },
         if command.may_use_replica() { "yes" } else { "" },
@@ -78,15 +123,7 @@ const fn request(policy: RequestPolicy) -> &'static str {
         RequestPolicy::Pubsub(_) => "subscriptions",
         RequestPolicy::Script(_) => "by key, or one primary per script",
         RequestPolicy::Container => "a subcommand",
-        RequestPolicy::Refuse(why) => refused(why),
-    }
-}
-
-const fn refused(why: Refusal) -> &'static str {
-    if why.hides() {
-        "refused, as unknown"
-    } else {
-        why.reason()
+        RequestPolicy::Refuse(why) => why.reason(),
     }
 }
 
@@ -103,7 +140,11 @@ const fn reply(policy: ReplyPolicy) -> &'static str {
         ReplyPolicy::Concatenate => "joined",
         ReplyPolicy::Union => "joined, nothing twice",
         ReplyPolicy::SumPairs => "sum by name",
-        ReplyPolicy::TextPerNode => "a text per node",
+        ReplyPolicy::TextPerNode => "a text per node, once where all are the same",
+        ReplyPolicy::ByTime => "in order of time",
+        ReplyPolicy::LatestPerEvent => "the last and the worst of each event",
+        ReplyPolicy::Histograms => "added, command by command",
+        ReplyPolicy::Busiest => "of a node that runs a script, else the first",
         ReplyPolicy::FirstNonNull => "the first that is not null",
         ReplyPolicy::NewestFirst => "merged, newest first",
         ReplyPolicy::Scan => "cursor carries the shard",

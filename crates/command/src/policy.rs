@@ -92,8 +92,16 @@ pub enum ReplyPolicy {
     Union,
     /// Flat arrays of name and integer: integers added by name.
     SumPairs,
-    /// Texts one behind the other, each under its node's address.
+    /// Texts one behind the other, each under its node's address; once where all are the same.
     TextPerNode,
+    /// LATENCY HISTORY: entries of time and spike, in order of time.
+    ByTime,
+    /// LATENCY LATEST: the last and the worst spike of each event.
+    LatestPerEvent,
+    /// LATENCY HISTOGRAM: added command by command.
+    Histograms,
+    /// FUNCTION STATS: of a node that runs a script, else the first.
+    Busiest,
     /// The first reply that is not null.
     FirstNonNull,
     /// SLOWLOG GET: by time (element 1 of each entry), newest first, cut to argument 2 (10 without it).

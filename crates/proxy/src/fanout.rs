@@ -50,6 +50,9 @@ impl Engine {
         split.limit = std::str::from_utf8(request.arg(2))
             .ok()
             .and_then(|text| text.parse().ok());
+        if command.reply == ReplyPolicy::TextPerNode {
+            split.nodes = self.addresses(pool, &targets);
+        }
         if command.effect != Effect::None {
             split.held = self.script_effect(command, &request);
         }
@@ -99,6 +102,20 @@ impl Engine {
             }
             _ => (0..live.topology.shard_count()).map(Target::Shard).collect(),
         }
+    }
+
+    fn addresses(&self, pool: usize, targets: &[Target]) -> Vec<String> {
+        let address = |target: &Target| {
+            let live = self.pools[pool].live.as_ref()?;
+            let at = live
+                .pick(*target, Access::Primary, ReadPolicy::Master, "", 0)
+                .ok()?;
+            Some(live.topology.hosts.get(at)?.address.to_string())
+        };
+        targets
+            .iter()
+            .map(|target| address(target).unwrap_or_default())
+            .collect()
     }
 
     fn mirror_everywhere(&mut self, pool: usize, command: &'static Command, request: &Request<'_>) {

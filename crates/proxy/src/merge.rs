@@ -3,6 +3,8 @@
 //! A server's error is the whole command's error. Where a server gave no reply at all, split commands answer as
 //! Envoy does: MGET with the error in the key's place, the others with the number of keys that failed.
 
+mod latency;
+
 use redplane_command::ReplyPolicy;
 use redplane_resp::value::Value;
 use redplane_resp::{encode, reply, value};
@@ -57,6 +59,10 @@ fn by_policy(split: &Split, own: &Own, out: &mut Vec<u8>) -> bool {
         ReplyPolicy::Union => union(split, out),
         ReplyPolicy::SumPairs => sum_pairs(split, out),
         ReplyPolicy::NewestFirst => newest_first(split, out),
+        ReplyPolicy::ByTime => latency::history(&all_raw(split), out).is_some(),
+        ReplyPolicy::LatestPerEvent => latency::latest(&all_raw(split), out).is_some(),
+        ReplyPolicy::Histograms => latency::histograms(&all_raw(split), out).is_some(),
+        ReplyPolicy::Busiest => busiest(split, out),
         ReplyPolicy::TextPerNode => text_per_node(split, out),
         ReplyPolicy::Info => info::merge(raw_replies(split), own, out),
         ReplyPolicy::Pass | ReplyPolicy::AllSucceeded | ReplyPolicy::Scan => first(split, out),
@@ -66,6 +72,10 @@ fn by_policy(split: &Split, own: &Own, out: &mut Vec<u8>) -> bool {
 
 fn raw_replies(split: &Split) -> impl Iterator<Item = &[u8]> + Clone {
     split.parts.iter().filter_map(|part| split.raw(part))
+}
+
+fn all_raw(split: &Split) -> Vec<&[u8]> {
+    raw_replies(split).collect()
 }
 
 fn failures(split: &Split) -> impl Iterator<Item = Failure> + '_ {
@@ -273,15 +283,44 @@ fn newest_first(split: &Split, out: &mut Vec<u8>) -> bool {
     true
 }
 
+/// What all nodes say alike is said once.
 fn text_per_node(split: &Split, out: &mut Vec<u8>) -> bool {
     let resp3 = raw_replies(split).any(|raw| raw.starts_with(b"="));
-    let mut text = Vec::new();
-    for (node, raw) in raw_replies(split).enumerate() {
-        text.extend_from_slice(format!("# Node {node}\r\n").as_bytes());
-        text.extend_from_slice(reply::text_payload(raw).unwrap_or_default());
-        text.extend_from_slice(b"\r\n");
+    let texts: Vec<&[u8]> = raw_replies(split)
+        .map(|raw| reply::text_payload(raw).unwrap_or_default())
+        .collect();
+    if let [first, rest @ ..] = texts.as_slice()
+        && rest.iter().all(|text| text == first)
+    {
+        encode::text(out, first, resp3);
+        return true;
     }
-    encode::text(out, &text, resp3);
+    let mut all = Vec::new();
+    for (node, text) in texts.into_iter().enumerate() {
+        let name = split.nodes.get(node).map_or("", String::as_str);
+        all.extend_from_slice(format!("# {name}\r\n").as_bytes());
+        all.extend_from_slice(text);
+        all.extend_from_slice(b"\r\n");
+    }
+    encode::text(out, &all, resp3);
+    true
+}
+
+/// FUNCTION STATS: of a node that runs a script, if there is one; its first value says so.
+fn busiest(split: &Split, out: &mut Vec<u8>) -> bool {
+    let is_busy = |raw: &&[u8]| match value::decode(raw).ok().flatten().map(|(stats, _)| stats) {
+        Some(Value::Map(pairs)) => pairs.first().is_some_and(|(_, script)| *script != Value::Null),
+        Some(stats) => stats
+            .elements()
+            .and_then(|elements| elements.get(1))
+            .is_some_and(|script| !matches!(script, Value::Bulk(None) | Value::Array(None))),
+        None => false,
+    };
+    let busy = raw_replies(split).find(is_busy);
+    match busy.or_else(|| raw_replies(split).next()) {
+        Some(raw) => out.extend_from_slice(raw),
+        None => return false,
+    }
     true
 }
 

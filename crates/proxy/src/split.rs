@@ -44,6 +44,8 @@ pub(crate) struct Split {
     pub(crate) keys: Vec<u32>,
     /// Commands that go on from one shard to the next keep their place here.
     pub(crate) walk: Option<Box<crate::scan::Walk>>,
+    /// The addresses of the nodes asked, where merging names them.
+    pub(crate) nodes: Vec<String>,
     /// SCRIPT EXISTS: which of the scripts the proxy remembers itself.
     pub(crate) held: Vec<bool>,
     /// Argument 2 of the request, where merging needs it (SLOWLOG GET's count).
@@ -61,6 +63,7 @@ impl Split {
             bytes: Vec::new(),
             keys,
             walk: None,
+            nodes: Vec::new(),
             held: Vec::new(),
             limit: None,
         }

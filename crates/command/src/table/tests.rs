@@ -177,6 +177,10 @@ fn envoy_serves_what_its_stats_name() {
 #[test]
 fn the_page_has_every_command() {
     let page = compatibility_page();
+    assert!(
+        page == include_str!("../../../../docs/compatibility.md"),
+        "print it anew: cargo run -p redplane-command --example compatibility > docs/compatibility.md"
+    );
     let rows = all()
         .iter()
         .filter(|command| command.request != RequestPolicy::Container);
