@@ -1,5 +1,6 @@
 //! How long a blocking command is willing to wait, read from its arguments.
 
+use crate::flags::Flags;
 use crate::policy::{Blocking, RequestPolicy};
 use crate::table::Command;
 use std::time::Duration;
@@ -20,8 +21,8 @@ pub fn may_block<'a>(command: &Command, count: usize, arg: impl Fn(usize) -> &'a
         RequestPolicy::Blocking(Blocking::BlockOption) => {
             (1..count).any(|at| arg(at).eq_ignore_ascii_case(b"block"))
         }
-        RequestPolicy::Blocking(_) => true,
-        _ => false,
+        // Of one that was learnt from a server no more is known than this.
+        _ => command.flags.contains(Flags::BLOCKING),
     }
 }
 
@@ -95,6 +96,7 @@ impl Patience {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::learn::{Description, learn};
     use crate::table::find;
 
     fn of(request: &str) -> Option<Patience> {
@@ -142,6 +144,24 @@ mod tests {
         ] {
             assert!(!might(request), "{request}");
         }
+    }
+
+    #[test]
+    fn what_was_learnt_as_blocking_keeps_to_itself_as_well() {
+        let described = |flags: &[&str]| Description {
+            flags: flags.iter().map(|flag| (*flag).to_owned()).collect(),
+            range: (1, 1, 1),
+            tips: Vec::new(),
+            keys: Vec::new(),
+            subcommands: Vec::new(),
+        };
+        let learnt = |name, flags: &[&str]| learn(name, &described(flags)).expect("room for it");
+        let pop = learnt("queue.pop", &["write", "blocking"]);
+        assert!(may_block(&pop.command, 3, |_| b"1"));
+        assert_eq!(patience(&pop.command, 3, |_| b"1"), None);
+        assert!(!may_block(&learnt("queue.len", &["readonly"]).command, 2, |_| {
+            b"1"
+        }));
     }
 
     #[test]

@@ -15,7 +15,7 @@ mod again;
 
 pub(crate) use acknowledged::{Acknowledged, mark_of};
 
-use redplane_command::{Command, error, may_block};
+use redplane_command::{Command, Flags, error, may_block};
 
 use crate::client::{ClientId, Slot, Waiter};
 use crate::connection::{Pending, Purpose};
@@ -41,7 +41,7 @@ pub(crate) struct Wait {
     waiter: Waiter,
     since: u64,
     pool: usize,
-    /// The key it goes by, as it is forwarded; `None`: the arguments make no sense, and any primary says so.
+    /// The key it goes by, as it is forwarded; `None`: it has none, or makes no sense, and any primary says so.
     name: Option<Vec<u8>>,
     access: Access,
     frame: Vec<u8>,
@@ -66,20 +66,20 @@ pub(crate) struct Wait {
 }
 
 impl Engine {
-    /// A command that might block; without keys it goes to any primary, as all commands do.
-    pub(crate) fn block(&mut self, key: usize, command: &'static Command, request: Request<'_>) {
-        let first = redplane_command::first_key(command, request.len(), |i| request.arg(i));
-        if first.is_some() || !self.might_block(key, command, &request) {
-            return self.by_keys(key, command, request);
-        }
+    /// A command that might block and has no keys goes to any primary, as all commands do.
+    pub(crate) fn block_anywhere(&mut self, key: usize, command: &'static Command, frame: &[u8]) {
         match self.keyless_route(key) {
-            Some(route) => self.block_at(key, command, (&route, route.pool), None, request.frame),
+            Some(route) => self.block_at(key, command, (&route, route.pool), None, frame),
             None => self.fail_now(key, command.id, Failure::NoHost),
         }
     }
 
     /// Whether a request is to have a connection of its own.
+    #[inline]
     pub(crate) fn might_block(&self, key: usize, command: &Command, request: &Request<'_>) -> bool {
+        if !command.flags.contains(Flags::BLOCKING) {
+            return false;
+        }
         let queued = self.clients[key]
             .transaction
             .as_ref()

@@ -338,7 +338,7 @@ impl Engine {
             RequestPolicy::Blocking(redplane_command::Blocking::Replication) => {
                 self.wait_for_replicas(key, command, &request);
             }
-            RequestPolicy::Blocking(_) => self.block(key, command, request),
+            RequestPolicy::Blocking(_) => self.by_keys(key, command, request),
         }
     }
 

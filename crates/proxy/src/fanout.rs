@@ -201,6 +201,9 @@ impl Engine {
 
     /// To one primary, any one.
     pub(crate) fn forward_any(&mut self, key: usize, command: &'static Command, request: Request<'_>) {
+        if self.might_block(key, command, &request) {
+            return self.block_anywhere(key, command, request.frame);
+        }
         self.forward_target(key, command, Target::Any, Access::Primary, payload(&request));
     }
 

@@ -8,7 +8,7 @@ mod rename;
 
 use std::rc::Rc;
 
-use redplane_command::{Command, CommandId, Flags};
+use redplane_command::{Command, CommandId};
 use redplane_resp::encode;
 use redplane_telemetry::stats::{cluster, upstream_command};
 
@@ -80,7 +80,6 @@ impl Engine {
             _ => route.pool,
         };
         if let Served::Known(command) = served
-            && command.flags.contains(Flags::BLOCKING)
             && self.might_block(key, command, request)
         {
             return self.block_at(key, command, (route, pool), Some(name), request.frame);

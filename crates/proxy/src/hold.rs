@@ -42,8 +42,7 @@ impl Engine {
         // These go out on leased connections, beside the shared ones.
         let leaves = match command.request {
             RequestPolicy::Transaction(Step::Watch) => true,
-            RequestPolicy::Blocking(_) => self.might_block(key, command, request),
-            _ => false,
+            _ => self.might_block(key, command, request),
         };
         if !leaves {
             return false;
