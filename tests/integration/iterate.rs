@@ -120,7 +120,7 @@ fn what_all_nodes_are_asked_reads_like_one_server() {
     let cluster = Cluster::three_and_three();
     let front = Front::of(&cluster, SETTINGS);
     let mut client = front.client();
-    for setting in ["slowlog-log-slower-than 0", "latency-monitor-threshold 5"] {
+    for setting in ["slowlog-log-slower-than 0", "latency-monitor-threshold 25"] {
         assert_eq!(ask(&mut client, &format!("CONFIG SET {setting}")), "OK");
         let (name, value) = setting.split_once(' ').expect("two words");
         for node in cluster.nodes() {
@@ -153,21 +153,31 @@ fn what_all_nodes_are_asked_reads_like_one_server() {
         assert_eq!(node.command(&["EVAL", nap, "0"]).integer(), Some(1));
     }
     let latest = said(&mut client, "LATENCY LATEST");
-    assert_eq!(latest.elements().len(), 1, "one event: {latest}");
-    let history = said(&mut client, "LATENCY HISTORY command");
-    let spikes = history
+    // A busy machine adds events of its own.
+    let events = latest
         .elements()
         .iter()
-        .map(|entry| entry.elements()[1].integer());
+        .filter_map(|entry| entry.elements()[0].text());
+    assert_eq!(events.filter(|event| event == "command").count(), 1, "{latest}");
+    let history = said(&mut client, "LATENCY HISTORY command");
+    let times: Vec<i64> = history
+        .elements()
+        .iter()
+        .filter_map(|entry| entry.elements()[0].integer())
+        .collect();
     assert!(
-        !history.elements().is_empty() && spikes.flatten().all(|spike| spike >= 30),
-        "{history}"
+        !times.is_empty() && times.is_sorted_by(|a, b| a < b),
+        "each second once: {history}"
     );
     let histogram = said(&mut client, "LATENCY HISTOGRAM set");
     let calls = histogram.elements()[1].elements()[1].integer();
     assert_eq!(calls, Some(KEYS as i64 + 1), "{histogram}");
+    assert_eq!(ask(&mut client, "CONFIG SET latency-monitor-threshold 0"), "OK");
     let reset = said(&mut client, "LATENCY RESET").integer();
-    assert_eq!(reset, Some(3), "one event on each of three nodes");
+    assert!(
+        reset.is_some_and(|reset| reset >= 3),
+        "one event at least on each of three nodes: {reset:?}"
+    );
     for doctor in ["LATENCY DOCTOR", "MEMORY DOCTOR"] {
         let text = ask(&mut client, doctor);
         assert!(!text.starts_with('#'), "all say the same: {text}");
