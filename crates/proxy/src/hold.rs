@@ -63,6 +63,15 @@ impl Engine {
         }
     }
 
+    /// Nothing more is looked at before all that the client is owed has come and has been written: replies may be long,
+    /// and requests for them short.
+    pub(crate) fn rest_until_written(&mut self, key: usize) {
+        let client = &mut self.clients[key];
+        if !client.is_quiet() {
+            client.hold = Hold::UntilQuiet;
+        }
+    }
+
     /// A client's input goes on: first what has arrived already, then what its socket holds.
     pub(crate) fn go_on(&mut self, key: usize) {
         let client = &mut self.clients[key];

@@ -88,6 +88,7 @@ impl Engine {
         } else {
             self.inquiries.insert(ticket, inquiry);
         }
+        self.rest_until_written(key);
     }
 
     /// What the other engines wrote.

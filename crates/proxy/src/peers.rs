@@ -169,7 +169,12 @@ impl Seat {
 
     /// Who is to be woken when a letter comes.
     pub(crate) fn wake_by(&self, waker: Waker) {
-        self.mailbox().lock().waker = Some(waker);
+        let mut inside = self.mailbox().lock();
+        inside.waker = Some(waker);
+        // What came before could wake nobody.
+        if let Some(waker) = inside.waker.as_ref().filter(|_| !inside.letters.is_empty()) {
+            waker.wake_by_ref();
+        }
     }
 
     /// Starts another turn that looks at the mailbox.
@@ -298,8 +303,11 @@ mod tests {
         let peers = Peers::new(2, 1000);
         let (asker, asked) = (Seat::take(&peers, 0), Seat::take(&peers, 1));
         let count = Arc::new(Count(AtomicUsize::new(0)));
-        asked.wake_by(Arc::clone(&count).into());
         let question = Question::List(Arc::default());
+        asker.ask(&question);
+        asked.wake_by(Arc::clone(&count).into());
+        assert_eq!(count.0.swap(0, Relaxed), 1, "what came before");
+        assert_eq!(asked.letters().len(), 1);
         asker.ask(&question);
         asker.ask(&question);
         assert_eq!(count.0.load(Relaxed), 1);

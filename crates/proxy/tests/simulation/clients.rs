@@ -239,3 +239,29 @@ fn replies_that_nobody_wants_are_dropped_in_their_place() {
     assert_eq!(workers.call(0, peer, "QUIT"), "");
     assert!(workers.worlds[0].peers[peer].closed);
 }
+
+#[test]
+fn long_answers_are_given_one_at_a_time() {
+    let (ground, _cluster) = Ground::three_shards();
+    for count in [1, 2] {
+        let mut workers = Workers::new(&ground, count);
+        let peer = workers.worlds[0].connect();
+        for _ in 0..200 {
+            workers.worlds[0].connect();
+        }
+        workers.worlds[0].peers[peer].window = 0;
+        let mut frame = Vec::new();
+        redplane_resp::encode::request(&mut frame, &[b"CLIENT", b"LIST"]);
+        workers.worlds[0].send(peer, &frame.repeat(5000));
+        workers.calm();
+        assert!(
+            workers.worlds[0].unread(peer) > 0,
+            "it reads nothing and is not read from"
+        );
+        workers.worlds[0].peers[peer].window = 200_000;
+        workers.calm();
+        let got = workers.worlds[0].got(peer);
+        assert_eq!(got.len(), 200_000);
+        assert!(fields(&got, "id").len() > 402);
+    }
+}
