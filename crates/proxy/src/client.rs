@@ -11,15 +11,16 @@ mod tracking;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use redplane_command::CommandId;
 use redplane_resp::request::Partial;
 
+use crate::fault::Delays;
 use crate::hold::Hold;
 use crate::input::{Buffers, Carry};
 use crate::output::{LARGE, Output};
+use crate::pubsub::Subscriber;
 use crate::split::Split;
 use crate::transaction::Transaction;
 use muting::Muting;
@@ -62,6 +63,9 @@ pub(crate) enum Slot {
     Parked(u32, u32),
     /// A large reply came early. Boxed, so that an idle client's places are small.
     Shared(Box<Bytes>),
+    /// Confirmations of subscriptions that came early, and the messages behind them.
+    #[expect(clippy::box_collection, reason = "an idle client's places are small")]
+    Followed(Box<Vec<u8>>),
     /// Several servers were asked.
     Split(Box<Split>),
 }
@@ -100,14 +104,16 @@ pub(crate) struct Client {
     pub(crate) last: Option<CommandId>,
     /// When something came from it, in microseconds of the turn's clock.
     pub(crate) heard: u64,
-    /// Requests whose replies a fault holds back. Nearly always empty.
-    pub(crate) delays: Vec<(u32, Duration)>,
+    /// Requests whose replies a fault holds back. Nearly always none.
+    pub(crate) delays: Option<Box<Delays>>,
     /// CLIENT REPLY OFF or SKIP, and what is left of it.
     pub(crate) muting: Option<Box<Muting>>,
     pub(crate) session: Box<Session>,
     pub(crate) transaction: Option<Box<Transaction>>,
     /// Marks of the hosts that it wrote to: WAIT asks them.
     pub(crate) wrote: u64,
+    /// There while it is subscribed to anything.
+    pub(crate) subscriber: Option<Box<Subscriber>>,
     pub(crate) received: u64,
     pub(crate) sent: u64,
 }
@@ -192,11 +198,12 @@ impl Client {
             authenticated,
             last: None,
             heard: session.opened,
-            delays: Vec::new(),
+            delays: None,
             muting: None,
             session: Box::new(session),
             transaction: None,
             wrote: 0,
+            subscriber: None,
             received: 0,
             sent: 0,
         }
@@ -300,11 +307,59 @@ impl Client {
                     self.parked_shared -= reply.len();
                     self.out.append_shared(reply);
                 }
+                Some(Slot::Followed(whole)) => {
+                    let whole = std::mem::take(&mut **whole);
+                    self.parked_shared -= whole.len();
+                    self.out.append_shared(Bytes::from(whole));
+                }
                 _ => return,
             }
             self.queue.pop_front();
             self.head = self.head.wrapping_add(1);
         }
+    }
+
+    /// A message, which is no reply: out at once, unless the confirmation of its subscription, the reply to the request
+    /// of this sequence, still waits for its turn.
+    pub(crate) fn push(&mut self, sequence: u32, message: &[u8]) {
+        if !self.push_behind(sequence, message) {
+            self.out.append(message);
+        }
+    }
+
+    /// The same for a large one.
+    pub(crate) fn push_shared(&mut self, sequence: u32, message: Bytes) {
+        if !self.push_behind(sequence, &message) {
+            self.out.append_shared(message);
+        }
+    }
+
+    /// False when that reply is out.
+    fn push_behind(&mut self, sequence: u32, message: &[u8]) -> bool {
+        let offset = sequence.wrapping_sub(self.head) as usize;
+        let Some(slot) = self.queue.get_mut(offset) else {
+            return false;
+        };
+        match slot {
+            Slot::Parked(start, len) => {
+                let (start, len) = (*start as usize, *len as usize);
+                let whole = [&self.parked[start..start + len], message].concat();
+                self.parked_count -= 1;
+                self.parked_shared += whole.len();
+                *slot = Slot::Followed(Box::new(whole));
+            }
+            Slot::Shared(reply) => {
+                let whole = [&reply[..], message].concat();
+                self.parked_shared += message.len();
+                *slot = Slot::Followed(Box::new(whole));
+            }
+            Slot::Followed(whole) => {
+                whole.extend_from_slice(message);
+                self.parked_shared += message.len();
+            }
+            Slot::Waiting | Slot::Split(_) => return false,
+        }
+        true
     }
 
     /// Requests that servers were asked and that have no reply yet.

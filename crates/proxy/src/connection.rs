@@ -52,6 +52,10 @@ pub(crate) enum Purpose {
     Acknowledged,
     /// A WAIT of the proxy's own on a leased connection: it makes replicas speak.
     Nudge,
+    /// PUBLISH while clients are subscribed: the server's count is put right.
+    Published,
+    /// A command on a connection that carries subscriptions.
+    Feed,
 }
 
 /// A request that waits for its reply.
@@ -105,6 +109,8 @@ pub(crate) struct Connection {
     pub(crate) leased: bool,
     /// Leased to this client (index and generation): from WATCH to EXEC, or while a command blocks.
     pub(crate) lease: Option<(u32, u32)>,
+    /// It carries subscriptions and nothing else: its place among the feeds.
+    pub(crate) feed: Option<usize>,
     /// Gets no new requests and closes when nothing is pending: its host or its cluster is gone.
     pub(crate) draining: bool,
     pub(crate) out: Output,
@@ -144,6 +150,7 @@ impl Connection {
             connected: false,
             leased: false,
             lease: None,
+            feed: None,
             draining: false,
             out: Output::default(),
             pending: VecDeque::new(),

@@ -14,6 +14,7 @@ use crate::engine::Engine;
 use crate::hold::Hold;
 use crate::lessons::Lesson;
 use crate::output::LARGE;
+use crate::pubsub;
 
 /// A decoded request: its bytes, where its arguments are, and the large buffer it stands in, if it does.
 #[derive(Clone, Copy)]
@@ -297,6 +298,9 @@ impl Engine {
         if !client.authenticated && !may_come_before_login(served) {
             return self.answer(key, error::NOAUTH);
         }
+        if client.subscriber.is_some() && pubsub::is_refused(filter.protocol, served) {
+            return self.refuse_in_pubsub(key, served);
+        }
         if let Some(cells) = filter.cells(served.id()) {
             cells.inc(redis_command::TOTAL);
         }
@@ -329,10 +333,8 @@ impl Engine {
             RequestPolicy::RandomShards => self.seek(key, command, request),
             RequestPolicy::Scan => self.scan(key, command, request),
             RequestPolicy::Container => self.answer_with(key, |out| error::wrong_arity(out, command)),
-            RequestPolicy::Pubsub(redplane_command::Pubsub::Publish) => {
-                self.forward_by_key(key, served, request, 1);
-            }
-            RequestPolicy::Pubsub(_) | RequestPolicy::Refuse(_) => {
+            RequestPolicy::Pubsub(step) => self.pubsub(key, step, command, request),
+            RequestPolicy::Refuse(_) => {
                 self.refuse(key, command, &request);
             }
             RequestPolicy::Blocking(redplane_command::Blocking::Replication) => {

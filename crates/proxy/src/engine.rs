@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
 
-use redplane_config::redis_proxy::{Protocol, Settings};
+use redplane_config::redis_proxy::Protocol;
 use redplane_resp::request::Args;
 use redplane_telemetry::Registry;
 use redplane_telemetry::stats::redis_proxy;
@@ -33,7 +33,8 @@ use crate::output::Output;
 use crate::pause::Pause;
 use crate::peers::{Peers, Seat};
 use crate::places::Places;
-use crate::pool::{Live, Pool, PoolKey};
+use crate::pool::{Live, Pool, PoolKey, PoolUse};
+use crate::pubsub::PubSub;
 use crate::redirect::Unresolved;
 use crate::scripts::{Known, Scripts};
 
@@ -125,6 +126,7 @@ pub struct Engine {
     pub(crate) asked: Slab<Asked>,
     /// Clients that wait for replicas.
     pub(crate) acknowledged: BTreeMap<u32, Acknowledged>,
+    pub(crate) pubsub: PubSub,
 }
 
 impl Engine {
@@ -134,6 +136,7 @@ impl Engine {
         let random = fastrand::Rng::with_seed(context.seed);
         let seat = Seat::take(&context.peers, context.worker);
         Self {
+            pubsub: PubSub::new(&context.peers.subscriptions),
             reader: context.store.reader(),
             context,
             snapshot,
@@ -191,11 +194,13 @@ impl Engine {
                 self.resolve_pool(pool);
             }
         }
+        let mut changed = Vec::new();
         for key in 0..self.filters.capacity() {
-            if self.filters.contains(key) {
-                self.resolve_filter(key);
+            if self.filters.contains(key) && self.resolve_filter(key) {
+                changed.push(key);
             }
         }
+        self.adopt_pubsub(&changed);
     }
 
     /// Gives a pool the cluster that now has its name; connections to the former one drain.
@@ -221,13 +226,14 @@ impl Engine {
         self.drain_connections(&left);
     }
 
-    fn resolve_filter(&mut self, key: usize) {
+    /// Gives a filter its present configuration; true when that is another one.
+    fn resolve_filter(&mut self, key: usize) -> bool {
         let current = &self.filters[key];
         let Some(proxy) = filter::find(&self.snapshot, &current.listener, &current.chain) else {
-            return;
+            return false;
         };
         if Arc::ptr_eq(&proxy, &current.proxy) {
-            return;
+            return false;
         }
         let (listener, chain, users) = (current.listener.clone(), current.chain.clone(), current.users);
         let current_protocol = current.protocol;
@@ -240,6 +246,7 @@ impl Engine {
         next.stats.add(redis_proxy::DOWNSTREAM_RQ_ACTIVE, waiting);
         self.filters[key] = next;
         self.release_pools(&former);
+        true
     }
 
     fn build_filter(
@@ -252,27 +259,24 @@ impl Engine {
         let registry = self.context.registry.clone();
         let settings = proxy.settings.clone();
         let mut filter = Filter::new(listener, chain, proxy, &registry, |cluster| {
-            self.acquire_pool(cluster, &settings, protocol)
+            self.acquire_pool(PoolKey {
+                cluster: cluster.to_owned(),
+                settings: settings.clone(),
+                protocol,
+                purpose: PoolUse::Requests,
+            })
         });
         filter.protocol = protocol;
         filter
     }
 
-    fn acquire_pool(&mut self, cluster: &str, settings: &Arc<Settings>, protocol: Protocol) -> usize {
-        let same = |pool: &Pool| {
-            pool.key.cluster == cluster && pool.key.settings == *settings && pool.key.protocol == protocol
-        };
-        if let Some((key, pool)) = self.pools.iter_mut().find(|(_, pool)| same(pool)) {
+    pub(crate) fn acquire_pool(&mut self, key: PoolKey) -> usize {
+        if let Some((place, pool)) = self.pools.iter_mut().find(|(_, pool)| pool.key == key) {
             pool.users += 1;
             // One that only waited for its last replies is in use again.
-            self.resolve_pool(key);
-            return key;
+            self.resolve_pool(place);
+            return place;
         }
-        let key = PoolKey {
-            cluster: cluster.to_owned(),
-            settings: settings.clone(),
-            protocol,
-        };
         let pool = self.pools.insert(Pool {
             key,
             users: 1,
@@ -374,7 +378,7 @@ impl Engine {
 
     /// Lets a client go whose connection is gone. Its requests in flight are answered to nobody.
     pub fn client_closed(&mut self, id: ClientId) -> Traffic {
-        let Some(client) = self.clients.try_remove(id.0 as usize) else {
+        let Some(mut client) = self.clients.try_remove(id.0 as usize) else {
             return Traffic::default();
         };
         self.seat.client_went();
@@ -390,6 +394,9 @@ impl Engine {
         }
         self.abandon_wait(id.0);
         self.abandon_acknowledged(id.0);
+        if let Some(subscriber) = client.subscriber.take() {
+            self.leave_all(id.0 as usize, *subscriber);
+        }
         self.leave_filter(client.filter, client.waits_for());
         traffic
     }
@@ -483,6 +490,14 @@ impl Engine {
 
     /// How long until [`Self::tick`] has something to do; `None` when nothing waits.
     pub fn next_tick(&self) -> Option<Duration> {
+        let pubsub = self.next_pubsub_tick();
+        match (self.next_request_tick(), pubsub) {
+            (Some(request), Some(pubsub)) => Some(request.min(pubsub)),
+            (request, pubsub) => request.or(pubsub),
+        }
+    }
+
+    fn next_request_tick(&self) -> Option<Duration> {
         let held = self.held.first_key_value().map(|((due, _), _)| *due);
         let pauses = self.pauses.iter().map(|pause| pause.end);
         if let Some(due) = held.into_iter().chain(pauses).min() {

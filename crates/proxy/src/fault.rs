@@ -16,6 +16,23 @@ use crate::settle::Ended;
 /// The reply of an error fault.
 const FAULT: &[u8] = b"-Fault Injected: Error\r\n";
 
+/// A client's requests whose replies are held back, and for how long.
+#[derive(Debug, Default)]
+pub(crate) struct Delays(Vec<(u32, Duration)>);
+
+impl Delays {
+    /// Takes the delay of a request out; with the last one goes the list.
+    fn take(list: &mut Option<Box<Self>>, sequence: u32) -> Option<Duration> {
+        let own = list.as_mut()?;
+        let at = own.0.iter().position(|(delayed, _)| *delayed == sequence)?;
+        let (_, delay) = own.0.swap_remove(at);
+        if own.0.is_empty() {
+            *list = None;
+        }
+        Some(delay)
+    }
+}
+
 impl Engine {
     /// True when the command was dealt with: answered with a fault, or run by a delay fault, which holds its reply.
     #[cold]
@@ -67,7 +84,7 @@ impl Engine {
     fn delay_next(&mut self, key: usize, delay: Duration) -> u32 {
         let client = &mut self.clients[key];
         let sequence = client.next_sequence();
-        client.delays.push((sequence, delay));
+        client.delays.get_or_insert_default().0.push((sequence, delay));
         sequence
     }
 
@@ -76,7 +93,7 @@ impl Engine {
         let client = &mut self.clients[key];
         let waits = matches!(client.place(sequence), Some((_, Slot::Waiting | Slot::Split(_))));
         if !waits {
-            client.delays.retain(|(delayed, _)| *delayed != sequence);
+            Delays::take(&mut client.delays, sequence);
         }
     }
 
@@ -84,11 +101,9 @@ impl Engine {
     #[cold]
     pub(crate) fn hold_delayed(&mut self, key: usize, sequence: u32, ended: Ended, reply: &[u8]) -> bool {
         let client = &mut self.clients[key];
-        let mut delays = client.delays.iter();
-        let Some(at) = delays.position(|(delayed, _)| *delayed == sequence) else {
+        let Some(delay) = Delays::take(&mut client.delays, sequence) else {
             return false;
         };
-        let (_, delay) = client.delays.swap_remove(at);
         let waiter = Waiter {
             client: key as u32,
             generation: client.generation,

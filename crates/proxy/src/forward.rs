@@ -212,6 +212,12 @@ pub(crate) fn access_of(command: &Command) -> Access {
 pub(crate) fn counts_upstream(pending: Pending) -> bool {
     matches!(
         pending.purpose,
-        Purpose::Reply | Purpose::Loaded | Purpose::Mirror | Purpose::Pinned | Purpose::Exec | Purpose::Block
+        Purpose::Reply
+            | Purpose::Loaded
+            | Purpose::Mirror
+            | Purpose::Pinned
+            | Purpose::Exec
+            | Purpose::Block
+            | Purpose::Published
     ) && pending.command.index() < redplane_command::all().len()
 }

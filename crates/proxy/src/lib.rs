@@ -33,6 +33,7 @@ mod pause;
 mod peers;
 mod places;
 mod pool;
+mod pubsub;
 mod redirect;
 mod scan;
 mod scripts;

@@ -25,6 +25,7 @@ impl Engine {
         request: &Request<'_>,
     ) {
         match local {
+            Local::Ping if self.pong_in_pubsub(key, request) => {}
             Local::Ping => self.answer_with(key, |out| match request.len() {
                 1 => out.extend_from_slice(b"+PONG\r\n"),
                 2 => encode::bulk(out, request.arg(1)),
@@ -72,6 +73,9 @@ impl Engine {
 
     fn reset(&mut self, key: usize) {
         self.drop_transaction(key);
+        if let Some(subscriber) = self.clients[key].subscriber.take() {
+            self.leave_all(key, *subscriber);
+        }
         let client = &mut self.clients[key];
         client.session.name.clear();
         client.session.user = Box::default();

@@ -10,12 +10,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
 use crate::inquiry::{Finding, Question};
+use crate::pubsub::Subscriptions;
 
 /// All engines of a process, and what they number together.
 #[derive(Debug)]
 pub struct Peers {
     mailboxes: Box<[Mailbox]>,
     max_clients: u64,
+    /// What they are subscribed to.
+    pub(crate) subscriptions: Subscriptions,
     /// The highest client id that was given away.
     last_client: AtomicU64,
     /// The highest number of an inquiry; an engine that starts anew must not find its predecessor's answers.
@@ -84,6 +87,7 @@ impl Peers {
         Arc::new(Self {
             mailboxes: mailboxes.take(workers.max(1)).collect(),
             max_clients,
+            subscriptions: Subscriptions::default(),
             last_client: AtomicU64::new(0),
             last_ticket: AtomicU64::new(0),
         })

@@ -114,6 +114,16 @@ pub(crate) struct PoolKey {
     pub(crate) settings: Arc<Settings>,
     /// Replies cannot be translated by their type alone, so each protocol has connections of its own.
     pub(crate) protocol: Protocol,
+    pub(crate) purpose: PoolUse,
+}
+
+/// What the connections of a pool carry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PoolUse {
+    /// Requests of filters.
+    Requests,
+    /// Subscriptions, which outlive the filters they began under.
+    Subscriptions,
 }
 
 pub(crate) struct Pool {

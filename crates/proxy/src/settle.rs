@@ -51,7 +51,7 @@ impl Engine {
         else {
             return;
         };
-        let delayed = !client.delays.is_empty();
+        let delayed = client.delays.is_some();
         match client.place(waiter.sequence) {
             Some((offset, Slot::Waiting)) => {
                 let success = !matches!(answer, Answer::Failed(_));
@@ -80,7 +80,7 @@ impl Engine {
     pub(crate) fn deliver(&mut self, key: usize, offset: usize, ended: Ended, reply: &[u8]) {
         let client = &mut self.clients[key];
         let sequence = client.head.wrapping_add(offset as u32);
-        if !client.delays.is_empty() && self.hold_delayed(key, sequence, ended, reply) {
+        if client.delays.is_some() && self.hold_delayed(key, sequence, ended, reply) {
             return;
         }
         self.clients[key].finish(offset, reply);

@@ -118,6 +118,7 @@ impl Engine {
             self.upstream_gone(ConnId(key as u32), why);
         }
         self.end_pauses();
+        self.tick_pubsub();
         self.release_held();
         self.send_again();
         self.tick_waits();

@@ -9,6 +9,7 @@ mod simulation {
     mod acknowledging;
     mod actor;
     mod blocking;
+    mod bus;
     mod clients;
     mod configuring;
     mod counting;
@@ -22,6 +23,7 @@ mod simulation {
     mod random;
     mod redirecting;
     mod scripting;
+    mod subscribing;
     mod transacting;
     mod walking;
     mod world;

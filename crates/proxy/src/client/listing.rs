@@ -12,6 +12,7 @@ use super::selection::{Kind, Selection};
 use super::{Client, Ending, Session};
 use crate::engine::Engine;
 use crate::hold::Hold;
+use crate::pubsub::Kind as Subscribed;
 
 impl Session {
     /// The user that logged in.
@@ -30,13 +31,17 @@ impl Session {
 
 impl Client {
     pub(crate) fn kind(&self) -> Kind {
-        Kind::Normal
+        match self.subscriber {
+            Some(_) => Kind::Pubsub,
+            None => Kind::Normal,
+        }
     }
 
     /// Redis's letters for what is special about it; `N` for nothing.
     fn flags(&self, blocked: bool) -> String {
         let transaction = self.transaction.as_deref();
         let letters = [
+            ('P', self.subscriber.is_some()),
             ('b', self.hold == Hold::Paused || blocked),
             ('x', transaction.is_some_and(|transaction| transaction.is_open())),
             ('d', transaction.is_some_and(|transaction| transaction.is_lost())),
@@ -102,16 +107,25 @@ impl Engine {
         let (used, free) = client.carry.sizes();
         let (waits, held) = (client.out.unwritten(), client.out.held());
         let total = used + free + queued.1 + held + client.backlog() - waits;
+        let subscribed = |kind| {
+            client
+                .subscriber
+                .as_ref()
+                .map_or(0, |subscriber| subscriber.count(kind))
+        };
         let events = if waits > 0 { "rw" } else { "r" };
         // Writing into a string cannot fail.
         let _ = write!(
             line,
-            " age={} idle={} flags={} db=0 sub=0 psub=0 ssub=0 multi={} qbuf={used} qbuf-free={free} argv-mem=0 \
+            " age={} idle={} flags={} db=0 sub={} psub={} ssub={} multi={} qbuf={used} qbuf-free={free} argv-mem=0 \
              multi-mem={} rbs={held} rbp=0 obl={waits} oll=0 omem=0 tot-mem={total} events={events} cmd={} user={} \
              redir=-1 resp={} lib-name={} lib-ver={}",
             seconds(session.opened),
             seconds(client.heard),
             client.flags(self.is_blocked(key)),
+            subscribed(Subscribed::Channel),
+            subscribed(Subscribed::Pattern),
+            subscribed(Subscribed::Shard),
             queued.0,
             queued.1,
             self.command_name(client),

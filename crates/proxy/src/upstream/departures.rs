@@ -67,6 +67,9 @@ impl Engine {
             self.lease_lost(id.0, client, generation);
             self.wait_lost(id.0, &connection, why);
         }
+        if let Some(feed) = connection.feed {
+            self.feed_lost(feed);
+        }
         self.drop_pool_if_unused(pool);
     }
 
@@ -76,7 +79,7 @@ impl Engine {
         }
         if matches!(
             pending.purpose,
-            Purpose::Reply | Purpose::Loaded | Purpose::Pinned | Purpose::Exec
+            Purpose::Reply | Purpose::Loaded | Purpose::Pinned | Purpose::Exec | Purpose::Published
         ) {
             self.settle(
                 pending.waiter,

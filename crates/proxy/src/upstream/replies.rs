@@ -113,6 +113,12 @@ impl Engine {
             // Push frames answer nothing.
             return;
         }
+        if let Some(feed) = connection.feed
+            && self.fed(feed, raw)
+        {
+            return;
+        }
+        let connection = &mut self.connections[key];
         let Some(pending) = connection.pending.pop_front() else {
             // A reply that nobody asked for: whatever follows cannot be trusted.
             return self.upstream_gone(ConnId(key as u32), Gone::Protocol);
@@ -139,6 +145,8 @@ impl Engine {
             }
             Purpose::Acknowledged => self.acknowledged_reply(pending.waiter, raw),
             Purpose::Nudge => self.nudged(key, pending.waiter),
+            Purpose::Published => self.published(key, &pending, raw, is_error),
+            Purpose::Feed => self.feed_reply(key, raw, is_error),
             Purpose::Mirror | Purpose::Setup => {}
             Purpose::Auth if is_error => self.login_refused(key, raw),
             Purpose::Hello if is_error => self.hello_refused(key, raw),

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use redplane_resp::encode;
 use redplane_resp::request::{Args, Decoded, decode};
 
+use super::bus::{Post, Subscribed};
 use super::ground::Row;
 
 pub(crate) type Words = Vec<Vec<u8>>;
@@ -50,6 +51,7 @@ pub(crate) struct Session {
     watched: Vec<(Vec<u8>, u64)>,
     asking: bool,
     granted: bool,
+    pub(crate) subscribed: Subscribed,
     /// A BLPOP that waits, and until when.
     blocked: Option<(Words, u64)>,
 }
@@ -70,6 +72,10 @@ pub(crate) struct Fabric {
     pub(crate) moving: HashMap<u16, SocketAddr>,
     /// Microseconds.
     pub(crate) now: u64,
+    /// What was published and is to be sent to the sessions it concerns.
+    pub(crate) posts: Vec<Post>,
+    /// What each session is subscribed to; for counting.
+    pub(crate) sessions: Vec<(SocketAddr, Subscribed)>,
 }
 
 impl Fabric {
@@ -111,6 +117,7 @@ impl Fabric {
     pub(crate) fn hand_over(&mut self, slot: u16, to: SocketAddr) {
         let from = std::mem::replace(&mut self.owners[usize::from(slot)], to);
         self.moving.remove(&slot);
+        self.posts.push(Post::slot_left(from, slot));
         let keys: Vec<Vec<u8>> = self.node(from).data.keys().cloned().collect();
         for key in keys.iter().filter(|key| redplane_command::slot(key) == slot) {
             self.move_key(from, to, key);
@@ -235,6 +242,9 @@ impl Fabric {
             return out.extend_from_slice(b"+QUEUED\r\n");
         }
         let now = self.now;
+        if session.subscribed.take(&words, out) || self.publish(at, &words, out) {
+            return;
+        }
         let node = self.node(at);
         match words[0].as_slice() {
             b"blpop" => {
@@ -262,6 +272,17 @@ impl Fabric {
             }
             _ => node.run(&words, out),
         }
+    }
+
+    fn publish(&mut self, at: SocketAddr, words: &[Vec<u8>], out: &mut Vec<u8>) -> bool {
+        let Some(post) = Post::read(at, words) else {
+            return false;
+        };
+        let own = self.sessions.iter().filter(|(node, _)| *node == at);
+        let count: usize = own.map(|(_, subscribed)| subscribed.matching(&post)).sum();
+        encode::integer(out, count as i64);
+        self.posts.push(post);
+        true
     }
 
     fn exec(&mut self, at: SocketAddr, session: &mut Session, out: &mut Vec<u8>) {
@@ -338,9 +359,8 @@ impl Fabric {
 fn keys(words: &[Vec<u8>]) -> Vec<&[u8]> {
     let all = words[1..].iter().map(Vec::as_slice);
     match words[0].as_slice() {
-        b"get" | b"fetch" | b"set" | b"incr" | b"getset" | b"append" | b"rpush" | b"llen" => {
-            all.take(1).collect()
-        }
+        b"get" | b"fetch" | b"set" | b"incr" | b"getset" | b"append" | b"rpush" | b"llen" | b"ssubscribe"
+        | b"spublish" => all.take(1).collect(),
         b"blpop" => all.take(words.len() - 2).collect(),
         b"mset" => all.step_by(2).collect(),
         b"mget" | b"del" | b"exists" | b"unlink" | b"touch" | b"watch" => all.collect(),

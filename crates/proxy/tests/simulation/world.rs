@@ -271,7 +271,7 @@ impl World {
 
     /// Bytes between the wire and the nodes.
     fn network(&mut self) -> bool {
-        let mut moved = false;
+        let mut moved = self.broadcast();
         for at in 0..self.upstreams.len() {
             let Some(mut upstream) = self.upstreams[at].take() else {
                 continue;
@@ -302,6 +302,31 @@ impl World {
             self.upstreams[at] = Some(upstream);
         }
         moved
+    }
+
+    /// What was published goes to the sessions that it concerns.
+    fn broadcast(&mut self) -> bool {
+        let posts = std::mem::take(&mut self.fabric.posts);
+        self.fabric.sessions.clear();
+        for upstream in self.upstreams.iter_mut().flatten() {
+            let node = self.fabric.nodes.entry(upstream.to).or_default();
+            for post in posts
+                .iter()
+                .filter(|_| node.reach == Reach::Up && !upstream.broken)
+            {
+                let bus = !self.fabric.owners.is_empty();
+                let bytes = upstream.session.subscribed.receive(post, upstream.to, bus);
+                if !bytes.is_empty() {
+                    upstream.replies.push_back((self.now + node.delay, bytes));
+                }
+            }
+            let subscribed = &upstream.session.subscribed;
+            if !subscribed.is_empty() {
+                let session = (upstream.to, subscribed.clone());
+                self.fabric.sessions.push(session);
+            }
+        }
+        !posts.is_empty()
     }
 
     fn events(&self) -> Vec<Event> {

@@ -45,6 +45,17 @@ crate::schema! {
         upstream_resp3_hello_failure: Counter,
         "upstream_commands.upstream_rq_time" as upstream_rq_time: Histogram(Microseconds),
     }
+    /// `cluster.<name>.redis_cluster.pubsub.`: of a cluster that clients are or were subscribed to. Not in Envoy.
+    pub mod redis_pubsub {
+        deliveries: Counter,
+        messages: Counter,
+        slow_subscriber_closed: Counter,
+        subscriptions: Gauge,
+        upstream_cx_active: Gauge,
+        upstream_cx_lost: Counter,
+        upstream_cx_total: Counter,
+        upstream_subscriptions: Gauge,
+    }
     /// `cluster.<name>.redis_cluster.upstream_commands.<cmd>.` and, for discovery and health checks,
     /// `cluster.<name>.upstream_commands.<cmd>.`: a row of a table, added when the command is first sent.
     pub mod upstream_command {

@@ -1,0 +1,204 @@
+//! Publish and subscribe: SUBSCRIBE and its kin, PUBLISH, SPUBLISH, PUBSUB.
+//!
+//! A worker subscribes once upstream, however many of its clients do. Names: a *hub* is one cluster's subscriptions, a
+//! *topic* one channel, pattern or shard channel of it, a *feed* a connection to one host that carries nothing but
+//! subscriptions. Feeds speak RESP2, which every server knows; a message is passed on as it came to RESP2 clients and
+//! with another first byte to those of RESP3. Plain connections never see a push.
+//!
+//! Redis: Pub/Sub, and "Sharded Pub/Sub" and the bus of Redis Cluster: a published message reaches every node, a
+//! message of a shard channel its shard only, a keyspace event nobody but the clients of the node it happened on.
+
+mod ask;
+mod deliver;
+mod feed;
+mod glob;
+mod hub;
+mod join;
+mod place;
+mod publish;
+mod push;
+mod question;
+mod shared;
+mod topic;
+mod watch;
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use bytes::Bytes;
+use redplane_command::{Command, Local, Pubsub as Step, RequestPolicy, error};
+use redplane_config::redis_proxy::Protocol;
+use redplane_resp::encode;
+use redplane_telemetry::Block;
+use rustc_hash::FxHashMap;
+use slab::Slab;
+
+use crate::dispatch::{Request, Served};
+use crate::engine::Engine;
+
+use feed::Feed;
+use hub::Hub;
+use join::Join;
+use shared::Ledger;
+pub(crate) use shared::Subscriptions;
+use topic::Topic;
+
+/// What one can subscribe to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// SUBSCRIBE.
+    Channel,
+    /// PSUBSCRIBE.
+    Pattern,
+    /// SSUBSCRIBE.
+    Shard,
+}
+
+impl Kind {
+    const ALL: [Self; 3] = [Self::Channel, Self::Pattern, Self::Shard];
+
+    fn subscribe(self) -> &'static [u8] {
+        match self {
+            Self::Channel => b"subscribe",
+            Self::Pattern => b"psubscribe",
+            Self::Shard => b"ssubscribe",
+        }
+    }
+
+    fn unsubscribe(self) -> &'static [u8] {
+        match self {
+            Self::Channel => b"unsubscribe",
+            Self::Pattern => b"punsubscribe",
+            Self::Shard => b"sunsubscribe",
+        }
+    }
+}
+
+/// What one client is subscribed to: by kind, the name and its topics. A pattern may be a topic of several clusters.
+#[derive(Debug, Default)]
+pub(crate) struct Subscriber {
+    held: [BTreeMap<Bytes, Vec<usize>>; 3],
+    /// Since when more waits for it than Redis's soft limit allows; 0: it does not.
+    slow_since: u64,
+}
+
+impl Subscriber {
+    /// How many subscriptions of a kind there are.
+    pub(crate) fn count(&self, kind: Kind) -> usize {
+        self.held[kind as usize].len()
+    }
+
+    /// What confirmations of a kind count: channels and patterns together, shard channels apart.
+    fn confirmed_count(&self, kind: Kind) -> usize {
+        match kind {
+            Kind::Shard => self.count(Kind::Shard),
+            Kind::Channel | Kind::Pattern => self.count(Kind::Channel) + self.count(Kind::Pattern),
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.held.iter().all(BTreeMap::is_empty)
+    }
+}
+
+/// The subscriptions of one worker.
+pub(crate) struct PubSub {
+    hubs: Slab<Hub>,
+    topics: Slab<Topic>,
+    feeds: Slab<Feed>,
+    joins: FxHashMap<u64, Join>,
+    /// Number of the next join, and of the next command on a feed.
+    next: u64,
+    ledger: Ledger,
+    /// By cluster; kept while the cluster is, so that counters go on from one hub to the next.
+    stats: FxHashMap<String, Rc<Block>>,
+    /// Clients above the soft limit.
+    slow: Vec<u32>,
+}
+
+impl PubSub {
+    pub(crate) fn new(shared: &Subscriptions) -> Self {
+        Self {
+            hubs: Slab::new(),
+            topics: Slab::new(),
+            feeds: Slab::new(),
+            joins: FxHashMap::default(),
+            next: 0,
+            ledger: shared.ledger(),
+            stats: FxHashMap::default(),
+            slow: Vec::new(),
+        }
+    }
+
+    fn ticket(&mut self) -> u64 {
+        self.next += 1;
+        self.next
+    }
+}
+
+impl Engine {
+    /// One command of publish and subscribe.
+    pub(crate) fn pubsub(&mut self, key: usize, step: Step, command: &'static Command, request: Request<'_>) {
+        match step {
+            Step::Subscribe => self.subscribe(key, Kind::Channel, command, &request),
+            Step::PSubscribe => self.subscribe(key, Kind::Pattern, command, &request),
+            Step::SSubscribe => self.subscribe(key, Kind::Shard, command, &request),
+            Step::Unsubscribe => self.unsubscribe(key, Kind::Channel, command, &request),
+            Step::PUnsubscribe => self.unsubscribe(key, Kind::Pattern, command, &request),
+            Step::SUnsubscribe => self.unsubscribe(key, Kind::Shard, command, &request),
+            Step::Publish => self.publish(key, Kind::Channel, command, &request),
+            Step::SPublish => self.publish(key, Kind::Shard, command, &request),
+            Step::Channels | Step::NumPat | Step::NumSub | Step::ShardChannels | Step::ShardNumSub => {
+                self.ask_about(key, step, command, &request);
+            }
+        }
+    }
+
+    /// Refuses a command of a client with subscriptions.
+    #[cold]
+    pub(crate) fn refuse_in_pubsub(&mut self, key: usize, served: Served) {
+        self.answer_with(key, |out| match served {
+            Served::Known(command) => error::in_pubsub(out, command),
+            Served::Custom(_) => encode::error(out, b"ERR this command is not allowed in this context"),
+        });
+    }
+
+    /// PING of a RESP2 client with subscriptions has the form of a message; false for any other client.
+    pub(crate) fn pong_in_pubsub(&mut self, key: usize, request: &Request<'_>) -> bool {
+        let in_pubsub = self.clients[key].subscriber.is_some() && !self.is_resp3(key) && request.len() < 3;
+        if in_pubsub {
+            self.answer_with(key, |out| {
+                out.extend_from_slice(b"*2\r\n$4\r\npong\r\n");
+                encode::bulk(out, if request.len() == 2 { request.arg(1) } else { b"" });
+            });
+        }
+        in_pubsub
+    }
+}
+
+/// Whether a client with subscriptions may not do this now. In RESP2 it may do little: replies and messages could not be
+/// told apart.
+#[cold]
+pub(crate) fn is_refused(protocol: Protocol, served: Served) -> bool {
+    let allowed = match served {
+        Served::Known(command) => match command.request {
+            RequestPolicy::Pubsub(step) => is_about_subscriptions(step),
+            RequestPolicy::Local(local) => matches!(local, Local::Ping | Local::Quit | Local::Reset),
+            _ => false,
+        },
+        Served::Custom(_) => false,
+    };
+    !allowed && protocol == Protocol::Resp2
+}
+
+fn is_about_subscriptions(step: Step) -> bool {
+    matches!(
+        step,
+        Step::Subscribe
+            | Step::PSubscribe
+            | Step::SSubscribe
+            | Step::Unsubscribe
+            | Step::PUnsubscribe
+            | Step::SUnsubscribe
+    )
+}

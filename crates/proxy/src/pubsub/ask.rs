@@ -1,0 +1,239 @@
+//! SUBSCRIBE, UNSUBSCRIBE and their kin, as clients ask for them.
+//!
+//! Confirmations are the proxy's own: one for each argument in order, with this client's count. What a client holds
+//! changes when the command is read; only the confirmation waits for servers.
+
+use bytes::Bytes;
+use redplane_command::Command;
+use redplane_resp::encode;
+
+use super::Kind;
+use super::join::Waiting;
+use super::topic::Subscription;
+use crate::dispatch::Request;
+use crate::engine::Engine;
+use crate::failure::Failure;
+
+impl Engine {
+    /// SUBSCRIBE, PSUBSCRIBE, SSUBSCRIBE.
+    pub(super) fn subscribe(
+        &mut self,
+        key: usize,
+        kind: Kind,
+        command: &'static Command,
+        request: &Request<'_>,
+    ) {
+        let resp3 = self.is_resp3(key);
+        let mut reply = self.buffers.take_empty();
+        let mut added: Vec<Bytes> = Vec::new();
+        for name in (1..request.len()).map(|at| request.arg(at)) {
+            if !self.holds(key, kind, name) {
+                let name = Bytes::copy_from_slice(name);
+                added.push(name.clone());
+                if let Err(failure) = self.enter(key, kind, &name) {
+                    for name in &added {
+                        self.leave(key, kind, name, None);
+                    }
+                    self.buffers.give(reply);
+                    return self.fail_now(key, command.id, failure);
+                }
+            }
+            let count = self.confirmed_count(key, kind);
+            confirmation(&mut reply, resp3, kind.subscribe(), Some(name), count);
+        }
+        let id = self.pubsub.ticket();
+        let left = self.wait_for_topics(key, kind, &added, id);
+        let waiting = Waiting {
+            id,
+            left,
+            kind,
+            added,
+        };
+        self.answer_joined(key, command, waiting, reply);
+    }
+
+    /// UNSUBSCRIBE, PUNSUBSCRIBE, SUNSUBSCRIBE: what is named, or all there is.
+    pub(super) fn unsubscribe(
+        &mut self,
+        key: usize,
+        kind: Kind,
+        command: &'static Command,
+        request: &Request<'_>,
+    ) {
+        let resp3 = self.is_resp3(key);
+        let subscriber = self.clients[key].subscriber.as_deref();
+        let names: Vec<Bytes> = match (request.len(), subscriber) {
+            (1, Some(subscriber)) => subscriber.held[kind as usize].keys().cloned().collect(),
+            (1, None) => Vec::new(),
+            (count, _) => (1..count)
+                .map(|at| Bytes::copy_from_slice(request.arg(at)))
+                .collect(),
+        };
+        let mut reply = self.buffers.take_empty();
+        if names.is_empty() {
+            let count = self.confirmed_count(key, kind);
+            confirmation(&mut reply, resp3, kind.unsubscribe(), None, count);
+        }
+        let id = self.pubsub.ticket();
+        let mut left = 0;
+        for name in &names {
+            left += self.leave(key, kind, name, Some(id));
+            let count = self.confirmed_count(key, kind);
+            confirmation(&mut reply, resp3, kind.unsubscribe(), Some(name), count);
+        }
+        let waiting = Waiting {
+            id,
+            left,
+            kind,
+            added: Vec::new(),
+        };
+        self.answer_joined(key, command, waiting, reply);
+    }
+
+    fn holds(&self, key: usize, kind: Kind, name: &[u8]) -> bool {
+        let subscriber = self.clients[key].subscriber.as_deref();
+        subscriber.is_some_and(|subscriber| subscriber.held[kind as usize].contains_key(name))
+    }
+
+    fn confirmed_count(&self, key: usize, kind: Kind) -> usize {
+        let subscriber = self.clients[key].subscriber.as_deref();
+        subscriber.map_or(0, |subscriber| subscriber.confirmed_count(kind))
+    }
+
+    /// Makes a client a subscriber of a name, in each cluster that it belongs to.
+    fn enter(&mut self, key: usize, kind: Kind, name: &Bytes) -> Result<(), Failure> {
+        let hubs = self.hubs_for(key, kind, name)?;
+        let sequence = self.clients[key].next_sequence();
+        let topics: Vec<usize> = hubs
+            .into_iter()
+            .map(|hub| self.enter_topic(key, hub, kind, name, sequence))
+            .collect();
+        let subscriber = self.clients[key].subscriber.get_or_insert_default();
+        subscriber.held[kind as usize].insert(name.clone(), topics.clone());
+        for topic in topics {
+            if self.pubsub.topics[topic].legs.is_empty() {
+                self.place(topic)?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn enter_topic(
+        &mut self,
+        key: usize,
+        hub: usize,
+        kind: Kind,
+        name: &Bytes,
+        sequence: u32,
+    ) -> usize {
+        let id = self.topic(hub, kind, name);
+        let subscription = Subscription { sequence, join: None };
+        self.pubsub.topics[id]
+            .subscribers
+            .insert(key as u32, subscription);
+        let hub = &mut self.pubsub.hubs[hub];
+        hub.subscriptions += 1;
+        hub.show();
+        self.note_topic(id);
+        id
+    }
+
+    /// How many topics are not settled yet; the command waits for these, and messages of all wait for the command.
+    fn wait_for_topics(&mut self, key: usize, kind: Kind, added: &[Bytes], join: u64) -> usize {
+        let Some(subscriber) = self.clients[key].subscriber.as_deref() else {
+            return 0;
+        };
+        let held = &subscriber.held[kind as usize];
+        let ids: Vec<usize> = added
+            .iter()
+            .filter_map(|name| held.get(name))
+            .flatten()
+            .copied()
+            .collect();
+        let topics = &mut self.pubsub.topics;
+        let left = ids.iter().filter(|id| !topics[**id].is_settled()).count();
+        if left == 0 {
+            return 0;
+        }
+        for id in ids {
+            let topic = &mut topics[id];
+            if let Some(subscription) = topic.subscribers.get_mut(&(key as u32)) {
+                subscription.join = Some(join);
+            }
+            if !topic.is_settled() {
+                topic.joins.push(join);
+            }
+        }
+        left
+    }
+
+    /// Ends a client's subscription; says how many servers are told, who step `join` when they have heard.
+    pub(super) fn leave(&mut self, key: usize, kind: Kind, name: &[u8], join: Option<u64>) -> usize {
+        let client = &mut self.clients[key];
+        let Some(subscriber) = &mut client.subscriber else {
+            return 0;
+        };
+        let topics = subscriber.held[kind as usize].remove(name).unwrap_or_default();
+        if subscriber.is_empty() {
+            client.subscriber = None;
+        }
+        topics
+            .into_iter()
+            .map(|topic| self.leave_topic(key, topic, join))
+            .sum()
+    }
+
+    /// Ends all subscriptions of a client without a word. Clients that are gone leave this way, too.
+    #[cold]
+    pub(crate) fn leave_all(&mut self, key: usize, subscriber: super::Subscriber) {
+        for topic in subscriber
+            .held
+            .into_iter()
+            .flat_map(std::collections::BTreeMap::into_values)
+            .flatten()
+        {
+            self.leave_topic(key, topic, None);
+        }
+    }
+
+    pub(super) fn leave_topic(&mut self, key: usize, id: usize, join: Option<u64>) -> usize {
+        let Some(topic) = self.pubsub.topics.get_mut(id) else {
+            return 0;
+        };
+        topic.subscribers.remove(&(key as u32));
+        let hub = &mut self.pubsub.hubs[topic.hub];
+        hub.subscriptions -= 1;
+        hub.show();
+        if !topic.subscribers.is_empty() {
+            self.note_topic(id);
+            return 0;
+        }
+        self.end_topic(id, join)
+    }
+
+    /// Nobody is left: the servers are told.
+    fn end_topic(&mut self, id: usize, join: Option<u64>) -> usize {
+        let topic = &mut self.pubsub.topics[id];
+        let feeds: Vec<usize> = topic.legs.iter().map(|leg| leg.feed).collect();
+        let joins = std::mem::take(&mut topic.joins);
+        feeds.iter().for_each(|feed| self.drop_leg(id, *feed, join));
+        self.note_topic(id);
+        let topic = self.pubsub.topics.remove(id);
+        let hub = &mut self.pubsub.hubs[topic.hub];
+        hub.names[topic.kind as usize].remove(&topic.name);
+        hub.show();
+        joins.into_iter().for_each(|join| self.step_join(join));
+        feeds.len()
+    }
+}
+
+fn confirmation(out: &mut Vec<u8>, resp3: bool, word: &[u8], name: Option<&[u8]>, count: usize) {
+    encode::header(out, if resp3 { b'>' } else { b'*' }, 3);
+    encode::bulk(out, word);
+    match name {
+        Some(name) => encode::bulk(out, name),
+        None if resp3 => encode::null(out),
+        None => encode::null_bulk(out),
+    }
+    encode::integer(out, count as i64);
+}

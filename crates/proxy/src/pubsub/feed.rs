@@ -1,0 +1,322 @@
+//! Connections that carry subscriptions and nothing else: what is asked on them, what they confirm, how they end.
+//!
+//! Every command names one channel, so that each has one reply and replies come in the order of the commands. A feed
+//! that is silent for long is asked whether it lives; its requests have the time-outs of all others.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use redplane_telemetry::stats::redis_pubsub;
+use redplane_upstream::{Cluster, Host};
+use rustc_hash::FxHashSet;
+
+use super::Kind;
+use super::topic::Leg;
+use crate::ConnId;
+use crate::connection::Purpose;
+use crate::engine::{Action, Engine};
+use crate::failure::Failure;
+use crate::redirect;
+use crate::settle::Answer;
+use crate::upstream::Gone;
+
+/// Silence after which a feed is asked whether it lives, in microseconds.
+const SILENCE: u64 = 10_000_000;
+/// How long a feed without topics waits for the next one, in microseconds.
+const LINGER: u64 = 2_000_000;
+
+/// A command that waits for its reply.
+#[derive(Debug)]
+struct Asked {
+    what: What,
+    kind: Kind,
+    name: Bytes,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum What {
+    /// With the ticket of the leg.
+    Subscribe(u64),
+    /// With the client's command that waits for it.
+    Unsubscribe(Option<u64>),
+    Ping,
+}
+
+pub(super) struct Feed {
+    pub(super) hub: usize,
+    connection: u32,
+    host: Arc<Host>,
+    cluster: Arc<Cluster>,
+    /// Its cluster was replaced: topics move away.
+    pub(super) stale: bool,
+    pub(super) topics: FxHashSet<usize>,
+    asked: VecDeque<Asked>,
+    /// When it last said something.
+    pub(super) heard: u64,
+}
+
+impl Engine {
+    /// The feed from a host, opened if there is none.
+    pub(super) fn feed_to(&mut self, hub: usize, host: &Arc<Host>) -> Result<usize, Failure> {
+        let entry = &self.pubsub.hubs[hub];
+        let fits = |feed: &&usize| {
+            let feed = &self.pubsub.feeds[**feed];
+            !feed.stale && feed.host.id == host.id
+        };
+        if let Some(open) = entry.feeds.iter().find(fits) {
+            return Ok(*open);
+        }
+        if !entry.may_try(host.id, self.now) {
+            return Err(Failure::Upstream);
+        }
+        let pool = entry.pool;
+        let connection = self.connect(pool, host.clone(), false)?;
+        let feed = self.pubsub.feeds.insert(Feed {
+            hub,
+            connection,
+            host: host.clone(),
+            cluster: self.connections[connection as usize].cluster.clone(),
+            stale: false,
+            topics: FxHashSet::default(),
+            asked: VecDeque::new(),
+            heard: self.now,
+        });
+        self.connections[connection as usize].feed = Some(feed);
+        let hub = &mut self.pubsub.hubs[hub];
+        hub.feeds.push(feed);
+        hub.count(|stats| stats.inc(redis_pubsub::UPSTREAM_CX_TOTAL));
+        hub.show();
+        Ok(feed)
+    }
+
+    /// Subscribes to a topic on a feed.
+    pub(super) fn ask_feed(&mut self, feed: usize, topic: usize) {
+        let ticket = self.pubsub.ticket();
+        let (entry, host) = (&mut self.pubsub.topics[topic], self.pubsub.feeds[feed].host.id);
+        let (kind, name) = (entry.kind, entry.name.clone());
+        entry.legs.push(Leg {
+            feed,
+            host,
+            ticket,
+            confirmed: false,
+        });
+        let hub = &mut self.pubsub.hubs[entry.hub];
+        hub.legs += 1;
+        self.pubsub.feeds[feed].topics.insert(topic);
+        self.tell_feed(feed, What::Subscribe(ticket), kind, name);
+    }
+
+    fn tell_feed(&mut self, feed: usize, what: What, kind: Kind, name: Bytes) {
+        let connection = self.pubsub.feeds[feed].connection;
+        match what {
+            What::Subscribe(_) => self.setup(connection, Purpose::Feed, &[kind.subscribe(), &name]),
+            What::Unsubscribe(_) => self.setup(connection, Purpose::Feed, &[kind.unsubscribe(), &name]),
+            What::Ping => self.setup(connection, Purpose::Feed, &[b"PING"]),
+        }
+        let asked = &mut self.pubsub.feeds[feed].asked;
+        asked.push_back(Asked { what, kind, name });
+    }
+
+    /// Ends a topic's subscription on one feed.
+    pub(super) fn drop_leg(&mut self, topic: usize, feed: usize, join: Option<u64>) {
+        if let Some((kind, name)) = self.forget_leg(topic, feed) {
+            self.tell_feed(feed, What::Unsubscribe(join), kind, name);
+        }
+    }
+
+    /// The subscription is gone already, or will be with its feed.
+    fn forget_leg(&mut self, topic: usize, feed: usize) -> Option<(Kind, Bytes)> {
+        let entry = self.pubsub.topics.get_mut(topic)?;
+        let before = entry.legs.len();
+        entry.legs.retain(|leg| leg.feed != feed);
+        if let Some(feed) = self.pubsub.feeds.get_mut(feed) {
+            feed.topics.remove(&topic);
+        }
+        let hub = &mut self.pubsub.hubs[entry.hub];
+        hub.legs -= (before - entry.legs.len()) as u64;
+        (before > entry.legs.len()).then(|| (entry.kind, entry.name.clone()))
+    }
+
+    /// A reply on a feed.
+    pub(crate) fn feed_reply(&mut self, connection: usize, raw: &[u8], is_error: bool) {
+        let Some(feed) = self.connections[connection].feed else {
+            return;
+        };
+        let now = self.now;
+        let entry = &mut self.pubsub.feeds[feed];
+        entry.heard = now;
+        let Some(asked) = entry.asked.pop_front() else {
+            return;
+        };
+        match asked.what {
+            What::Subscribe(ticket) if is_error => self.subscription_refused(connection, &asked, ticket, raw),
+            What::Subscribe(ticket) => self.subscription_confirmed(feed, &asked, ticket),
+            What::Unsubscribe(Some(join)) => self.step_join(join),
+            What::Unsubscribe(None) | What::Ping => {}
+        }
+        self.close_if_left(feed);
+    }
+
+    /// A feed of a former cluster goes with its last topic.
+    fn close_if_left(&mut self, feed: usize) {
+        let entry = self.pubsub.feeds.get(feed);
+        if entry.is_some_and(|entry| entry.stale && entry.topics.is_empty() && entry.asked.is_empty()) {
+            self.close_feed(feed);
+        }
+    }
+
+    /// The topic that a command was about, if its leg is still the one it asked for.
+    fn topic_of(&self, feed: usize, asked: &Asked, ticket: u64) -> Option<usize> {
+        let hub = &self.pubsub.hubs[self.pubsub.feeds.get(feed)?.hub];
+        let topic = *hub.names[asked.kind as usize].get(&asked.name)?;
+        let legs = &self.pubsub.topics[topic].legs;
+        legs.iter().any(|leg| leg.ticket == ticket).then_some(topic)
+    }
+
+    fn subscription_confirmed(&mut self, feed: usize, asked: &Asked, ticket: u64) {
+        let Some(id) = self.topic_of(feed, asked, ticket) else {
+            return;
+        };
+        let host = self.pubsub.feeds[feed].host.id;
+        let topic = &mut self.pubsub.topics[id];
+        self.pubsub.hubs[topic.hub].recovered(host);
+        let own = topic.legs.iter_mut().filter(|leg| leg.ticket == ticket);
+        own.for_each(|leg| leg.confirmed = true);
+        self.prune(id);
+        self.note_topic(id);
+        let topic = &mut self.pubsub.topics[id];
+        if topic.is_settled() {
+            for join in std::mem::take(&mut topic.joins) {
+                self.step_join(join);
+            }
+        }
+    }
+
+    /// The slot is another node's, or is on its way: asked again there. Anything else is what clients are told.
+    fn subscription_refused(&mut self, connection: usize, asked: &Asked, ticket: u64, raw: &[u8]) {
+        let Some(feed) = self.connections[connection].feed else {
+            return;
+        };
+        let Some(id) = self.topic_of(feed, asked, ticket) else {
+            return;
+        };
+        self.forget_leg(id, feed);
+        let now = self.now;
+        let hub = self.pubsub.topics[id].hub;
+        self.pubsub.hubs[hub].retry_later(now);
+        if let Some(to) = redirect::parse(raw) {
+            let pool = self.connections[connection].pool;
+            if let Some(address) = self.target_of(connection, to) {
+                self.tell_redirected(pool, to, address);
+            }
+            return;
+        }
+        if raw.starts_with(b"-CLUSTERDOWN") || raw.starts_with(b"-TRYAGAIN") {
+            return;
+        }
+        tracing::warn!(target: "redis", cluster = self.pubsub.hubs[hub].cluster, reply = %String::from_utf8_lossy(raw).trim_end(), "a server refused a subscription");
+        self.fail_joins(id, &Answer::Raw(raw));
+    }
+
+    /// The server has ended the subscription to a shard channel. False when it was asked to.
+    pub(super) fn subscription_ended(&mut self, feed: usize, name: &[u8]) -> bool {
+        let entry = &self.pubsub.feeds[feed];
+        let asked = entry.asked.front();
+        if asked.is_some_and(|asked| matches!(asked.what, What::Unsubscribe(_)) && asked.name == name) {
+            return false;
+        }
+        let hub = entry.hub;
+        let topic = self.pubsub.hubs[hub].names[Kind::Shard as usize]
+            .get(name)
+            .copied();
+        if let Some(topic) = topic
+            && self.forget_leg(topic, feed).is_some()
+        {
+            self.note_topic(topic);
+            let now = self.now;
+            self.pubsub.hubs[hub].retry_later(now);
+        }
+        true
+    }
+
+    /// A feed's connection is gone. Its topics are subscribed to elsewhere, or there again when it is back.
+    pub(crate) fn feed_lost(&mut self, feed: usize) {
+        let now = self.now;
+        let Some(entry) = self.pubsub.feeds.try_remove(feed) else {
+            return;
+        };
+        let hub = &mut self.pubsub.hubs[entry.hub];
+        hub.feeds.retain(|known| *known != feed);
+        hub.failed(entry.host.id, now);
+        hub.count(|stats| stats.inc(redis_pubsub::UPSTREAM_CX_LOST));
+        tracing::debug!(target: "redis", cluster = hub.cluster, host = %entry.host.address, topics = entry.topics.len(), "a connection with subscriptions is gone");
+        self.forget_feed(feed, entry);
+    }
+
+    fn forget_feed(&mut self, feed: usize, entry: Feed) {
+        let topics: Vec<usize> = entry.topics.into_iter().collect();
+        for topic in &topics {
+            self.forget_leg(*topic, feed);
+            self.note_topic(*topic);
+        }
+        for asked in entry.asked {
+            if let What::Unsubscribe(Some(join)) = asked.what {
+                self.step_join(join);
+            }
+        }
+        for topic in topics {
+            if self.pubsub.topics.contains(topic) {
+                self.place_or_fail(topic);
+            }
+        }
+        if let Some(hub) = self.pubsub.hubs.get(entry.hub) {
+            hub.show();
+        }
+    }
+
+    /// Closes a feed from our side.
+    fn close_feed(&mut self, feed: usize) {
+        let Some(entry) = self.pubsub.feeds.try_remove(feed) else {
+            return;
+        };
+        self.pubsub.hubs[entry.hub].feeds.retain(|known| *known != feed);
+        let id = ConnId(entry.connection);
+        self.connections[id.0 as usize].feed = None;
+        self.actions.push(Action::CloseUpstream(id));
+        self.upstream_gone(id, Gone::Local);
+        self.forget_feed(feed, entry);
+    }
+
+    /// Feeds of another cluster than the hub's present one are left as soon as their topics are heard elsewhere; where
+    /// there is no cluster they end at once.
+    pub(super) fn mark_stale(&mut self, hub: usize, cluster: Option<&Arc<Cluster>>) {
+        for feed in self.pubsub.hubs[hub].feeds.clone() {
+            match cluster {
+                Some(cluster) => {
+                    let entry = &mut self.pubsub.feeds[feed];
+                    entry.stale = !Arc::ptr_eq(cluster, &entry.cluster);
+                    self.close_if_left(feed);
+                }
+                None => self.close_feed(feed),
+            }
+        }
+    }
+
+    /// Silent feeds are asked whether they live, those of no use are closed.
+    pub(super) fn tend_feeds(&mut self, hub: usize) {
+        let now = self.now;
+        for feed in self.pubsub.hubs[hub].feeds.clone() {
+            let entry = &self.pubsub.feeds[feed];
+            let silent = now.saturating_sub(entry.heard);
+            if !entry.asked.is_empty() {
+                continue;
+            }
+            if entry.topics.is_empty() && silent >= LINGER {
+                self.close_feed(feed);
+            } else if silent >= SILENCE {
+                self.tell_feed(feed, What::Ping, Kind::Channel, Bytes::new());
+            }
+        }
+    }
+}

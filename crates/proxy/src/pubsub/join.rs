@@ -1,0 +1,150 @@
+//! Commands of clients that wait for servers: SUBSCRIBE until nothing that is published from then on can be missed,
+//! UNSUBSCRIBE of the last client until the server counts no more.
+//!
+//! What was asked for either comes about as a whole or is undone with an error.
+
+use bytes::Bytes;
+use redplane_command::{Command, CommandId};
+
+use super::Kind;
+use crate::client::{Slot, Waiter};
+use crate::engine::Engine;
+use crate::failure::Failure;
+use crate::settle::Answer;
+
+/// A command that waits.
+pub(super) struct Join {
+    waiter: Waiter,
+    command: CommandId,
+    since: u64,
+    deadline: u64,
+    /// Topics, or servers, that it waits for.
+    left: usize,
+    /// Its confirmations.
+    reply: Vec<u8>,
+    /// Messages that came while it waited, to follow them.
+    pub(super) early: Vec<u8>,
+    kind: Kind,
+    /// What it subscribed to; nothing for UNSUBSCRIBE.
+    added: Vec<Bytes>,
+}
+
+/// What a client's command waits for.
+pub(super) struct Waiting {
+    pub(super) id: u64,
+    pub(super) left: usize,
+    pub(super) kind: Kind,
+    pub(super) added: Vec<Bytes>,
+}
+
+impl Engine {
+    /// Answers a command as soon as what it waits for is there.
+    pub(super) fn answer_joined(
+        &mut self,
+        key: usize,
+        command: &'static Command,
+        waiting: Waiting,
+        reply: Vec<u8>,
+    ) {
+        if waiting.left == 0 {
+            self.answer(key, &reply);
+            return self.buffers.give(reply);
+        }
+        let waiter = self.expect_reply(key, Slot::Waiting);
+        let settings = &self.filters[self.clients[key].filter].proxy.settings;
+        let deadline = self.now + settings.op_timeout.as_micros() as u64;
+        let join = Join {
+            waiter,
+            command: command.id,
+            since: self.now,
+            deadline,
+            left: waiting.left,
+            reply,
+            early: Vec::new(),
+            kind: waiting.kind,
+            added: waiting.added,
+        };
+        self.pubsub.joins.insert(waiting.id, join);
+    }
+
+    /// One of the things that a command waits for has come.
+    pub(super) fn step_join(&mut self, id: u64) {
+        let Some(join) = self.pubsub.joins.get_mut(&id) else {
+            return;
+        };
+        join.left -= 1;
+        if join.left == 0 {
+            self.finish_join(id);
+        }
+    }
+
+    fn finish_join(&mut self, id: u64) {
+        let Some(mut join) = self.pubsub.joins.remove(&id) else {
+            return;
+        };
+        for name in &join.added {
+            for topic in self.joined_topics(&join, id, name) {
+                let subscribers = &mut self.pubsub.topics[topic].subscribers;
+                if let Some(subscription) = subscribers.get_mut(&join.waiter.client) {
+                    subscription.join = None;
+                }
+            }
+        }
+        join.reply.append(&mut join.early);
+        self.settle(join.waiter, join.command, join.since, Answer::Raw(&join.reply));
+        self.buffers.give(join.reply);
+    }
+
+    /// The topics of a name that a client holds because of this command.
+    fn joined_topics(&self, join: &Join, id: u64, name: &[u8]) -> Vec<usize> {
+        let key = join.waiter.client;
+        let client = self.clients.get(key as usize);
+        let own = client.filter(|client| client.generation == join.waiter.generation);
+        let held = own.and_then(|client| client.subscriber.as_deref()?.held[join.kind as usize].get(name));
+        let topics = held.into_iter().flatten().copied();
+        let joined = |topic: &usize| {
+            let subscription = self.pubsub.topics[*topic].subscribers.get(&key);
+            subscription.is_some_and(|subscription| subscription.join == Some(id))
+        };
+        topics.filter(joined).collect()
+    }
+
+    /// Commands that wait for a topic get this answer, and nothing of what they asked for.
+    pub(super) fn fail_joins(&mut self, topic: usize, answer: &Answer<'_>) {
+        let Some(entry) = self.pubsub.topics.get_mut(topic) else {
+            return;
+        };
+        for join in std::mem::take(&mut entry.joins) {
+            self.fail_join(join, answer);
+        }
+    }
+
+    fn fail_join(&mut self, id: u64, answer: &Answer<'_>) {
+        let Some(join) = self.pubsub.joins.remove(&id) else {
+            return;
+        };
+        for name in &join.added {
+            if !self.joined_topics(&join, id, name).is_empty() {
+                self.leave(join.waiter.client as usize, join.kind, name, None);
+            }
+        }
+        let answer = match answer {
+            Answer::Failed(failure) => Answer::Failed(*failure),
+            other => Answer::Raw(other.bytes()),
+        };
+        self.settle(join.waiter, join.command, join.since, answer);
+    }
+
+    /// Commands whose time is over. That a server does not answer an UNSUBSCRIBE is not the client's trouble.
+    pub(super) fn expire_joins(&mut self) {
+        let now = self.now;
+        let late = self.pubsub.joins.iter().filter(|(_, join)| now >= join.deadline);
+        let late: Vec<(u64, bool)> = late.map(|(id, join)| (*id, join.added.is_empty())).collect();
+        for (id, leaves) in late {
+            match leaves {
+                true => self.finish_join(id),
+                false => self.fail_join(id, &Answer::Failed(Failure::Upstream)),
+            }
+        }
+    }
+}

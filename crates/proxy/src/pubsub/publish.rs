@@ -1,0 +1,100 @@
+//! PUBLISH and SPUBLISH: to the host that the channel's hash names, as subscriptions are, and the count that comes
+//! back put right.
+//!
+//! A server counts the connections that subscribed to it: of this proxy's clients it sees a connection for each worker
+//! at most. What a publisher is told is that count without those connections and with the clients behind them. Clients
+//! of other proxies and of other nodes are not known here, nor is what a transaction or a script publishes corrected.
+
+use redplane_command::{Command, Pubsub as Step, RequestPolicy};
+use redplane_resp::request::{self, Args};
+use redplane_resp::{encode, reply};
+
+use super::Kind;
+use crate::client::Slot;
+use crate::connection::{Pending, Purpose};
+use crate::dispatch::{Request, Served};
+use crate::engine::Engine;
+use crate::failure::Failure;
+use crate::forward::{Sending, payload};
+use crate::pool::{Access, Live, Target};
+use crate::settle::Answer;
+
+impl Engine {
+    /// Channels keep their names: prefixes choose the route and are not taken away.
+    pub(super) fn publish(
+        &mut self,
+        key: usize,
+        kind: Kind,
+        command: &'static Command,
+        request: &Request<'_>,
+    ) {
+        let name = request.arg(1);
+        let Some(route) = self.filters[self.clients[key].filter].route(name).cloned() else {
+            return self.fail_now(key, command.id, Failure::NoHost);
+        };
+        let connection = match self.publishing_connection(route.pool, kind, name) {
+            Ok(connection) => connection,
+            Err(failure) => return self.fail_now(key, command.id, failure),
+        };
+        let purpose = match self.pubsub.ledger.is_anybody_there() {
+            true => Purpose::Published,
+            false => Purpose::Reply,
+        };
+        let waiter = self.expect_reply(key, Slot::Waiting);
+        let sending = Sending {
+            waiter,
+            command: command.id,
+            purpose,
+        };
+        self.send(connection, sending, payload(request));
+        self.choke(connection, key);
+        if !route.mirrors.is_empty() {
+            self.mirror(&route, Served::Known(command), name, request);
+        }
+    }
+
+    /// By hash; where the bus takes a message to all nodes, any other primary will do when that one is away.
+    fn publishing_connection(&mut self, pool: usize, kind: Kind, name: &[u8]) -> Result<u32, Failure> {
+        let found = self.connection_for_key(pool, name, Access::Primary);
+        let live = self.pools[pool].live.as_ref();
+        if found.is_ok() || kind == Kind::Shard || !live.is_some_and(Live::is_redis) {
+            return found;
+        }
+        let shards = live.map_or(0, |live| live.topology.shard_count());
+        let mut others = (0..shards).map(Target::Shard);
+        others
+            .find_map(|target| self.connection_for(pool, target, Access::Primary).ok())
+            .map_or(found, Ok)
+    }
+
+    /// The reply of a publication while clients are subscribed to something.
+    #[cold]
+    pub(crate) fn published(&mut self, key: usize, pending: &Pending, raw: &[u8], is_error: bool) {
+        if is_error && self.intercept(key, pending, raw) {
+            return;
+        }
+        let corrected = reply::integer(raw).and_then(|count| {
+            let connection = &self.connections[key];
+            let frame = connection.out.range(pending.at, pending.len as usize)?;
+            let mut args = Args::default();
+            request::decode(frame, &mut args, &mut None, true).ok()?;
+            let command = redplane_command::all().get(pending.command.index())?;
+            let kind = match command.request {
+                RequestPolicy::Pubsub(Step::SPublish) => Kind::Shard,
+                _ => Kind::Channel,
+            };
+            let cluster = &self.pools[connection.pool].key.cluster;
+            let ledger = &self.pubsub.ledger;
+            Some(count + ledger.correction(cluster, kind, args.arg(frame, 1), connection.host.id))
+        });
+        let mut own = Vec::new();
+        let answer = match corrected {
+            Some(count) => {
+                encode::integer(&mut own, count.max(0));
+                Answer::Raw(&own)
+            }
+            None => Answer::Raw(raw),
+        };
+        self.settle(pending.waiter, pending.command, pending.since, answer);
+    }
+}

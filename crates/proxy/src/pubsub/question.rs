@@ -1,0 +1,106 @@
+//! PUBSUB CHANNELS, NUMSUB, NUMPAT, SHARDCHANNELS and SHARDNUMSUB: what all primaries say, put together, and the
+//! counts put right as those of PUBLISH are.
+//!
+//! The correction takes part in the merging as if it were the answer of one more server.
+
+use redplane_command::{Command, Pubsub as Step};
+use redplane_resp::encode;
+use redplane_upstream::{Pick, Want};
+
+use super::Kind;
+use crate::client::{Slot, Waiter};
+use crate::dispatch::Request;
+use crate::engine::Engine;
+use crate::failure::Failure;
+use crate::forward::payload;
+use crate::pool::{Access, Target};
+use crate::settle::Answer;
+use crate::split::Split;
+
+impl Engine {
+    /// Asks every primary of every cluster that the client's channels may be in.
+    pub(super) fn ask_about(
+        &mut self,
+        key: usize,
+        step: Step,
+        command: &'static Command,
+        request: &Request<'_>,
+    ) {
+        if matches!(step, Step::Channels | Step::ShardChannels) && request.len() > 3 {
+            return self.answer_with(key, |out| {
+                let text = "ERR unknown subcommand or wrong number of arguments for '";
+                let name = String::from_utf8_lossy(request.arg(1));
+                encode::error(out, format!("{text}{name}'. Try PUBSUB HELP.").as_bytes());
+            });
+        }
+        let pools = self.subscribed_pools(key);
+        let mut asked: Vec<(usize, Target)> = Vec::new();
+        let mut hosts = Vec::new();
+        for pool in &pools {
+            self.refresh_pool(*pool);
+            let Some(live) = &self.pools[*pool].live else {
+                continue;
+            };
+            for shard in 0..live.topology.shard_count() {
+                if let Pick::Host(host) = live.topology.by_shard(shard, Want::Primary) {
+                    asked.push((*pool, Target::Shard(shard)));
+                    hosts.push(live.topology.hosts[host].id);
+                }
+            }
+        }
+        if asked.is_empty() {
+            return self.fail_now(key, command.id, Failure::NoHost);
+        }
+        let own = self.own_answer(step, request, &pools, &hosts);
+        let split = Split::new(command, self.now, asked.len() + 1, Vec::new());
+        let waiter = self.expect_reply(key, Slot::Split(Box::new(split)));
+        let last = asked.len() as u32;
+        for (part, (pool, target)) in asked.into_iter().enumerate() {
+            let waiter = Waiter {
+                part: part as u32,
+                ..waiter
+            };
+            self.send_to(pool, target, Access::Primary, command, waiter, payload(request));
+        }
+        let waiter = Waiter { part: last, ..waiter };
+        self.settle(waiter, command.id, self.now, Answer::Raw(&own));
+    }
+
+    /// One pool for each cluster that routes lead to.
+    fn subscribed_pools(&self, key: usize) -> Vec<usize> {
+        let filter = &self.filters[self.clients[key].filter];
+        let mut pools: Vec<usize> = Vec::new();
+        for route in filter.prefixes.iter().chain(&filter.catch_all) {
+            let cluster = &self.pools[route.pool].key.cluster;
+            if !pools.iter().any(|pool| self.pools[*pool].key.cluster == *cluster) {
+                pools.push(route.pool);
+            }
+        }
+        pools
+    }
+
+    /// What is added to the servers' answers.
+    fn own_answer(&self, step: Step, request: &Request<'_>, pools: &[usize], hosts: &[u64]) -> Vec<u8> {
+        let clusters: Vec<&str> = pools.iter().map(|pool| &*self.pools[*pool].key.cluster).collect();
+        let ledger = &self.pubsub.ledger;
+        let mut own = Vec::new();
+        let kind = match step {
+            Step::NumSub => Kind::Channel,
+            Step::ShardNumSub => Kind::Shard,
+            Step::NumPat => {
+                encode::integer(&mut own, ledger.patterns_beyond(&clusters, hosts));
+                return own;
+            }
+            _ => {
+                encode::array(&mut own, 0);
+                return own;
+            }
+        };
+        encode::array(&mut own, (request.len() - 2) * 2);
+        for name in (2..request.len()).map(|at| request.arg(at)) {
+            encode::bulk(&mut own, name);
+            encode::integer(&mut own, ledger.subscribers_beyond(&clusters, kind, name, hosts));
+        }
+        own
+    }
+}
