@@ -1,7 +1,7 @@
 //! The notation of words, bytes and replies in a case file.
 //!
 //! Words are quoted as in redis-cli. Escapes are `\n \r \t \a \b \0 \\ \" \xHH`, and `\R(N,text)` for a text N
-//! times. Replies: `+text`, `-text`, `:1`, `"bulk"`, `nil`, `nil-array`, `[ … ]`, and as patterns `{ … }` for an
+//! times. Replies: `+text`, `-text`, `:1`, `"bulk"`, `nil`, `nil-array`, `[ … ]`, a push `>[ … ]`, and as patterns `{ … }` for an
 //! array in any order, `any`, `any-int`, `any-bulk`, `any-array`, `any-error`, and `~` before a string for one with
 //! wildcards `*`. Inside an array a simple string or an error stands in `< >`.
 
@@ -25,6 +25,8 @@ pub enum Pattern {
     List(Vec<Self>),
     /// An array with these elements in any order.
     Set(Vec<Self>),
+    /// A RESP3 push with these elements.
+    Push(Vec<Self>),
 }
 
 impl Pattern {
@@ -55,6 +57,12 @@ impl Pattern {
                 }
                 _ => false,
             },
+            Self::Push(patterns) => match reply {
+                Reply::Aggregate(b'>', found) => {
+                    found.len() == patterns.len() && patterns.iter().zip(found).all(|(p, r)| p.matches(r))
+                }
+                _ => false,
+            },
             Self::Set(patterns) => match reply {
                 Reply::Array(Some(found)) => is_permutation(patterns, found),
                 _ => false,
@@ -70,11 +78,11 @@ impl std::fmt::Display for Pattern {
             Self::Like(form) => write!(f, "~{form}"),
             Self::Any => f.write_str("any"),
             Self::AnyOf(kind) => write!(f, "any {}", char::from(*kind)),
-            Self::List(all) | Self::Set(all) => {
-                let [open, close] = if matches!(self, Self::List(_)) {
-                    ["[", "]"]
-                } else {
-                    ["{", "}"]
+            Self::List(all) | Self::Set(all) | Self::Push(all) => {
+                let [open, close] = match self {
+                    Self::List(_) => ["[", "]"],
+                    Self::Push(_) => [">[", "]"],
+                    _ => ["{", "}"],
                 };
                 f.write_str(open)?;
                 all.iter().try_for_each(|pattern| write!(f, " {pattern}"))?;
@@ -149,6 +157,9 @@ fn pattern(text: &str, place: Place) -> Read<'_, Pattern> {
         };
     }
     match text.chars().next() {
+        Some('>') if text.starts_with(">[") => {
+            list(&text[2..], ']').map(|(all, rest)| (Pattern::Push(all), rest))
+        }
         Some('[') => list(&text[1..], ']').map(|(all, rest)| (Pattern::List(all), rest)),
         Some('{') => list(&text[1..], '}').map(|(all, rest)| (Pattern::Set(all), rest)),
         Some('"') => {
