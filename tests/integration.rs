@@ -20,6 +20,8 @@ mod limits;
 mod load;
 #[path = "integration/mirror.rs"]
 mod mirror;
+#[path = "integration/pubsub.rs"]
+mod pubsub;
 #[path = "integration/push.rs"]
 mod push;
 #[path = "integration/read_policy.rs"]
