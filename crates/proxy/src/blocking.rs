@@ -24,6 +24,7 @@ use crate::engine::Engine;
 use crate::failure::Failure;
 use crate::filter::{ChainName, RouteTo};
 use crate::forward::{Payload, Sending, access_of};
+use crate::hold::Hold;
 use crate::pool::{Access, Target};
 use crate::settle::Answer;
 use crate::upstream::Gone;
@@ -274,6 +275,7 @@ impl Engine {
             None if self.acknowledged.get(&id.0).is_some_and(|own| own.began() < now) => {
                 self.close_client(id);
             }
+            None if client.hold == Hold::Paused => self.close_client(id),
             None => {}
         }
     }

@@ -29,6 +29,15 @@ impl Session {
     }
 }
 
+/// A name that nothing has checked, so that it can end neither its field nor the line.
+fn one_word(name: &[u8]) -> String {
+    let shown = name.iter().map(|byte| match byte {
+        b'!'..=b'~' => char::from(*byte),
+        _ => '?',
+    });
+    shown.collect()
+}
+
 impl Client {
     pub(crate) fn kind(&self) -> Kind {
         match self.subscriber {
@@ -129,7 +138,7 @@ impl Engine {
             queued.0,
             queued.1,
             self.command_name(client),
-            String::from_utf8_lossy(session.user()),
+            one_word(session.user()),
             if self.is_resp3(key) { 3 } else { 2 },
             session.library.name,
             session.library.version,

@@ -265,3 +265,20 @@ fn long_answers_are_given_one_at_a_time() {
         assert!(fields(&got, "id").len() > 402);
     }
 }
+
+#[test]
+fn a_client_that_hangs_up_in_a_pause_is_gone() {
+    let (ground, _cluster) = Ground::three_shards();
+    let mut workers = Workers::new(&ground, 2);
+    let own = workers.worlds[0].connect();
+    let far = workers.worlds[1].connect();
+    workers.call(0, own, "CLIENT PAUSE 60000 WRITE");
+    assert_eq!(workers.call(1, far, "SET a 1"), "");
+    workers.worlds[1].finish(far);
+    workers.calm();
+    assert!(workers.worlds[1].peers[far].closed);
+    let list = workers.call(0, own, "CLIENT LIST");
+    assert_eq!(fields(&list, "id"), ["1"]);
+    workers.call(0, own, "CLIENT UNPAUSE");
+    assert_eq!(workers.call(0, own, "GET a"), "$-1\r\n");
+}
