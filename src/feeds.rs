@@ -154,7 +154,7 @@ pub(crate) fn ads_config(ads: &Ads, clusters: &[Arc<Cluster>], node: Node) -> Re
     let assignment = match &cluster.discovery {
         Discovery::Fixed(assignment) => assignment,
         Discovery::StrictDns(dns) | Discovery::LogicalDns(dns) => &dns.assignment,
-        Discovery::Eds { .. } | Discovery::OriginalDst | Discovery::Redis(_) => {
+        Discovery::Eds { .. } | Discovery::OriginalDst | Discovery::Redis(_) | Discovery::Sentinel(_) => {
             return Err(format!(
                 "ads_config: cluster '{}' must be STATIC, STRICT_DNS or LOGICAL_DNS",
                 ads.cluster

@@ -93,11 +93,12 @@ fn host_view(topology: &Topology, at: usize, host: &Host) -> HostView {
 }
 
 fn redis_view(topology: &Topology, at: usize) -> Option<RedisHostView> {
-    let Layout::Slots(map) = &topology.layout else {
+    if !matches!(topology.layout, Layout::Slots(_) | Layout::Replicated(_)) {
         return None;
-    };
+    }
     let role = topology.role(at);
-    let shard = map.shards.iter().find(|shard| shard.replicas.contains(&at));
+    let mut shards = topology.shards().iter();
+    let shard = shards.find(|shard| shard.replicas.contains(&at));
     Some(RedisHostView {
         role: match role {
             Some(redplane_upstream::Role::Primary) => Role::Primary,

@@ -34,6 +34,8 @@ mod reshard;
 mod scripts;
 #[path = "integration/secure.rs"]
 mod secure;
+#[path = "integration/sentinel.rs"]
+mod sentinel;
 #[path = "integration/stage.rs"]
 mod stage;
 #[path = "integration/start_up.rs"]

@@ -304,11 +304,14 @@ impl Reconcile {
     }
 }
 
-/// Whether a cluster has what it needs. A Redis cluster counts as warm from the start; here its first topology counts.
+/// Whether a cluster has what it needs. A Redis cluster, or one behind Sentinels, counts as warm from the start; here its
+/// first topology counts.
 fn is_ready(cluster: &Cluster) -> bool {
-    let has_topology =
-        !matches!(cluster.config().discovery, Discovery::Redis(_)) || cluster.topology().shard_count() > 0;
-    cluster.is_warm() && has_topology
+    let discovers = matches!(
+        cluster.config().discovery,
+        Discovery::Redis(_) | Discovery::Sentinel(_)
+    );
+    cluster.is_warm() && (!discovers || cluster.topology().shard_count() > 0)
 }
 
 /// How long a cluster may keep others waiting; `None` is for ever.

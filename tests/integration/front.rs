@@ -51,7 +51,7 @@ pub(crate) fn discovered(name: &str, seeds: &[u16], discovery: &str, fields: &st
     )
 }
 
-fn endpoints(ports: &[u16]) -> String {
+pub(crate) fn endpoints(ports: &[u16]) -> String {
     let one = |port: &u16| format!("{{endpoint: {{{}}}}}", at(*port));
     ports.iter().map(one).collect::<Vec<_>>().join(", ")
 }

@@ -12,7 +12,7 @@ use crate::reshard::Moving;
 use crate::stage::{PATIENCE, ask, at, until_answered};
 
 /// `transport_socket` towards a cluster, with these fields of the validation context.
-fn upstream_tls(identity: &Identity, sni: &str, validation: &str) -> String {
+pub(crate) fn upstream_tls(identity: &Identity, sni: &str, validation: &str) -> String {
     format!(
         ", transport_socket: {{name: tls, typed_config: {{\"@type\": \
          type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext, sni: {sni}, \
@@ -46,7 +46,7 @@ fn san(name: &str) -> String {
 }
 
 /// `RedisProtocolOptions` of a cluster.
-fn credentials(fields: &str) -> String {
+pub(crate) fn credentials(fields: &str) -> String {
     format!(
         ", typed_extension_protocol_options: {{envoy.filters.network.redis_proxy: {{\"@type\": \
          type.googleapis.com/envoy.extensions.filters.network.redis_proxy.v3.RedisProtocolOptions, {fields}}}}}"
@@ -55,7 +55,7 @@ fn credentials(fields: &str) -> String {
 
 /// No log line and no admin page tells one of these.
 #[track_caller]
-fn assert_not_told(proxy: &Proxy, secrets: &[&str]) {
+pub(crate) fn assert_not_told(proxy: &Proxy, secrets: &[&str]) {
     let pages = [
         "/config_dump",
         "/clusters",

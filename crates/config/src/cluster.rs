@@ -3,6 +3,7 @@
 mod discovery;
 mod load_balancing;
 mod redis;
+mod sentinel;
 #[cfg(test)]
 mod tests;
 mod transport;
@@ -22,6 +23,7 @@ pub use crate::config_source::ConfigSource;
 pub use discovery::{Discovery, Dns, DnsFamily};
 pub use load_balancing::{CommonLb, LbPolicy, RingHashFunction};
 pub use redis::{RedisAuth, RedisCluster};
+pub use sentinel::SentinelCluster;
 pub use transport::{Transport, TransportMatch};
 
 use load_balancing::LoadBalancing;
@@ -131,9 +133,15 @@ fn fitting(
     ignored: &mut Ignored,
 ) -> Result<LbPolicy, Invalid> {
     let reason = match (discovery, policy) {
-        (Discovery::Redis(_) | Discovery::OriginalDst, LbPolicy::ClusterProvided) => return Ok(policy),
+        (
+            Discovery::Redis(_) | Discovery::Sentinel(_) | Discovery::OriginalDst,
+            LbPolicy::ClusterProvided,
+        ) => return Ok(policy),
         (Discovery::Redis(_), _) => {
             "must be CLUSTER_PROVIDED for envoy.clusters.redis: any other policy would spread a key over all nodes"
+        }
+        (Discovery::Sentinel(_), _) => {
+            "must be CLUSTER_PROVIDED for redplane.clusters.sentinel: any other policy would write to replicas"
         }
         (Discovery::OriginalDst, _) => "Only 'CLUSTER_PROVIDED' is allowed with cluster type 'ORIGINAL_DST'",
         (_, LbPolicy::ClusterProvided) if has_extension_type(message) => {

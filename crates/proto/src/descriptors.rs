@@ -72,9 +72,16 @@ pub(crate) fn v3_name(name: &str) -> Option<&'static str> {
     Some(tables::PREVIOUS[row].1)
 }
 
+/// Sensitive fields of our own messages, which cannot import the annotation.
+const OWN_SENSITIVE: [&str; 2] = [
+    "redplane.clusters.sentinel.v3.SentinelClusterConfig.auth_password",
+    "redplane.clusters.sentinel.v3.SentinelClusterConfig.auth_username",
+];
+
 /// True for fields that carry `udpa.annotations.sensitive`.
 pub(crate) fn is_sensitive(field: &FieldDescriptor) -> bool {
-    tables::SENSITIVE.binary_search(&field.full_name()).is_ok()
+    let name = field.full_name();
+    tables::SENSITIVE.binary_search(&name).is_ok() || OWN_SENSITIVE.contains(&name)
 }
 
 /// True when some sensitive field has this name, in snake_case or camelCase.

@@ -1,7 +1,7 @@
 //! The messages redplane speaks, and their JSON. No behaviour beyond the rules of protobuf itself.
 //!
 //! Envoy's v3 messages come from envoy-types ([`pb`]); what that crate lacks is compiled from the root folder `proto/`
-//! ([`legacy`], [`istio`]). [`Json`] turns messages into Envoy's `/config_dump` style and back; [`resolve`] and
+//! ([`legacy`], [`istio`], [`sentinel`]). [`Json`] turns messages into Envoy's `/config_dump` style and back; [`resolve`] and
 //! [`from_struct`] unwrap the other ways in which a control plane may name a message (TypedStruct, Struct, v2).
 
 mod descriptors;
@@ -9,6 +9,7 @@ pub mod istio;
 pub mod json;
 pub mod legacy;
 mod packed;
+pub mod sentinel;
 pub mod type_url;
 mod typed;
 mod yaml;

@@ -101,6 +101,8 @@ urls! {
 
     /// Redis Cluster discovery.
     REDIS_CLUSTER_CONFIG = "envoy.extensions.clusters.redis.v3.RedisClusterConfig";
+    /// Sentinel discovery, redplane's own.
+    SENTINEL_CLUSTER_CONFIG = "redplane.clusters.sentinel.v3.SentinelClusterConfig";
     /// Aggregate clusters.
     AGGREGATE_CLUSTER = "envoy.extensions.clusters.aggregate.v3.ClusterConfig";
     /// DNS clusters as an extension.

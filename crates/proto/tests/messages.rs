@@ -452,6 +452,15 @@ fn secrets_do_not_print() {
         .value(&typed_struct("type.googleapis.com/com.example.New", &options))
         .to_string();
     assert!(!unknown.contains("hunter2"), "{unknown}");
+    let mut sentinel = typed_struct(
+        type_url::SENTINEL_CLUSTER_CONFIG,
+        &json!({"master_name": "m", "auth_password": {"inline_string": "hunter2"}}),
+    );
+    sentinel.type_url = type_url::TYPED_STRUCT_XDS.to_owned();
+    assert_eq!(
+        json.value(&sentinel)["value"],
+        json!({"master_name": "m", "auth_password": {"inline_string": "[redacted]"}})
+    );
 }
 
 #[test]

@@ -88,7 +88,7 @@ impl Engine {
             return Vec::new();
         };
         match command.request {
-            RequestPolicy::AllNodes if live.is_redis() => {
+            RequestPolicy::AllNodes if live.is_redis() || live.is_replicated() => {
                 // What all must obey need not wait for a replica that is known to be dead: it will begin anew.
                 let lenient = command.reply == ReplyPolicy::AllSucceeded;
                 let counts = |host: &usize| {

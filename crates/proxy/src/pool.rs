@@ -11,7 +11,7 @@ use arc_swap::cache::Cache;
 use redplane_command::CommandId;
 use redplane_config::redis_proxy::{Protocol, ReadPolicy, Settings};
 use redplane_telemetry::{Block, TableBlock};
-use redplane_upstream::{Cluster, Host, Pick, Topology, Want};
+use redplane_upstream::{Cluster, Host, Layout, Pick, Topology, Want};
 use rustc_hash::FxHashMap;
 
 use crate::failure::Failure;
@@ -262,6 +262,9 @@ impl Live {
         if self.is_redis {
             return Target::Slot(redplane_command::slot(key));
         }
+        if self.is_replicated() {
+            return Target::Shard(0);
+        }
         let key = if settings.enable_hashtagging {
             redplane_command::hash_tag(key)
         } else {
@@ -274,6 +277,11 @@ impl Live {
     #[inline]
     pub(crate) fn is_redis(&self) -> bool {
         self.is_redis
+    }
+
+    /// Whether one primary has all keys.
+    pub(crate) fn is_replicated(&self) -> bool {
+        matches!(self.topology.layout, Layout::Replicated(_))
     }
 
     /// The host for a target, as an index into the topology.

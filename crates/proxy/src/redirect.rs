@@ -79,6 +79,7 @@ impl Engine {
             return true;
         }
         let pool = self.connections[key].pool;
+        self.note_demoted(key, raw);
         if !self.pools[pool].key.settings.enable_redirection {
             return false;
         }
@@ -99,6 +100,14 @@ impl Engine {
             return false;
         };
         self.follow(key, pending, redirection, raw)
+    }
+
+    /// A write was refused by a server that is no primary any more: discovery has to look again. The client gets the
+    /// error, since whether to write once more is its decision.
+    pub(crate) fn note_demoted(&self, key: usize, raw: &[u8]) {
+        if raw.starts_with(b"-READONLY") {
+            self.connections[key].cluster.signal(Signal::Demoted);
+        }
     }
 
     fn follow(&mut self, key: usize, pending: &Pending, to: Redirection<'_>, raw: &[u8]) -> bool {

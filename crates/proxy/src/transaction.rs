@@ -255,7 +255,7 @@ impl Engine {
 fn same_place(a: Target, b: Target) -> bool {
     match (a, b) {
         (Target::Slot(a), Target::Slot(b)) => a == b,
-        (Target::Host(a), Target::Host(b)) => a == b,
+        (Target::Host(a), Target::Host(b)) | (Target::Shard(a), Target::Shard(b)) => a == b,
         _ => false,
     }
 }

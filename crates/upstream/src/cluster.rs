@@ -181,7 +181,7 @@ impl Cluster {
     }
 
     /// Nothing has to be waited for any more. A cluster whose endpoints do not come stays cold (EDS, DNS); a Redis
-    /// cluster is warm from the start.
+    /// cluster and one behind Sentinels are warm from the start.
     pub fn is_warm(&self) -> bool {
         *self.warm.borrow()
     }
@@ -211,7 +211,7 @@ impl Cluster {
     /// Tells the control side what a worker saw. Never blocks; a flood is put together.
     pub fn signal(self: &Arc<Self>, signal: Signal) {
         match (&self.config.discovery, signal) {
-            (Discovery::Redis(_), signal) => self.events.tell(signal),
+            (Discovery::Redis(_) | Discovery::Sentinel(_), signal) => self.events.tell(signal),
             (_, Signal::Degraded) if !self.rebalancing.swap(true, Relaxed) => {
                 let cluster = Arc::clone(self);
                 self.context.runtime.spawn(async move { cluster.rebalance() });
@@ -338,7 +338,7 @@ impl Cluster {
                 current.hosts.clone(),
                 Layout::Balanced(balancer.again(&current.hosts)),
             )),
-            Layout::Slots(_) | Layout::OriginalDst => None,
+            Layout::Slots(_) | Layout::Replicated(_) | Layout::OriginalDst => None,
         });
     }
 

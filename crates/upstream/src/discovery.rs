@@ -9,6 +9,7 @@ mod logical_dns;
 mod original_dst;
 mod place;
 pub mod redis;
+mod sentinel;
 mod strict_dns;
 
 use std::sync::Arc;
@@ -23,8 +24,12 @@ use crate::topology::{Layout, SlotMap};
 
 /// Refuses what cannot be discovered.
 pub(crate) fn check(config: &Config) -> Result<(), Invalid> {
-    let slots = matches!(config.discovery, Discovery::Redis(_));
     let provided = matches!(config.lb_policy, LbPolicy::ClusterProvided);
+    if matches!(config.discovery, Discovery::Sentinel(_)) && !provided {
+        let reason = "redplane.clusters.sentinel needs CLUSTER_PROVIDED: any other policy writes to replicas";
+        return Err(Invalid::new("lb_policy", reason));
+    }
+    let slots = matches!(config.discovery, Discovery::Redis(_));
     if slots && !provided {
         let reason =
             "envoy.clusters.redis needs CLUSTER_PROVIDED: any other policy sends keys to the wrong shard";
@@ -47,6 +52,7 @@ pub(crate) fn check(config: &Config) -> Result<(), Invalid> {
 pub(crate) fn layout(config: &Config) -> Layout {
     match &config.discovery {
         Discovery::Redis(_) => Layout::Slots(SlotMap::empty()),
+        Discovery::Sentinel(_) => Layout::Replicated(None),
         Discovery::OriginalDst => Layout::OriginalDst,
         Discovery::Fixed(_) | Discovery::StrictDns(_) | Discovery::LogicalDns(_) | Discovery::Eds { .. } => {
             Layout::Balanced(Balancer::new(place::plan(config, 140, Vec::new()), &[]))
@@ -70,6 +76,7 @@ pub(crate) fn inherit(cluster: &Cluster, previous: &Cluster) {
             .collect();
         let layout = match &before.layout {
             Layout::Slots(map) => Layout::Slots(map.clone()),
+            Layout::Replicated(shard) => Layout::Replicated(shard.clone()),
             Layout::OriginalDst => Layout::OriginalDst,
             Layout::Balanced(balancer) => {
                 let Plan {
@@ -102,6 +109,9 @@ fn adopted(cluster: &Cluster, roster: &mut Roster, host: &Host) -> Arc<Host> {
 fn same_source(a: &Discovery, b: &Discovery) -> bool {
     match (a, b) {
         (Discovery::Redis(a), Discovery::Redis(b)) => a.seeds == b.seeds && a.family == b.family,
+        (Discovery::Sentinel(a), Discovery::Sentinel(b)) => {
+            a.sentinels == b.sentinels && a.family == b.family && a.master_name == b.master_name
+        }
         (Discovery::Eds { service_name: a, .. }, Discovery::Eds { service_name: b, .. }) => a == b,
         (Discovery::StrictDns(a), Discovery::StrictDns(b))
         | (Discovery::LogicalDns(a), Discovery::LogicalDns(b)) => {
@@ -122,5 +132,6 @@ pub(crate) fn start(cluster: &Arc<Cluster>, moves: Moves) {
         Discovery::Eds { .. } => {}
         Discovery::OriginalDst => original_dst::start(cluster),
         Discovery::Redis(settings) => redis::start(cluster, settings, moves),
+        Discovery::Sentinel(settings) => sentinel::start(cluster, settings),
     }
 }

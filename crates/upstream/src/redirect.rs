@@ -23,6 +23,7 @@ impl Cluster {
         }
         let family = match &self.config().discovery {
             Discovery::Redis(settings) => settings.family,
+            Discovery::Sentinel(settings) => settings.family,
             Discovery::StrictDns(settings) | Discovery::LogicalDns(settings) => settings.family,
             Discovery::Fixed(_) | Discovery::Eds { .. } | Discovery::OriginalDst => DnsFamily::Auto,
         };

@@ -37,6 +37,8 @@ pub struct Topology {
 pub enum Layout {
     /// By slot: `envoy.clusters.redis`.
     Slots(SlotMap),
+    /// One primary with its replicas, whatever the key: `redplane.clusters.sentinel`. `None` until it is found.
+    Replicated(Option<Shard>),
     /// By load balancing policy.
     Balanced(Balancer),
     /// The connection's own destination; there are no hosts.
@@ -86,6 +88,8 @@ impl Topology {
                 Some(shard) => pick::within(&self.hosts, shard, want),
                 None => Pick::NoHost,
             },
+            Layout::Replicated(Some(only)) if shard == 0 => pick::within(&self.hosts, only, want),
+            Layout::Replicated(_) => Pick::NoHost,
             Layout::Balanced(balancer) => match balancer.eligible().get(shard) {
                 Some(&host) => Pick::Host(host),
                 None => Pick::NoHost,
@@ -94,11 +98,12 @@ impl Topology {
         }
     }
 
-    /// The host for a hash (RING_HASH, MAGLEV) or for a random number (all other policies). `None` on a cluster with
-    /// slots, or when no host may be chosen.
+    /// The host for a hash (RING_HASH, MAGLEV) or for a random number (all other policies); the one primary where there
+    /// is one. `None` on a cluster with slots, or when no host may be chosen.
     pub fn by_hash(&self, hash: u64, random: u64) -> Option<usize> {
         match &self.layout {
             Layout::Balanced(balancer) => balancer.choose(&self.hosts, hash, random),
+            Layout::Replicated(shard) => shard.as_ref().map(|shard| shard.primary),
             Layout::Slots(_) | Layout::OriginalDst => None,
         }
     }
@@ -107,6 +112,7 @@ impl Topology {
     pub fn shard_count(&self) -> usize {
         match &self.layout {
             Layout::Slots(map) => map.shards.len(),
+            Layout::Replicated(shard) => usize::from(shard.is_some()),
             Layout::Balanced(balancer) => balancer.eligible().len(),
             Layout::OriginalDst => 0,
         }
@@ -126,12 +132,18 @@ impl Topology {
             .find(|at| self.hosts[*at].address.ip().is_some_and(|ip| ip.port() == port))
     }
 
-    /// What a host is in the Redis Cluster; `None` for a host without a shard and on other clusters.
+    /// What a host is to its shard; `None` for a host without a shard and on clusters without shards.
     pub fn role(&self, host: usize) -> Option<Role> {
-        let Layout::Slots(map) = &self.layout else {
-            return None;
-        };
-        map.shards.iter().find_map(|shard| shard.role(host))
+        self.shards().iter().find_map(|shard| shard.role(host))
+    }
+
+    /// Primaries with their replicas; empty on clusters that have none.
+    pub fn shards(&self) -> &[Shard] {
+        match &self.layout {
+            Layout::Slots(map) => &map.shards,
+            Layout::Replicated(shard) => shard.as_slice(),
+            Layout::Balanced(_) | Layout::OriginalDst => &[],
+        }
     }
 
     /// Slot ranges a host serves (as primary or replica); empty on other clusters.
@@ -149,7 +161,7 @@ impl Topology {
     pub fn slots(&self) -> Option<&SlotMap> {
         match &self.layout {
             Layout::Slots(map) => Some(map),
-            Layout::Balanced(_) | Layout::OriginalDst => None,
+            Layout::Replicated(_) | Layout::Balanced(_) | Layout::OriginalDst => None,
         }
     }
 }

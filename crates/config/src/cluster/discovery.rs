@@ -12,6 +12,7 @@ use redplane_proto::type_url;
 
 use super::ConfigSource;
 use super::redis::RedisCluster;
+use super::sentinel::SentinelCluster;
 use crate::endpoint::{Assignment, Names};
 use crate::extension::Extension;
 use crate::field::{duration, enumeration, required};
@@ -20,6 +21,8 @@ use crate::{Ignored, Invalid};
 
 /// The `cluster_type` that discovers a Redis Cluster.
 const REDIS: &str = "envoy.clusters.redis";
+/// The `cluster_type` that follows a master by its Sentinels: redplane's own.
+const SENTINEL: &str = "redplane.clusters.sentinel";
 /// Envoy: `dns_refresh_rate` without a value.
 const DNS_REFRESH: Duration = Duration::from_secs(5);
 
@@ -43,6 +46,8 @@ pub enum Discovery {
     OriginalDst,
     /// `envoy.clusters.redis`.
     Redis(RedisCluster),
+    /// `redplane.clusters.sentinel`.
+    Sentinel(SentinelCluster),
 }
 
 /// Names to be resolved, and how.
@@ -141,6 +146,7 @@ impl Discovery {
         let extension = Extension::new(&custom.name, custom.typed_config.as_ref());
         match custom.name.as_str() {
             REDIS => RedisCluster::from_proto(message, custom, ignored).map(Self::Redis),
+            SENTINEL => SentinelCluster::from_proto(message, custom, ignored).map(Self::Sentinel),
             "envoy.cluster.static" => Self::of(DiscoveryType::Static, message, ignored),
             "envoy.cluster.strict_dns" => Self::of(DiscoveryType::StrictDns, message, ignored),
             "envoy.cluster.logical_dns" => Self::of(DiscoveryType::LogicalDns, message, ignored),

@@ -72,6 +72,9 @@ pub(crate) fn cluster(cluster: &Cluster) -> String {
         Discovery::LogicalDns(_) => "LOGICAL_DNS".to_owned(),
         Discovery::Eds { source, .. } => format!("EDS from {source:?}"),
         Discovery::OriginalDst => "ORIGINAL_DST".to_owned(),
+        Discovery::Sentinel(sentinel) => {
+            format!("Redis by {} Sentinels", sentinel.sentinels.endpoints().count())
+        }
         Discovery::Redis(redis) => format!("Redis Cluster, {} seeds", redis.seeds.endpoints().count()),
     };
     let mut text = format!("  served: {discovery}, {:?}\n", cluster.lb_policy);

@@ -90,11 +90,11 @@ impl Engine {
         }
     }
 
-    /// Whether the slot of a guarded key is served elsewhere by now.
+    /// Whether a guarded key is served elsewhere by now.
     fn has_moved(&self, watch: Watch) -> bool {
-        let Target::Slot(_) = watch.target else {
+        if !matches!(watch.target, Target::Slot(_) | Target::Shard(_)) {
             return false;
-        };
+        }
         let entry = &self.pools[watch.pool];
         let Some(live) = &entry.live else {
             return false;
@@ -201,6 +201,9 @@ impl Engine {
 
     /// The reply of MULTI or of a queued command: only a redirection matters.
     pub(crate) fn queued_reply(&mut self, key: usize, raw: &[u8], is_error: bool) {
+        if is_error {
+            self.note_demoted(key, raw);
+        }
         if is_error && redirect::parse(raw).is_some() {
             self.connections[key]
                 .moved_in_transaction

@@ -21,6 +21,8 @@ pub enum Signal {
     Redirected,
     /// A request failed: timeout, closed connection, connect failure, `-CLUSTERDOWN`.
     Failed,
+    /// A primary refused a write because it is none any more (`-READONLY`).
+    Demoted,
     /// A host's health changed ([`Host::set_health`](crate::Host::set_health)).
     Degraded,
 }
@@ -72,7 +74,7 @@ impl Events {
                 &self.redirected
             }
             Signal::Redirected => &self.redirected,
-            Signal::Failed => &self.failed,
+            Signal::Failed | Signal::Demoted => &self.failed,
             Signal::Degraded => &self.degraded,
         };
         // Only the first of a burst has to wake anybody: the reader takes all counters back to 0.

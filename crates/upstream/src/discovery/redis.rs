@@ -14,9 +14,9 @@ mod ask;
 mod counts;
 pub mod decide;
 mod moved;
-mod publish;
+pub(super) mod publish;
 mod refresh;
-mod session;
+pub(super) mod session;
 mod triggers;
 mod zones;
 

@@ -15,7 +15,7 @@ pub struct Shard {
     pub primary: usize,
     /// Indices in [`Topology::hosts`](crate::Topology).
     pub replicas: Vec<usize>,
-    /// First and last slot of each range, ascending.
+    /// First and last slot of each range, ascending; empty where there are no slots.
     pub ranges: Vec<(u16, u16)>,
 }
 

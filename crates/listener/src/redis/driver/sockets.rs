@@ -69,6 +69,7 @@ impl Driver {
         let (inbox, dns) = (self.inbox.clone(), self.dns.clone());
         let family = match &cluster.config().discovery {
             redplane_config::cluster::Discovery::Redis(redis) => redis.family,
+            redplane_config::cluster::Discovery::Sentinel(sentinel) => sentinel.family,
             _ => redplane_config::cluster::DnsFamily::Auto,
         };
         tokio::task::spawn_local(async move {

@@ -8,16 +8,16 @@ use super::answer::{Node, Place, ShardView};
 use super::decide::View;
 use crate::cluster::{Cluster, Roster};
 use crate::host::{Draft, Host, HostAddress};
-use crate::topology::{Claim, Layout, SlotMap, Topology};
+use crate::topology::{Claim, Layout, Shard, SlotMap, Topology};
 
 /// What stands beside a view.
-pub(super) struct Surroundings<'a> {
+pub(in crate::discovery) struct Surroundings<'a> {
     /// Names of the view that could be resolved.
-    pub(super) names: &'a HashMap<String, IpAddr>,
+    pub(in crate::discovery) names: &'a HashMap<String, IpAddr>,
     /// Availability zones by address.
-    pub(super) zones: &'a HashMap<SocketAddr, String>,
+    pub(in crate::discovery) zones: &'a HashMap<SocketAddr, String>,
     /// Of every host.
-    pub(super) priority: u32,
+    pub(in crate::discovery) priority: u32,
 }
 
 /// Publishes a view; says whether it was new.
@@ -25,7 +25,11 @@ pub(super) struct Surroundings<'a> {
 /// # Errors
 ///
 /// A primary's name could not be resolved: the view cannot be used. A replica's is left out.
-pub(super) fn publish(cluster: &Cluster, view: &View, around: &Surroundings<'_>) -> Result<bool, String> {
+pub(in crate::discovery) fn publish(
+    cluster: &Cluster,
+    view: &View,
+    around: &Surroundings<'_>,
+) -> Result<bool, String> {
     for shard in &view.shards {
         if address(&shard.primary, around).is_none() {
             return Err(format!(
@@ -35,13 +39,7 @@ pub(super) fn publish(cluster: &Cluster, view: &View, around: &Surroundings<'_>)
         }
     }
     Ok(cluster.publish(|current, roster| {
-        let mut builder = Builder {
-            cluster,
-            around,
-            roster,
-            hosts: Vec::new(),
-            places: HashMap::new(),
-        };
+        let mut builder = Builder::new(cluster, around, roster);
         let claims: Vec<Claim> = view
             .shards
             .iter()
@@ -53,13 +51,43 @@ pub(super) fn publish(cluster: &Cluster, view: &View, around: &Surroundings<'_>)
     }))
 }
 
-fn same(current: &Topology, hosts: &[Arc<Host>], map: &SlotMap) -> bool {
-    current.slots() == Some(map)
-        && current.hosts.len() == hosts.len()
-        && current.hosts.iter().zip(hosts).all(|(a, b)| Arc::ptr_eq(a, b))
+/// Publishes a primary with its replicas, on a cluster without slots; says whether that was new.
+///
+/// # Errors
+///
+/// The primary's name could not be resolved.
+pub(in crate::discovery) fn publish_replicated(
+    cluster: &Cluster,
+    view: &ShardView,
+    around: &Surroundings<'_>,
+) -> Result<bool, String> {
+    if address(&view.primary, around).is_none() {
+        return Err(format!("unable to resolve the master {}", view.primary.hostname));
+    }
+    Ok(cluster.publish(|current, roster| {
+        let mut builder = Builder::new(cluster, around, roster);
+        let claim = builder.shard(view)?;
+        let hosts = builder.hosts;
+        let shard = Shard {
+            primary: claim.primary,
+            replicas: claim.replicas,
+            ranges: Vec::new(),
+        };
+        let same = matches!(&current.layout, Layout::Replicated(Some(known)) if *known == shard)
+            && same_hosts(current, &hosts);
+        (!same).then_some((hosts, Layout::Replicated(Some(shard))))
+    }))
 }
 
-fn address(node: &Node, around: &Surroundings<'_>) -> Option<SocketAddr> {
+fn same(current: &Topology, hosts: &[Arc<Host>], map: &SlotMap) -> bool {
+    current.slots() == Some(map) && same_hosts(current, hosts)
+}
+
+fn same_hosts(current: &Topology, hosts: &[Arc<Host>]) -> bool {
+    current.hosts.len() == hosts.len() && current.hosts.iter().zip(hosts).all(|(a, b)| Arc::ptr_eq(a, b))
+}
+
+pub(in crate::discovery) fn address(node: &Node, around: &Surroundings<'_>) -> Option<SocketAddr> {
     let ip = match &node.place {
         Place::Ip(ip) => Some(*ip),
         Place::Name(name) => around.names.get(name).copied(),
@@ -75,7 +103,17 @@ struct Builder<'a> {
     places: HashMap<SocketAddr, usize>,
 }
 
-impl Builder<'_> {
+impl<'a> Builder<'a> {
+    fn new(cluster: &'a Cluster, around: &'a Surroundings<'a>, roster: &'a mut Roster) -> Self {
+        Self {
+            cluster,
+            around,
+            roster,
+            hosts: Vec::new(),
+            places: HashMap::new(),
+        }
+    }
+
     fn shard(&mut self, shard: &ShardView) -> Option<Claim> {
         let primary = self.host(&shard.primary)?;
         // Nodes list replicas in an order of their own; ours must not change with the node that was asked.

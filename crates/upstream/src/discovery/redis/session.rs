@@ -20,7 +20,7 @@ use crate::host::{Host, HostAddress};
 const LARGEST_REPLY: usize = 64 << 20;
 
 /// An open connection.
-pub(super) struct Session {
+pub(in crate::discovery) struct Session {
     stream: Stream,
     input: Vec<u8>,
     /// Replies that nobody waits for.
@@ -28,22 +28,31 @@ pub(super) struct Session {
 }
 
 impl Session {
-    pub(super) async fn open(cluster: &Cluster, host: &Host) -> io::Result<Self> {
+    pub(in crate::discovery) async fn open(cluster: &Cluster, host: &Host) -> io::Result<Self> {
+        Self::open_as(cluster, host, auth(&cluster.config().redis_auth, &host.address)).await
+    }
+
+    /// With an AUTH command of the caller's, or none.
+    pub(in crate::discovery) async fn open_as(
+        cluster: &Cluster,
+        host: &Host,
+        login: Option<Vec<u8>>,
+    ) -> io::Result<Self> {
         let stream = connect(cluster, host, cluster.config().connect_timeout, None).await?;
         let mut session = Self {
             stream,
             input: Vec::new(),
             skip: 0,
         };
-        if let Some(auth) = auth(&cluster.config().redis_auth, &host.address) {
-            session.stream.write_all(&auth).await?;
+        if let Some(login) = login {
+            session.stream.write_all(&login).await?;
             session.skip = 1;
         }
         Ok(session)
     }
 
     /// Sends commands in one write.
-    pub(super) async fn send(&mut self, commands: &[&[&[u8]]]) -> io::Result<()> {
+    pub(in crate::discovery) async fn send(&mut self, commands: &[&[&[u8]]]) -> io::Result<()> {
         let mut bytes = Vec::new();
         for command in commands {
             encode::request(&mut bytes, command);
@@ -53,7 +62,7 @@ impl Session {
     }
 
     /// The next reply.
-    pub(super) async fn reply(&mut self, deadline: Instant) -> io::Result<Value> {
+    pub(in crate::discovery) async fn reply(&mut self, deadline: Instant) -> io::Result<Value> {
         loop {
             let reply = timeout_at(deadline, self.next())
                 .await
@@ -98,6 +107,11 @@ fn auth(auth: &RedisAuth, address: &HostAddress) -> Option<Vec<u8>> {
     let (user, password) = own.map_or((&auth.username, &auth.password), |(_, user, password)| {
         (user, password)
     });
+    login(user, password)
+}
+
+/// The AUTH command for a user, or for the default one; `None` without a password.
+pub(in crate::discovery) fn login(user: &str, password: &[u8]) -> Option<Vec<u8>> {
     if password.is_empty() {
         return None;
     }
@@ -111,7 +125,7 @@ fn auth(auth: &RedisAuth, address: &HostAddress) -> Option<Vec<u8>> {
 }
 
 /// How long to wait for a whole exchange.
-pub(super) fn within(timeout: Duration) -> Instant {
+pub(in crate::discovery) fn within(timeout: Duration) -> Instant {
     Instant::now() + timeout
 }
 

@@ -1,0 +1,127 @@
+//! `redplane.clusters.sentinel`: a master and its replicas, found and followed by their Redis Sentinels.
+//!
+//! Every refresh asks the Sentinels and has the master confirm its role. One follows the previous after `refresh_rate`,
+//! and at once on news from the Sentinel that is subscribed to, or when requests fail or a server refuses a write
+//! because it is a replica now. A refresh that fails leaves the topology as it is and is tried again soon.
+//!
+//! Redis: "Guidelines for Redis clients with support for Redis Sentinel". Configured as Envoy's `envoy.clusters.redis`.
+
+mod answer;
+mod ask;
+mod contacts;
+mod ear;
+mod refresh;
+
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use redplane_config::cluster::SentinelCluster;
+
+use crate::cluster::{Cluster, Events};
+use crate::host::Host;
+use ear::{Ear, hear};
+use refresh::Refresher;
+
+/// Shortest time between refreshes that events ask for.
+const EVENTS: Duration = Duration::from_millis(200);
+
+/// How long after a failed refresh the next one follows, at first; doubled each time, up to the refresh rate.
+const FIRST_RETRY: Duration = Duration::from_millis(100);
+
+/// Times that one refresh may be begun anew because there was news meanwhile.
+const RESTARTS: u32 = 8;
+
+pub(super) fn start(cluster: &Arc<Cluster>, settings: &SentinelCluster) {
+    cluster.set_warm();
+    let watch = Watch {
+        cluster: Arc::downgrade(cluster),
+        events: Arc::clone(cluster.events()),
+        settings: settings.clone(),
+        ear: None,
+        retry: FIRST_RETRY,
+    };
+    let task = watch.run(Refresher::new(settings));
+    cluster.adopt(cluster.context().runtime.spawn(task).abort_handle());
+}
+
+/// The task of one cluster.
+struct Watch {
+    cluster: Weak<Cluster>,
+    events: Arc<Events>,
+    settings: SentinelCluster,
+    ear: Option<Ear>,
+    /// How long to wait after the next failure.
+    retry: Duration,
+}
+
+impl Watch {
+    async fn run(mut self, mut refresher: Refresher) {
+        loop {
+            let Some(cluster) = self.cluster.upgrade() else {
+                return;
+            };
+            let heard = self.refresh(&cluster, &mut refresher).await;
+            let pause = match heard {
+                Some(sentinel) => {
+                    self.retry = FIRST_RETRY;
+                    self.listen(&cluster, &sentinel).await;
+                    self.settings.refresh_rate
+                }
+                None => {
+                    let pause = self.retry.min(self.settings.refresh_rate);
+                    self.retry = (self.retry * 2).min(self.settings.refresh_rate);
+                    pause
+                }
+            };
+            drop(cluster);
+            self.pause(Instant::now() + pause).await;
+        }
+    }
+
+    /// One refresh; begun anew when there is news, since it may be waiting for a master that is gone.
+    async fn refresh(&mut self, cluster: &Arc<Cluster>, refresher: &mut Refresher) -> Option<Arc<Host>> {
+        for _ in 0..RESTARTS {
+            tokio::select! {
+                heard = refresher.refresh(cluster) => return heard,
+                news = hear(&mut self.ear) => if news.is_err() {
+                    self.ear = None;
+                }
+            }
+        }
+        refresher.refresh(cluster).await
+    }
+
+    /// Subscribes to the Sentinel that was heard, unless there is a subscription. Without one the refresh rate serves.
+    async fn listen(&mut self, cluster: &Cluster, sentinel: &Arc<Host>) {
+        if self.ear.is_some() {
+            return;
+        }
+        match Ear::open(cluster, &self.settings, sentinel).await {
+            Ok(ear) => self.ear = Some(ear),
+            Err(error) => {
+                tracing::warn!(cluster = cluster.name(), sentinel = %sentinel.address, %error, "cannot subscribe");
+            }
+        }
+    }
+
+    /// Waits for the time of the next refresh, or for a reason to have it sooner.
+    async fn pause(&mut self, mut next: Instant) {
+        let earliest = Instant::now() + EVENTS;
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep_until(next.into()) => return,
+                () = self.events.told() => {
+                    self.events.take();
+                    next = next.min(earliest);
+                }
+                news = hear(&mut self.ear) => {
+                    if news.is_err() {
+                        // It is gone: another one is found by asking.
+                        self.ear = None;
+                    }
+                    return;
+                }
+            }
+        }
+    }
+}
