@@ -10,6 +10,8 @@ use crate::{ProtocolError, encode, inline};
 
 /// Largest argument: `proto-max-bulk-len`'s default.
 pub const MAX_BULK: i64 = 512 * 1024 * 1024;
+/// Largest whole request, in bytes. Redis: `client-query-buffer-limit`.
+pub const MAX_FRAME: usize = 1024 * 1024 * 1024;
 /// Largest count of arguments.
 pub const MAX_ARGS: i64 = i32::MAX as i64;
 /// Longest inline line, and longest line that holds a number.
@@ -152,7 +154,7 @@ fn arguments(
             }
             Argument::Needs(bytes) => bytes,
         };
-        if need > u32::MAX as usize {
+        if need > MAX_FRAME {
             return Err(ProtocolError::BulkLength);
         }
         *partial = Some(Box::new(Partial {
