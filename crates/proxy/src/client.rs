@@ -91,7 +91,8 @@ pub(crate) struct Client {
     /// Sequence of the front of the queue.
     pub(crate) head: u32,
     pub(crate) parked: Vec<u8>,
-    parked_count: u32,
+    /// Bytes of `parked` that still wait for their turn.
+    parked_live: u32,
     /// Bytes of large replies that came early.
     parked_shared: usize,
     pub(crate) dirty: bool,
@@ -175,6 +176,8 @@ pub(crate) const MAX_BACKLOG: usize = 64 * 1024 * 1024;
 pub(crate) const MAX_OUTPUT: usize = 256 * 1024 * 1024;
 /// Parked bytes above which early replies are kept one by one: their places are counted in 32 bits.
 const MAX_PARKED: usize = 1024 * 1024 * 1024;
+/// Bytes left behind by parked replies above which their buffer is made anew.
+const COMPACT: usize = 256 * 1024;
 /// Places in the order above which a client is not read from.
 pub(crate) const MAX_QUEUE: usize = 1024 * 1024;
 
@@ -189,7 +192,7 @@ impl Client {
             queue: VecDeque::new(),
             head: 0,
             parked: Vec::new(),
-            parked_count: 0,
+            parked_live: 0,
             parked_shared: 0,
             dirty: false,
             paused: false,
@@ -224,7 +227,7 @@ impl Client {
 
     /// Bytes that wait for the client, or for their turn.
     pub(crate) fn backlog(&self) -> usize {
-        self.out.unwritten() + self.parked.len() + self.parked_shared
+        self.out.unwritten() + self.parked_live as usize + self.parked_shared
     }
 
     /// Whether more may be read.
@@ -251,7 +254,7 @@ impl Client {
         }
         let start = self.parked.len() as u32;
         self.parked.extend_from_slice(reply);
-        self.parked_count += 1;
+        self.parked_live += reply.len() as u32;
         if let Some(slot) = self.queue.get_mut(offset) {
             *slot = Slot::Parked(start, reply.len() as u32);
         }
@@ -285,7 +288,7 @@ impl Client {
         }
         let start = self.parked.len();
         write(&mut self.parked);
-        self.parked_count += 1;
+        self.parked_live += (self.parked.len() - start) as u32;
         self.queue
             .push_back(Slot::Parked(start as u32, (self.parked.len() - start) as u32));
     }
@@ -296,9 +299,11 @@ impl Client {
             match self.queue.front_mut() {
                 Some(Slot::Parked(start, len)) => {
                     let (start, len) = (*start as usize, *len as usize);
-                    self.out.append(&self.parked[start..start + len]);
-                    self.parked_count -= 1;
-                    if self.parked_count == 0 {
+                    // One without bytes may stand behind the end.
+                    self.out
+                        .append(self.parked.get(start..start + len).unwrap_or_default());
+                    self.parked_live -= len as u32;
+                    if self.parked_live == 0 {
                         self.parked.clear();
                     }
                 }
@@ -312,11 +317,31 @@ impl Client {
                     self.parked_shared -= whole.len();
                     self.out.append_shared(Bytes::from(whole));
                 }
-                _ => return,
+                _ => break,
             }
             self.queue.pop_front();
             self.head = self.head.wrapping_add(1);
         }
+        let live = self.parked_live as usize;
+        if self.parked.len() - live > live.max(COMPACT) {
+            self.compact();
+        }
+    }
+
+    /// Gives back what parked replies have left behind: while there is always one that is early, the buffer is never
+    /// empty, and would grow for ever.
+    #[cold]
+    fn compact(&mut self) {
+        let mut kept = Vec::with_capacity(self.parked_live as usize);
+        for slot in &mut self.queue {
+            if let Slot::Parked(start, len) = slot {
+                let from = *start as usize;
+                *start = kept.len() as u32;
+                let reply = self.parked.get(from..from + *len as usize);
+                kept.extend_from_slice(reply.unwrap_or_default());
+            }
+        }
+        self.parked = kept;
     }
 
     /// A message, which is no reply: out at once, unless the confirmation of its subscription, the reply to the request
@@ -343,8 +368,9 @@ impl Client {
         match slot {
             Slot::Parked(start, len) => {
                 let (start, len) = (*start as usize, *len as usize);
-                let whole = [&self.parked[start..start + len], message].concat();
-                self.parked_count -= 1;
+                let reply = self.parked.get(start..start + len).unwrap_or_default();
+                let whole = [reply, message].concat();
+                self.parked_live -= len as u32;
                 self.parked_shared += whole.len();
                 *slot = Slot::Followed(Box::new(whole));
             }
@@ -397,8 +423,7 @@ impl Client {
 mod tests {
     use super::*;
 
-    #[test]
-    fn resting_forgets_nobody_who_waits() {
+    fn client() -> Client {
         let opened = Opened {
             listener: "".into(),
             chain: "".into(),
@@ -406,7 +431,33 @@ mod tests {
             local: None,
             fd: 0,
         };
-        let mut client = Client::new(0, 0, Session::new(1, &opened, 0), true);
+        Client::new(0, 0, Session::new(1, &opened, 0), true)
+    }
+
+    #[test]
+    fn early_replies_leave_nothing_behind() {
+        let mut client = client();
+        let early = |round: u32| format!("${round:0>1000}\r\n").into_bytes();
+        client.queue.extend([Slot::Waiting, Slot::Waiting]);
+        client.finish(1, &early(0));
+        let mut expected = Vec::new();
+        for round in 1..3000 {
+            // The next one is early before the last one has gone: some reply is always parked.
+            client.queue.extend([Slot::Waiting, Slot::Waiting]);
+            client.finish(3, &early(round));
+            client.finish(0, b"+late\r\n");
+            expected.extend_from_slice(b"+late\r\n");
+            expected.extend_from_slice(&early(round - 1));
+            assert_eq!(client.queue.len(), 2);
+            let held = client.parked.len();
+            assert!(held <= 2 * COMPACT, "{held} bytes in round {round}");
+        }
+        assert_eq!(client.out.range(0, expected.len()), Some(&expected[..]));
+    }
+
+    #[test]
+    fn resting_forgets_nobody_who_waits() {
+        let mut client = client();
         client.queue.extend((0..100).map(|_| Slot::Waiting));
         client.finish(0, b"+OK\r\n");
         client.rest(&mut Buffers::default());
