@@ -23,7 +23,7 @@ mod conformance {
     pub(crate) mod stage;
 }
 
-use conformance::matrix::{arity_scenes, play_all, table, without_scene};
+use conformance::matrix::{arity_scenes, in_blocks, play_all, table, without_scene};
 use conformance::servers::Servers;
 use conformance::stage::Stage;
 
@@ -92,6 +92,7 @@ fn every_command_of_the_table_has_a_scene() {
 fn every_command_answers_as_a_server_does() {
     let begun = Instant::now();
     let mut all = scenes();
+    all.extend(in_blocks(&all));
     all.extend(arity_scenes(&table(&repository_root())));
     let wish = std::env::var("REDPLANE_CONFORMANCE").unwrap_or_default();
     all.retain(|scene| scene.file.contains(&wish) || scene.name.contains(&wish));

@@ -261,6 +261,59 @@ pub(crate) fn arity_scenes(table: &[Record]) -> Vec<Scene> {
         .collect()
 }
 
+/// Groups whose commands one server runs, so that every one of them may stand in a transaction.
+const IN_BLOCKS: [&str; 7] = [
+    "geo.scene",
+    "hashes.scene",
+    "lists.scene",
+    "sets.scene",
+    "streams.scene",
+    "strings.scene",
+    "zsets.scene",
+];
+
+/// The same scenes with every request in a transaction of its own. A cluster's node judges what is before a cluster.
+pub(crate) fn in_blocks(scenes: &[Scene]) -> Vec<Scene> {
+    let chosen = scenes
+        .iter()
+        .filter(|scene| IN_BLOCKS.contains(&scene.file.as_str()));
+    let scene = |scene: &Scene| Scene {
+        file: scene.file.clone(),
+        name: format!("{}, in transactions", scene.name),
+        requests: scene.requests.iter().flat_map(in_block).collect(),
+    };
+    chosen.map(scene).collect()
+}
+
+fn in_block(request: &Request) -> Vec<Request> {
+    if request.rule == Rule::Alone {
+        return Vec::new();
+    }
+    let around = |word: &str, rule: Rule| Request {
+        shown: format!("{word} around {}", request.shown),
+        words: vec![word.as_bytes().to_vec()],
+        rule,
+        ..as_a_node(request)
+    };
+    let deep = match request.rule {
+        Rule::Sorted | Rule::Pairs => Rule::Deep,
+        rule => rule,
+    };
+    let itself = Request {
+        rule: Rule::Exact,
+        ..as_a_node(request)
+    };
+    vec![around("MULTI", Rule::Exact), itself, around("EXEC", deep)]
+}
+
+fn as_a_node(request: &Request) -> Request {
+    Request {
+        replies: 1,
+        meant: vec![(Some(Behind::Cluster), None, Meant::AsNode)],
+        ..request.clone()
+    }
+}
+
 fn bare_request(record: &Record, count: usize) -> Request {
     let mut words = record.words.clone();
     words.resize(count, "x".to_owned());

@@ -152,16 +152,11 @@ impl Engine {
     /// Puts a command aside until EXEC.
     pub(crate) fn queue_command(&mut self, key: usize, served: Served, request: &Request<'_>) {
         if let Err(refusal) = may_be_queued(served, || self.has_one_shard(key)) {
-            if let Some(transaction) = &mut self.clients[key].transaction {
-                transaction.spoiled = true;
-            }
-            return self.answer(key, &refusal);
+            return self.spoil_transaction(key, &refusal);
         }
-        if let Some(transaction) = &mut self.clients[key].transaction
-            && transaction.frames.len() > MAX_BLOCK
-        {
-            transaction.spoiled = true;
-            return self.answer(key, b"-ERR the transaction is too large\r\n");
+        let queued = self.clients[key].transaction.as_ref();
+        if queued.is_some_and(|transaction| transaction.frames.len() > MAX_BLOCK) {
+            return self.spoil_transaction(key, b"-ERR the transaction is too large\r\n");
         }
         let at = match served {
             Served::Custom(_) => Some((1, false)),
@@ -172,6 +167,10 @@ impl Engine {
             }
         };
         let placed = at.and_then(|(at, _)| self.place_queued(key, request.arg(at)));
+        if at.is_some_and(|(_, cross)| cross) && matches!(placed, Some((_, Target::Slot(_), _))) {
+            // Redis: keys of one command are judged at once, those of several at EXEC.
+            return self.spoil_transaction(key, error::CROSSSLOT);
+        }
         let renamed = at
             .zip(placed.as_ref())
             .filter(|(_, p)| !p.2.keeps_key)
@@ -223,11 +222,15 @@ impl Engine {
                 }
             }
         }
-        if let Some(transaction) = &mut self.clients[key].transaction {
-            let by_slot = matches!(transaction.target, Some((_, Target::Slot(_))));
-            transaction.cross |= at.is_some_and(|(_, cross)| cross) && by_slot;
-        }
         self.answer(key, QUEUED);
+    }
+
+    /// Refuses a command, and with it the EXEC to come.
+    fn spoil_transaction(&mut self, key: usize, reply: &[u8]) {
+        if let Some(transaction) = &mut self.clients[key].transaction {
+            transaction.spoiled = true;
+        }
+        self.answer(key, reply);
     }
 
     /// Whether commands without keys have one shard to go to.
