@@ -36,6 +36,11 @@ deny:
 doc:
     cargo doc --workspace --no-deps --open
 
+# Redis's own test suite through redplane, before one server (single) or a cluster.
+suite mode *units:
+    cargo build
+    tests/suites/redis.sh {{mode}} {{units}}
+
 # A real Redis Cluster behind redplane, with the tutorial played through.
 quickstart *flags:
     examples/quickstart/run.sh {{flags}}
