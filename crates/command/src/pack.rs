@@ -59,8 +59,13 @@ fn short(name: &[u8]) -> u64 {
             u64::from(u32::from_le_bytes(*head)) | u64::from(u32::from_le_bytes(*tail)) << 32
         }
         _ => {
-            let byte = |at: usize| u64::from(name.get(at).copied().unwrap_or(0));
-            byte(0) | byte(name.len() / 2) << 8 | byte(name.len().wrapping_sub(1)) << 16
+            let (first, middle, last) = match *name {
+                [first, middle, last] => (first, middle, last),
+                [first, last] => (first, last, last),
+                [only] => (only, only, only),
+                _ => (0, 0, 0),
+            };
+            u64::from(first) | u64::from(middle) << 8 | u64::from(last) << 16
         }
     }
 }

@@ -16,16 +16,31 @@ pub(crate) enum Line {
 /// Reads the line that starts at `at`. Short lines, nearly all there are, are read by hand: a search costs more.
 #[inline]
 pub(crate) fn line(buf: &[u8], at: usize) -> Line {
-    let rest = &buf[at.min(buf.len())..];
-    if let [first @ b'0'..=b'9', b'\r', b'\n', ..] = rest {
-        return Line::Number(i64::from(first - b'0'), at + 3);
+    match short(buf, at) {
+        Some((number, next)) => Line::Number(number as i64, next),
+        None => long_line(&buf[at.min(buf.len())..], at),
     }
-    if let [tens @ b'1'..=b'9', ones @ b'0'..=b'9', b'\r', b'\n', ..] = rest {
-        return Line::Number(i64::from(tens - b'0') * 10 + i64::from(ones - b'0'), at + 4);
-    }
-    long_line(rest, at)
 }
 
+/// The number below 100 whose line starts at `at`, and the position behind its LF. `None` for any other line, and for
+/// the last bytes of a buffer: four are looked at together.
+#[inline]
+pub(crate) fn short(buf: &[u8], at: usize) -> Option<(usize, usize)> {
+    const CR_LF: u32 = u16::from_le_bytes(*b"\r\n") as u32;
+    let word = u32::from_le_bytes(*buf.get(at..)?.first_chunk::<4>()?);
+    let first = (word & 0xff).wrapping_sub(u32::from(b'0'));
+    if word >> 8 & 0xffff == CR_LF && first < 10 {
+        return Some((first as usize, at + 3));
+    }
+    let second = (word >> 8 & 0xff).wrapping_sub(u32::from(b'0'));
+    // No leading zero: 1 to 9.
+    if word >> 16 == CR_LF && first.wrapping_sub(1) < 9 && second < 10 {
+        return Some(((first * 10 + second) as usize, at + 4));
+    }
+    None
+}
+
+#[inline(never)]
 fn long_line(rest: &[u8], at: usize) -> Line {
     let Some(end) = memchr::memchr(b'\r', rest) else {
         return Line::Incomplete;

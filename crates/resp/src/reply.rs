@@ -32,6 +32,11 @@ impl Scanner {
     /// Looks for the end of the reply that begins `buf`. Each call after an `Incomplete` gets the same bytes and more.
     #[inline]
     pub fn scan(&mut self, buf: &[u8]) -> Result<Scan, ProtocolError> {
+        if self.at == 0
+            && let Some(end) = plain(buf)
+        {
+            return Ok(Scan::Whole(end));
+        }
         while self.left > 0 {
             match element(buf, self.at)? {
                 Element::Scalar(end) => {
@@ -50,6 +55,20 @@ impl Scanner {
             }
         }
         Ok(Scan::Whole(self.at))
+    }
+}
+
+/// The end of what most replies are: a bulk string of less than 100 bytes, or `+OK`.
+#[inline]
+fn plain(buf: &[u8]) -> Option<usize> {
+    match buf.first() {
+        Some(b'$') => {
+            let (length, start) = number::short(buf, 1)?;
+            let end = start + length;
+            (buf.get(end..end + 2) == Some(b"\r\n")).then_some(end + 2)
+        }
+        Some(b'+') => buf.starts_with(b"+OK\r\n").then_some(5),
+        _ => None,
     }
 }
 

@@ -179,6 +179,9 @@ fn argument(buf: &[u8], at: usize, trusted: bool) -> Result<Argument, ProtocolEr
         Some(b'$') => {}
         Some(&got) => return Err(ProtocolError::ExpectedBulk(got)),
     }
+    if let Some((length, start)) = number::short(buf, at + 1) {
+        return ends_at(buf, start, start + length);
+    }
     let (length, start) = match number::line(buf, at + 1) {
         Line::Number(length, start) => (length, start),
         Line::Incomplete if buf.len() - at > MAX_INLINE => return Err(ProtocolError::TooBigBulkCountString),
@@ -192,7 +195,11 @@ fn argument(buf: &[u8], at: usize, trusted: bool) -> Result<Argument, ProtocolEr
     if length > MAX_UNAUTHENTICATED_BULK && !trusted {
         return Err(ProtocolError::UnauthenticatedBulkLength);
     }
-    let end = start + length as usize;
+    ends_at(buf, start, start + length as usize)
+}
+
+#[inline]
+fn ends_at(buf: &[u8], start: usize, end: usize) -> Result<Argument, ProtocolError> {
     match buf.get(end..end + 2) {
         Some(b"\r\n") => Ok(Argument::Whole(start, end)),
         Some(_) => Err(ProtocolError::ExpectedCrlf),
