@@ -13,9 +13,11 @@ use redplane_telemetry::stats::cluster;
 use redplane_upstream::{Cluster, Host};
 
 use crate::client::Waiter;
-use crate::input::Carry;
+use crate::input::{Buffers, Carry};
 use crate::output::Output;
+use crate::pool::Live;
 use crate::scripts::Seen;
+use crate::tally;
 
 /// Names an upstream connection for the driver. Reused after the connection is gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -127,11 +129,8 @@ pub(crate) struct Connection {
     pub(crate) moved_in_transaction: Option<Vec<u8>>,
     /// Scripts that were named here before.
     pub(crate) seen_scripts: Seen,
-    /// Requests of this turn, not yet added to the host's counters.
-    pub(crate) requests: u32,
-    /// Replies of this turn: successes and errors.
-    pub(crate) successes: u32,
-    pub(crate) errors: u32,
+    /// Requests and replies of this turn, not yet added to the statistics.
+    pub(crate) tally: tally::Upstream,
 }
 
 /// Held bytes above which clients that send here are not read from.
@@ -162,10 +161,18 @@ impl Connection {
             choked: Vec::new(),
             moved_in_transaction: None,
             seen_scripts: Seen::default(),
-            requests: 0,
-            successes: 0,
-            errors: 0,
+            tally: tally::Upstream::default(),
         }
+    }
+
+    /// Makes room for a request; says where it will begin.
+    #[inline]
+    pub(crate) fn begin_send(&mut self, now: u64, buffers: &mut Buffers) -> u64 {
+        self.out.lend(|| buffers.take_large_empty());
+        if self.out.unwritten() == 0 {
+            self.held_since = now;
+        }
+        self.out.end()
     }
 
     /// Lets go of the bytes of requests that are answered.
@@ -176,6 +183,13 @@ impl Connection {
             .front()
             .map_or_else(|| self.out.end(), |first| first.at);
         self.out.release(position);
+    }
+
+    /// Adds what happened since the last time to the statistics of its host and of its cluster; once a turn, since the
+    /// host's are shared.
+    #[inline]
+    pub(crate) fn add_up(&mut self, live: Option<&mut Live>) {
+        self.tally.add_up(&self.host, live);
     }
 
     /// Adds what it has open to a writer's gauges.

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use redplane_command::{Command, CommandId, NotFound, RequestPolicy, SlotOf, error};
 use redplane_resp::request::{Args, Decoded, decode};
 use redplane_resp::{ProtocolError, encode};
-use redplane_telemetry::stats::{redis_command, redis_proxy};
+use redplane_telemetry::stats::redis_proxy;
 
 use crate::client::{Client, ClientId, Ending, Slot, Waiter};
 use crate::engine::Engine;
@@ -90,8 +90,7 @@ impl Engine {
         };
         client.received += count as u64;
         client.heard = self.now;
-        let stats = &self.filters[client.filter].stats;
-        stats.add(redis_proxy::DOWNSTREAM_CX_RX_BYTES_TOTAL, count as u64);
+        self.tally.received(client.filter, &self.filters, count);
         if client.carry.is_empty() {
             let data = &shared[..count.min(shared.len())];
             let (used, need) = self.decode_all(key, data, None);
@@ -250,8 +249,7 @@ impl Engine {
         {
             return false;
         }
-        let filter = &self.filters[self.clients[key].filter];
-        filter.stats.inc(redis_proxy::DOWNSTREAM_RQ_TOTAL);
+        self.tally.request(self.clients[key].filter, &self.filters);
         match served {
             Ok(served) => self.checked(key, served, request),
             Err(not_found) => self.not_found(key, not_found, &request),
@@ -301,9 +299,7 @@ impl Engine {
         if client.subscriber.is_some() && pubsub::is_refused(filter.protocol, served) {
             return self.refuse_in_pubsub(key, served);
         }
-        if let Some(cells) = filter.cells(served.id()) {
-            cells.inc(redis_command::TOTAL);
-        }
+        self.tally.asked(client.filter, &self.filters, served.id());
         if client.transaction.as_ref().is_some_and(|t| t.is_open()) && !self.steers_transaction(served) {
             return self.queue_command(key, served, &request);
         }
@@ -407,9 +403,7 @@ impl Engine {
         }
         let sequence = client.next_sequence();
         client.queue.push_back(slot);
-        self.filters[client.filter]
-            .stats
-            .inc(redis_proxy::DOWNSTREAM_RQ_ACTIVE);
+        self.tally.begun(client.filter, &self.filters);
         Waiter {
             client: key as u32,
             generation: client.generation,

@@ -37,6 +37,7 @@ use crate::pool::{Live, Pool, PoolKey, PoolUse};
 use crate::pubsub::PubSub;
 use crate::redirect::Unresolved;
 use crate::scripts::{Known, Scripts};
+use crate::tally;
 
 /// What an engine works with.
 #[derive(Clone)]
@@ -127,6 +128,8 @@ pub struct Engine {
     /// Clients that wait for replicas.
     pub(crate) acknowledged: BTreeMap<u32, Acknowledged>,
     pub(crate) pubsub: PubSub,
+    /// What clients asked and were answered in this turn, not yet added to the statistics.
+    pub(crate) tally: tally::Downstream,
 }
 
 impl Engine {
@@ -164,6 +167,7 @@ impl Engine {
             waits: FxHashMap::default(),
             asked: Slab::new(),
             acknowledged: BTreeMap::new(),
+            tally: tally::Downstream::default(),
         }
     }
 
@@ -213,13 +217,13 @@ impl Engine {
             _ => {}
         }
         let live = cluster.map(|cluster| Live::new(cluster.clone(), &entry.key.settings));
-        if let Some(live) = &live {
-            // What is in flight will be counted down here.
-            let own = self
-                .connections
-                .iter()
-                .filter(|(_, connection)| connection.pool == pool);
-            own.for_each(|(_, connection)| connection.count_into(&live.stats));
+        let own = self.connections.iter_mut().map(|(_, connection)| connection);
+        for connection in own.filter(|connection| connection.pool == pool) {
+            connection.add_up(entry.live.as_mut());
+            if let Some(live) = &live {
+                // What is in flight will be counted down here.
+                connection.count_into(&live.stats);
+            }
         }
         let former = std::mem::replace(&mut entry.live, live);
         let left: Vec<u32> = former.iter().flat_map(Live::connections).collect();
@@ -228,6 +232,7 @@ impl Engine {
 
     /// Gives a filter its present configuration; true when that is another one.
     fn resolve_filter(&mut self, key: usize) -> bool {
+        self.tally.add_up(&self.filters);
         let current = &self.filters[key];
         let Some(proxy) = filter::find(&self.snapshot, &current.listener, &current.chain) else {
             return false;
@@ -403,6 +408,7 @@ impl Engine {
 
     /// A client with so many requests in flight leaves a filter; the last one takes it along.
     fn leave_filter(&mut self, key: usize, in_flight: u64) {
+        self.tally.add_up(&self.filters);
         let filter = &mut self.filters[key];
         filter.stats.dec(redis_proxy::DOWNSTREAM_CX_ACTIVE);
         filter.stats.sub(redis_proxy::DOWNSTREAM_RQ_ACTIVE, in_flight);
@@ -457,6 +463,7 @@ impl Engine {
 
     /// Clients with bytes to write, once each. Give the list back with [`Self::recycle_clients`].
     pub fn take_dirty_clients(&mut self) -> Vec<u32> {
+        self.tally.add_up(&self.filters);
         std::mem::take(&mut self.dirty_clients)
     }
 

@@ -12,6 +12,7 @@ use crate::client::{Slot, Waiter};
 use crate::dispatch::{Request, Served};
 use crate::engine::Engine;
 use crate::settle::Ended;
+use crate::tally::Outcome;
 
 /// The reply of an error fault.
 const FAULT: &[u8] = b"-Fault Injected: Error\r\n";
@@ -110,8 +111,12 @@ impl Engine {
             sequence,
             part: 0,
         };
-        let micros = self.now - ended.since;
-        self.filters[client.filter].count(ended.command, ended.success, micros);
+        let outcome = Outcome {
+            command: Some(ended.command),
+            success: ended.success,
+            micros: self.now - ended.since,
+        };
+        self.filters[client.filter].count(outcome, 1);
         self.hold(waiter, delay, reply.to_vec());
         true
     }

@@ -15,6 +15,7 @@ use redplane_upstream::Snapshot;
 use rustc_hash::FxHashMap;
 
 use crate::statistics::{Statistics, is_counted};
+use crate::tally::Outcome;
 
 /// Where requests of one route go.
 #[derive(Debug)]
@@ -165,20 +166,23 @@ impl Filter {
         }
     }
 
-    /// Counts a finished command.
-    #[inline]
-    pub(crate) fn count(&self, command: CommandId, success: bool, micros: u64) {
-        if let Some(cells) = self.cells(command) {
-            if success {
-                cells.inc(redis_command::SUCCESS);
-            } else {
-                cells.inc(redis_command::ERROR);
-            }
-            cells.record(
-                redis_command::LATENCY,
-                if self.micros { micros } else { micros / 1000 },
-            );
-        }
+    /// Counts commands that ended alike.
+    pub(crate) fn count(&self, outcome: Outcome, times: u64) {
+        let Some(cells) = outcome.command.and_then(|command| self.cells(command)) else {
+            return;
+        };
+        let result = if outcome.success {
+            redis_command::SUCCESS
+        } else {
+            redis_command::ERROR
+        };
+        cells.add(result, times);
+        let elapsed = if self.micros {
+            outcome.micros
+        } else {
+            outcome.micros / 1000
+        };
+        cells.record_many(redis_command::LATENCY, elapsed, times);
     }
 
     /// Every pool it refers to, once for each reference.

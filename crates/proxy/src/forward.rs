@@ -10,7 +10,6 @@ use std::rc::Rc;
 
 use redplane_command::{Command, CommandId};
 use redplane_resp::encode;
-use redplane_telemetry::stats::{cluster, upstream_command};
 
 use crate::client::{Slot, Waiter};
 use crate::connection::{MAX_HELD, Pending, Purpose};
@@ -93,16 +92,12 @@ impl Engine {
             Ok(connection) => connection,
             Err(failure) => return self.fail_now(key, served.id(), failure),
         };
-        let waiter = self.expect_reply(key, Slot::Waiting);
-        self.send(
-            connection,
-            Sending {
-                waiter,
-                command: served.id(),
-                purpose: Purpose::Reply,
-            },
-            payload(request),
-        );
+        let sending = Sending {
+            waiter: self.expect_reply(key, Slot::Waiting),
+            command: served.id(),
+            purpose: Purpose::Reply,
+        };
+        self.send(connection, sending, payload(request));
         if !reads {
             self.note_write(key, connection);
         }
@@ -115,58 +110,40 @@ impl Engine {
     /// Puts a request into a connection's output and notes who waits.
     #[inline]
     pub(crate) fn send(&mut self, id: u32, sending: Sending, payload: Payload<'_>) {
-        let at = self.begin_send(id);
         let connection = &mut self.connections[id as usize];
+        let at = connection.begin_send(self.now, &mut self.buffers);
         match payload {
             Payload::Copied(bytes) => connection.out.append(bytes),
             Payload::Shared(bytes) => connection.out.append_shared(bytes),
         }
-        self.end_send(id, sending, at);
+        let pending = Pending {
+            waiter: sending.waiter,
+            since: self.now,
+            at,
+            len: (connection.out.end() - at) as u32,
+            command: sending.command,
+            purpose: sending.purpose,
+            hops: 0,
+        };
+        self.note_sent(id, pending);
     }
 
     /// Before bytes are appended to a connection's output.
     #[inline]
     pub(crate) fn begin_send(&mut self, id: u32) -> u64 {
-        let connection = &mut self.connections[id as usize];
-        connection.out.lend(|| self.buffers.take_large_empty());
-        if connection.out.unwritten() == 0 {
-            connection.held_since = self.now;
-        }
-        connection.out.end()
-    }
-
-    /// After they were: what stands from `at` to the end is one request.
-    #[inline]
-    pub(crate) fn end_send(&mut self, id: u32, sending: Sending, at: u64) {
-        let len = (self.connections[id as usize].out.end() - at) as u32;
-        self.note_sent(
-            id,
-            Pending {
-                waiter: sending.waiter,
-                since: self.now,
-                at,
-                len,
-                command: sending.command,
-                purpose: sending.purpose,
-                hops: 0,
-            },
-        );
+        self.connections[id as usize].begin_send(self.now, &mut self.buffers)
     }
 
     /// A request stands in the output and waits.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn note_sent(&mut self, id: u32, pending: Pending) {
         let connection = &mut self.connections[id as usize];
         connection.pending.push_back(pending);
-        connection.requests += 1;
         self.in_flight += 1;
-        if let Some(live) = &mut self.pools[connection.pool].live {
-            live.stats.inc(cluster::UPSTREAM_RQ_TOTAL);
-            live.stats.inc(cluster::UPSTREAM_RQ_ACTIVE);
-            if let Some(commands) = live.commands.as_mut().filter(|_| counts_upstream(pending)) {
-                commands.row(pending.command).inc(upstream_command::TOTAL);
-            }
-        }
+        let counted = counts_upstream(&pending).then_some(pending.command);
+        connection
+            .tally
+            .sent(counted, self.pools[connection.pool].live.as_mut());
         if !connection.dirty {
             connection.dirty = true;
             self.dirty_connections.push(id);
@@ -209,7 +186,7 @@ pub(crate) fn access_of(command: &Command) -> Access {
 
 /// Envoy counts what clients sent, by its verb, and nothing that it sends itself.
 #[inline]
-pub(crate) fn counts_upstream(pending: Pending) -> bool {
+pub(crate) fn counts_upstream(pending: &Pending) -> bool {
     matches!(
         pending.purpose,
         Purpose::Reply

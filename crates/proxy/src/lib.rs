@@ -40,6 +40,7 @@ mod scripts;
 mod settle;
 mod split;
 mod statistics;
+mod tally;
 mod transaction;
 mod upstream;
 

@@ -199,15 +199,15 @@ impl Live {
     }
 
     /// Takes over a new topology if there is one, and returns the connections to hosts that left. Links follow their
-    /// hosts.
+    /// hosts. `None` where nothing has changed.
     #[inline]
-    pub(crate) fn refresh(&mut self) -> Vec<u32> {
+    pub(crate) fn refresh(&mut self) -> Option<Vec<u32>> {
         let latest = self.cache.load();
         if Arc::ptr_eq(latest, &self.topology) {
-            return Vec::new();
+            return None;
         }
         let latest = latest.clone();
-        self.adopt(latest)
+        Some(self.adopt(latest))
     }
 
     #[cold]
@@ -282,6 +282,18 @@ impl Live {
     /// Whether one primary has all keys.
     pub(crate) fn is_replicated(&self) -> bool {
         matches!(self.topology.layout, Layout::Replicated(_))
+    }
+
+    /// The connection to the primary of a slot, where there is one.
+    #[inline]
+    pub(crate) fn open_primary(&self, target: Target) -> Option<u32> {
+        let Target::Slot(slot) = target else {
+            return None;
+        };
+        match self.topology.by_slot(slot, Want::Primary) {
+            Pick::Host(host) => self.links.get(host)?.connection,
+            Pick::Unserved | Pick::NoHost => None,
+        }
     }
 
     /// The host for a target, as an index into the topology.

@@ -2,13 +2,13 @@
 
 use bytes::Bytes;
 use redplane_command::CommandId;
-use redplane_telemetry::stats::redis_proxy;
 
 use crate::client::{ClientId, Ending, MAX_BACKLOG, MAX_OUTPUT, Slot, Waiter};
 use crate::dispatch::mark_dirty;
 use crate::engine::{Action, Engine};
 use crate::failure::Failure;
 use crate::hold::Hold;
+use crate::tally::Outcome;
 
 /// A reply on its way to a client.
 pub(crate) enum Answer<'a> {
@@ -54,10 +54,9 @@ impl Engine {
         let delayed = client.delays.is_some();
         match client.place(waiter.sequence) {
             Some((offset, Slot::Waiting)) => {
-                let success = !matches!(answer, Answer::Failed(_));
                 let ended = Ended {
                     command,
-                    success,
+                    success: !matches!(answer, Answer::Failed(_)),
                     since,
                 };
                 if delayed && self.hold_delayed(key, waiter.sequence, ended, answer.bytes()) {
@@ -69,7 +68,7 @@ impl Engine {
                     Answer::Shared(reply) => client.finish_shared(offset, reply),
                     small => client.finish(offset, small.bytes()),
                 }
-                self.finished(key, command, success, since);
+                self.finished(key, command, ended.success, since);
             }
             Some((offset, Slot::Split(_))) => self.settle_part(key, offset, waiter.part, answer),
             _ => {}
@@ -91,9 +90,12 @@ impl Engine {
     #[inline]
     pub(crate) fn finished(&mut self, key: usize, command: CommandId, success: bool, since: u64) {
         let client = &mut self.clients[key];
-        let filter = &self.filters[client.filter];
-        filter.stats.dec(redis_proxy::DOWNSTREAM_RQ_ACTIVE);
-        filter.count(command, success, self.now - since);
+        let outcome = Outcome {
+            command: Some(command),
+            success,
+            micros: self.now - since,
+        };
+        self.tally.ended(client.filter, &self.filters, outcome);
         mark_dirty(client, key, &mut self.dirty_clients);
     }
 
@@ -141,9 +143,7 @@ impl Engine {
         let position = client.out.end() - client.out.unwritten() as u64;
         client.out.release(position);
         client.sent += count as u64;
-        self.filters[client.filter]
-            .stats
-            .add(redis_proxy::DOWNSTREAM_CX_TX_BYTES_TOTAL, count as u64);
+        self.tally.sent(client.filter, &self.filters, count);
         if client.out.unwritten() > 0 {
             return true;
         }

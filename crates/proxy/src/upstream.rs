@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use redplane_telemetry::stats::cluster;
 
-use crate::connection::{ConnId, Connection, Purpose, State};
+use crate::connection::{ConnId, Purpose, State};
 use crate::engine::Engine;
 use crate::output::Output;
 
@@ -62,6 +62,7 @@ impl Engine {
         let now = self.now;
         let connection = self.connections.get_mut(id.0 as usize)?;
         connection.dirty = false;
+        connection.add_up(self.pools[connection.pool].live.as_mut());
         let settings = &self.pools[connection.pool].key.settings;
         let few = connection.out.unwritten() < settings.max_buffer_size_before_flush as usize;
         let early = now < connection.held_since + settings.buffer_flush_timeout.as_micros() as u64;
@@ -78,7 +79,6 @@ impl Engine {
         if let Some(live) = &self.pools[connection.pool].live {
             live.stats.add(cluster::UPSTREAM_CX_TX_BYTES_TOTAL, count as u64);
         }
-        add_to_host(connection);
         connection.out.unwritten() > 0
     }
 
@@ -148,26 +148,5 @@ impl Engine {
             (pending.purpose, pending.since, pending.hops) = (Purpose::Mirror, now, 0);
         }
         given_up.iter().for_each(|pending| self.fail_pending(pending));
-    }
-}
-
-/// Brings a host's counters up to date; once a turn, since they are shared.
-#[inline]
-fn add_to_host(connection: &mut Connection) {
-    let stats = &connection.host.stats;
-    let ended = connection.successes + connection.errors;
-    if connection.requests > 0 {
-        stats.rq_total.fetch_add(u64::from(connection.requests), Relaxed);
-        stats.rq_active.fetch_add(u64::from(connection.requests), Relaxed);
-        connection.requests = 0;
-    }
-    if ended > 0 {
-        stats.rq_active.fetch_sub(u64::from(ended), Relaxed);
-        stats
-            .rq_success
-            .fetch_add(u64::from(connection.successes), Relaxed);
-        stats.rq_error.fetch_add(u64::from(connection.errors), Relaxed);
-        connection.successes = 0;
-        connection.errors = 0;
     }
 }

@@ -58,12 +58,14 @@ impl Scanner {
     }
 }
 
-/// The end of what most replies are: a bulk string of less than 100 bytes, or `+OK`.
+/// The end of what most replies are: a bulk string of less than 100 bytes, null, or `+OK`.
 #[inline]
 fn plain(buf: &[u8]) -> Option<usize> {
     match buf.first() {
         Some(b'$') => {
-            let (length, start) = number::short(buf, 1)?;
+            let Some((length, start)) = number::short(buf, 1) else {
+                return buf.starts_with(b"$-1\r\n").then_some(5);
+            };
             let end = start + length;
             (buf.get(end..end + 2) == Some(b"\r\n")).then_some(end + 2)
         }

@@ -34,7 +34,17 @@ impl Engine {
         let Some(live) = &entry.live else {
             return Err(Failure::NoHost);
         };
-        let target = live.target(name, &entry.key.settings);
+        let settings = &entry.key.settings;
+        let target = live.target(name, settings);
+        // Nearly always: the primary's connection is open. Whatever else may be is looked at below.
+        if access == Access::Primary || settings.read_policy == ReadPolicy::Master {
+            let open = live.open_primary(target);
+            if let Some(open) = open.filter(|_| !settings.op_timeout.is_zero())
+                && self.connections[open as usize].state != State::Probing
+            {
+                return Ok(open);
+            }
+        }
         self.connection_for(pool, target, access)
     }
 
@@ -102,11 +112,10 @@ impl Engine {
     /// Takes over the cluster's latest topology.
     #[inline]
     pub(crate) fn refresh_pool(&mut self, pool: usize) {
-        if let Some(live) = &mut self.pools[pool].live {
-            let gone = live.refresh();
-            if !gone.is_empty() {
-                self.drain_connections(&gone);
-            }
+        if let Some(live) = &mut self.pools[pool].live
+            && let Some(gone) = live.refresh()
+        {
+            self.drain_connections(&gone);
         }
     }
 

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use redplane_telemetry::stats::{cluster, redis_cluster};
 use redplane_upstream::Signal;
 
-use super::{Gone, add_to_host};
+use super::Gone;
 use crate::connection::{ConnId, Connection, Pending, Purpose, State};
 use crate::engine::{Action, Engine};
 use crate::failure::Failure;
@@ -40,7 +40,7 @@ impl Engine {
         let Some(mut connection) = self.connections.try_remove(id.0 as usize) else {
             return;
         };
-        add_to_host(&mut connection);
+        connection.add_up(self.pools[connection.pool].live.as_mut());
         if matches!(why, Gone::Timeout | Gone::ConnectTimeout | Gone::Protocol) {
             self.actions.push(Action::CloseUpstream(id));
         }

@@ -2,14 +2,15 @@
 
 use bytes::Bytes;
 use redplane_resp::reply::{Scan, Scanner};
-use redplane_telemetry::stats::{cluster, redis_cluster, upstream_command};
+use redplane_telemetry::stats::{cluster, redis_cluster};
 
-use super::{Gone, add_to_host};
-use crate::connection::{ConnId, MAX_HELD, Pending, Purpose, State};
+use super::Gone;
+use crate::connection::{ConnId, MAX_HELD, Purpose, State};
 use crate::engine::Engine;
 use crate::forward::counts_upstream;
 use crate::output::LARGE;
 use crate::settle::Answer;
+use crate::tally::Outcome;
 
 impl Engine {
     /// Where the driver reads a server's bytes to: its own buffer while a reply is incomplete, else `None`.
@@ -125,7 +126,14 @@ impl Engine {
         };
         self.in_flight -= 1;
         let is_error = matches!(raw.first(), Some(b'-' | b'!'));
-        self.count_reply(key, pending, is_error);
+        let outcome = Outcome {
+            command: counts_upstream(&pending).then_some(pending.command),
+            success: !is_error,
+            micros: self.now - pending.since,
+        };
+        connection
+            .tally
+            .answered(outcome, self.pools[connection.pool].live.as_mut());
         match pending.purpose {
             Purpose::Reply | Purpose::Loaded if is_error && self.intercept(key, &pending, raw) => {}
             Purpose::Reply | Purpose::Loaded | Purpose::Pinned => {
@@ -154,32 +162,6 @@ impl Engine {
             Purpose::Probe => self.probe_reply(key, raw),
             Purpose::Lesson => self.lesson(&pending, Some(raw)),
             Purpose::Queued => self.queued_reply(key, raw, is_error),
-        }
-    }
-
-    #[inline]
-    fn count_reply(&mut self, key: usize, pending: Pending, is_error: bool) {
-        let connection = &mut self.connections[key];
-        if is_error {
-            connection.errors += 1;
-        } else {
-            connection.successes += 1;
-        }
-        let Some(live) = &mut self.pools[connection.pool].live else {
-            return;
-        };
-        live.stats.dec(cluster::UPSTREAM_RQ_ACTIVE);
-        live.stats.inc(cluster::UPSTREAM_RQ_COMPLETED);
-        let micros = self.now - pending.since;
-        live.redis_stats.record(redis_cluster::UPSTREAM_RQ_TIME, micros);
-        if let Some(commands) = live.commands.as_mut().filter(|_| counts_upstream(pending)) {
-            let row = commands.row(pending.command);
-            row.inc(if is_error {
-                upstream_command::FAILURE
-            } else {
-                upstream_command::SUCCESS
-            });
-            row.record(upstream_command::LATENCY, micros);
         }
     }
 
@@ -215,7 +197,7 @@ impl Engine {
             return;
         };
         connection.release();
-        add_to_host(connection);
+        connection.add_up(self.pools[connection.pool].live.as_mut());
         if let Some(buffer) = connection.out.take_idle_buffer() {
             self.buffers.give(buffer);
         }
