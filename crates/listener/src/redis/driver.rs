@@ -32,6 +32,11 @@ use crate::descriptor::watch;
 
 /// Events handled in one turn: enough for the whole gain of batching, few enough to keep latency even.
 const EVENTS: usize = 256;
+/// With so many events in a turn there are more by its end: the next look is at our own poll instance at once, without
+/// a wait of tokio's in between.
+const CROWD: usize = 8;
+/// Turns in a row that begin so. Then tokio looks at the other descriptors of the thread.
+const STREAK: u32 = 4;
 /// The buffer that all sockets are read into.
 const SHARED: usize = 64 * 1024;
 
@@ -148,13 +153,21 @@ async fn supervise(first: (Driver, AsyncFd<Registry>), context: Context, dns: Dn
 async fn run(mut driver: Driver, descriptor: AsyncFd<Registry>) {
     let mut events = Events::with_capacity(EVENTS);
     let mut timer: Option<Pin<Box<Sleep>>> = None;
+    let mut streak = 0;
     loop {
         let busy = !driver.unfinished.is_empty();
         match poll_fn(|cx| reason(cx, &descriptor, &driver.inbox, timer.as_mut(), busy)).await {
-            // Events that come after this poll make the descriptor ready anew, so that readiness may be cleared at
-            // once when the poll did not fill its list.
-            Ok(Some(mut ready)) if driver.poll(&mut events) => ready.clear_ready(),
-            Ok(_) => {}
+            Ok(Some(mut ready)) => {
+                let found = driver.poll(&mut events);
+                streak = if found < CROWD { STREAK } else { streak + 1 };
+                // Events that come after this poll make the descriptor ready anew, so that readiness may be cleared at
+                // once, unless the poll has filled its list.
+                if streak >= STREAK && found < EVENTS {
+                    ready.clear_ready();
+                    streak = 0;
+                }
+            }
+            Ok(None) => {}
             Err(error) => {
                 tracing::error!(target: "redis", %error, "the worker's poll instance failed");
                 return;
@@ -214,14 +227,14 @@ impl Driver {
         Ok((driver, descriptor))
     }
 
-    /// Collects events without waiting; true when there were fewer than would fit.
-    fn poll(&mut self, events: &mut Events) -> bool {
+    /// Collects events without waiting; says how many.
+    fn poll(&mut self, events: &mut Events) -> usize {
         if let Err(error) = self.poll.poll(events, Some(Duration::ZERO))
             && error.kind() != io::ErrorKind::Interrupted
         {
             tracing::error!(target: "redis", %error, "polling failed");
         }
-        events.iter().count() < EVENTS
+        events.iter().count()
     }
 
     fn turn(&mut self, events: &mut Events) {
@@ -238,13 +251,14 @@ impl Driver {
         }
         for event in events.iter() {
             let token = event.token();
-            if event.is_read_closed() || event.is_error() {
+            let ended = event.is_read_closed() || event.is_error();
+            if ended {
                 self.hung_up(token);
             }
             if event.is_writable() {
                 self.writable(token);
             }
-            if event.is_readable() || event.is_read_closed() || event.is_error() {
+            if event.is_readable() || ended {
                 self.readable(token);
             }
         }

@@ -162,21 +162,35 @@ impl Socket {
     }
 
     fn read_tls(&mut self, into: &mut [u8]) -> io::Result<Got> {
+        let mut drained = false;
         loop {
             match self.read_session(into) {
                 Ok(0) => return Ok(Got::End),
+                // The session held less than would fit, and the socket less than was asked for: both are empty.
+                Ok(count) if drained && count < into.len() => return Ok(Got::Last(count)),
                 Ok(count) => return Ok(Got::More(count)),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 // No close_notify: the peer is gone all the same.
                 Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(Got::End),
                 Err(error) => return Err(error),
             }
-            match self.fetch_records() {
+            let mut records = Records {
+                transport: &mut self.transport,
+                short: false,
+            };
+            let fetched = match &mut self.session {
+                Session::Server(session) => session.read_tls(&mut records),
+                Session::Client(session) => session.read_tls(&mut records),
+                Session::None => Ok(0),
+            };
+            let short = records.short;
+            match fetched {
                 Ok(0) => {
                     self.process_records()?;
                     return Ok(Got::End);
                 }
-                Ok(_) => self.process_records()?,
+                // A goodbye is read as well, in the next round.
+                Ok(_) => drained = !self.process_records()? && short,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Got::Last(0)),
                 Err(error) => return Err(error),
             }
@@ -191,24 +205,17 @@ impl Socket {
         }
     }
 
-    fn fetch_records(&mut self) -> io::Result<usize> {
-        match &mut self.session {
-            Session::Server(session) => session.read_tls(&mut self.transport),
-            Session::Client(session) => session.read_tls(&mut self.transport),
-            Session::None => Ok(0),
-        }
-    }
-
-    fn process_records(&mut self) -> io::Result<()> {
+    /// Decrypts what was fetched; says whether the peer has said goodbye.
+    fn process_records(&mut self) -> io::Result<bool> {
         let processed = match &mut self.session {
-            Session::Server(session) => session.process_new_packets().map(|_| ()),
-            Session::Client(session) => session.process_new_packets().map(|_| ()),
-            Session::None => Ok(()),
+            Session::Server(session) => session.process_new_packets().map(|state| state.peer_has_closed()),
+            Session::Client(session) => session.process_new_packets().map(|state| state.peer_has_closed()),
+            Session::None => Ok(false),
         };
         // The alert that names the fault must reach the peer.
         let flushed = self.flush_records();
-        processed.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
-        flushed
+        let closed = processed.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+        flushed.map(|()| closed)
     }
 
     /// Writes what the session has to say; what the kernel does not take waits for an event.
@@ -285,6 +292,20 @@ impl Socket {
         }
         // The peer may be gone already; nobody is left to tell.
         let _ = self.flush_records();
+    }
+}
+
+/// A transport that notes whether it gave less than it was asked for, which means "empty for now".
+struct Records<'a> {
+    transport: &'a mut Transport,
+    short: bool,
+}
+
+impl Read for Records<'_> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let count = self.transport.read(into)?;
+        self.short = count < into.len();
+        Ok(count)
     }
 }
 
