@@ -1,7 +1,6 @@
 """The comparison itself; compare.sh installs what it needs. docs/performance.md says how to read its tables."""
 
 import argparse
-import dataclasses
 import json
 import os
 import pathlib
@@ -126,8 +125,7 @@ class Run:
         direct = proxies.Target("redis", "127.0.0.1", self.slots.node_with(key), self.slots.nodes[0].process.pid)
         rows = self.results.setdefault("latency added", {})
         for target in (direct, *self.targets[1]):
-            case = FixedKey("one connection", "GET", LONE_REQUESTS, clients=1, key=key)
-            rows.setdefault(target.name, []).append(cases.measure(case, target, self.share))
+            rows.setdefault(target.name, []).append(cases.latency(target, key, int(LONE_REQUESTS * self.share)))
 
     def count(self):
         log("counting system calls")
@@ -149,16 +147,6 @@ class Run:
         plain = [case for case in self.cases if case.where == "plain" and case.size == 64 and case.idle == 0
                  and case.workers == 1 and case.many == 1 and case.clients <= 50 and case.pipeline <= 16]
         self.instructions = callgrind.measure(self.flags.redplane, self.backends, plain)
-
-
-@dataclasses.dataclass(frozen=True)
-class FixedKey(cases.Case):
-    """One key that never changes, so that plain Redis can be asked for it as well."""
-
-    key: str = ""
-
-    def words(self):
-        return [self.command, self.key]
 
 
 def values(rows, target, what):
@@ -250,7 +238,7 @@ def derived_table(run):
     if rows := run.results.get("latency added"):
         direct = min(values(rows, "redis", "p50"))
         added = [1000 * (min(values(rows, name, "p50")) - direct) for name in ("redplane", "envoy")]
-        lines.append((f"p50 added to direct Redis ({1000 * direct:.0f} µs), one connection, µs",
+        lines.append((f"p50 added to direct Redis ({1000 * direct:.1f} µs), one connection, µs",
                       *map(report.number, added), f"≤ 0.75 of Envoy's; is {report.ratio(*added)}"))
     lines = [line for line in lines if line[1] != "–"]
     return report.table(["", "redplane", "Envoy", "goal"], lines) if lines else ""
