@@ -1,5 +1,6 @@
 //! Clusters: `envoy.config.cluster.v3.Cluster`.
 
+mod aws_iam;
 mod discovery;
 mod load_balancing;
 mod redis;
@@ -20,6 +21,7 @@ use redplane_proto::pb::envoy::extensions::upstreams::http::v3::http_protocol_op
 use redplane_proto::type_url;
 
 pub use crate::config_source::ConfigSource;
+pub use aws_iam::{AwsCredentials, AwsIam, AwsSource, AwsToken};
 pub use discovery::{Discovery, Dns, DnsFamily};
 pub use load_balancing::{CommonLb, LbPolicy, RingHashFunction};
 pub use redis::{RedisAuth, RedisCluster};

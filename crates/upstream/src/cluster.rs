@@ -5,6 +5,7 @@
 //! it whole. Background tasks hold the cluster weakly and end with it.
 
 mod events;
+mod login;
 mod roster;
 mod transports;
 
@@ -29,6 +30,8 @@ use crate::topology::{Layout, Topology};
 
 pub use events::Signal;
 pub(crate) use events::{Events, Moves, Tally};
+pub use login::Login;
+use login::Tokens;
 pub(crate) use roster::Roster;
 use transports::Transports;
 
@@ -74,6 +77,8 @@ pub struct Cluster {
     /// A std mutex: held while a topology is built, on the control side only.
     control: Mutex<Control>,
     tasks: Mutex<Vec<AbortHandle>>,
+    /// There when IAM tokens take the place of passwords.
+    tokens: OnceLock<Tokens>,
 }
 
 /// What only the control side touches.
@@ -139,7 +144,12 @@ impl Cluster {
             ssl,
             control: Mutex::new(control),
             tasks: Mutex::default(),
+            tokens: OnceLock::new(),
         });
+        if let Some(tokens) = Tokens::start(&cluster, previous)? {
+            // Nothing else sets it.
+            let _ = cluster.tokens.set(tokens);
+        }
         cluster.count_members(&cluster.control(), &[], &[]);
         if let Some(previous) = previous {
             discovery::inherit(&cluster, previous);

@@ -42,6 +42,27 @@ pub async fn connect(
     .await
 }
 
+/// The same for HTTP/2 (gRPC): a TLS handshake offers `h2` unless the cluster names protocols of its own, as Envoy does.
+///
+/// # Errors
+///
+/// As [`connect`].
+pub async fn connect_http2(cluster: &Cluster, host: &Host, timeout: Duration) -> io::Result<Stream> {
+    let transport = match &host.transport {
+        Transport::Tls(config, name) if config.alpn_protocols.is_empty() => {
+            let mut config = rustls::ClientConfig::clone(config);
+            config.alpn_protocols = vec![b"h2".to_vec()];
+            Transport::Tls(Arc::new(config), name.clone())
+        }
+        other => other.clone(),
+    };
+    limited(timeout, async {
+        let stream = finish(socket_for(cluster, host)?).await?;
+        secure(cluster, stream, &transport, None).await
+    })
+    .await
+}
+
 /// A connection to an address that is no host of the cluster (ORIGINAL_DST), with the cluster's transport.
 ///
 /// # Errors

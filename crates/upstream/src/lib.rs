@@ -18,8 +18,8 @@ pub mod snapshot;
 pub mod tls;
 pub mod topology;
 
-pub use cluster::{Cluster, Context, Signal};
-pub use connect::{ConnectingSocket, Stream, connect, connect_to, socket_for};
+pub use cluster::{Cluster, Context, Login, Signal};
+pub use connect::{ConnectingSocket, Stream, connect, connect_http2, connect_to, socket_for};
 pub use dns::Dns;
 pub use host::{Health, Host, HostAddress, HostStats, Role, Transport};
 pub use snapshot::{Reader, Snapshot, Store};

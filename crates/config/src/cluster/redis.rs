@@ -1,6 +1,7 @@
 //! Redis in a cluster: `RedisClusterConfig` (discovery) and `RedisProtocolOptions` (upstream credentials).
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use prost::Message;
@@ -14,11 +15,13 @@ use redplane_proto::pb::envoy::extensions::filters::network::redis_proxy::v3::{
 use redplane_proto::pb::google::protobuf::Struct;
 use redplane_proto::{from_struct_lenient, type_url};
 
+use super::aws_iam::AwsIam;
 use super::discovery::{DnsFamily, assignment};
 use crate::data_source;
 use crate::endpoint::{Assignment, Names};
 use crate::extension::{Extension, type_name};
 use crate::field::{duration_or, positive_or, required};
+use crate::invalid::ignore_fields;
 use crate::{Address, Ignored, Invalid};
 
 /// `RedisClusterConfig` with its seeds.
@@ -119,6 +122,8 @@ pub struct RedisAuth {
     pub password: Vec<u8>,
     /// Credentials of single hosts, first match wins: `ip:port`, user, password.
     pub hosts: Vec<(SocketAddr, String, Vec<u8>)>,
+    /// Tokens in place of all passwords; the user is then never empty.
+    pub aws_iam: Option<Arc<AwsIam>>,
 }
 
 impl std::fmt::Debug for RedisAuth {
@@ -130,18 +135,33 @@ impl std::fmt::Debug for RedisAuth {
 impl RedisAuth {
     /// Reads the message.
     pub(super) fn from_proto(message: &RedisProtocolOptions, ignored: &mut Ignored) -> Result<Self, Invalid> {
-        if message.aws_iam.is_some() {
-            return Err(Invalid::new("aws_iam", "AWS IAM authentication is not supported"));
-        }
         let (username, password) = pair(
             message.auth_username.as_ref(),
             message.auth_password.as_ref(),
             ignored,
         )?;
+        let hosts = ignored.each("credentials", &message.credentials, credential)?;
+        let Some(iam) = message.aws_iam.as_ref() else {
+            return Ok(Self {
+                username,
+                password,
+                hosts,
+                aws_iam: None,
+            });
+        };
+        let iam = ignored.scope("aws_iam", |ignored| AwsIam::from_proto(iam, ignored))?;
+        ignore_fields!(ignored, message, auth_password, credentials);
+        if username.is_empty() {
+            return Err(Invalid::new(
+                "auth_username",
+                "aws_iam needs the name of its user",
+            ));
+        }
         Ok(Self {
             username,
-            password,
-            hosts: ignored.each("credentials", &message.credentials, credential)?,
+            password: Vec::new(),
+            hosts: Vec::new(),
+            aws_iam: Some(Arc::new(iam)),
         })
     }
 }

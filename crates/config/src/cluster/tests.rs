@@ -496,15 +496,96 @@ fn redis_credentials() {
     let key = "typed_extension_protocol_options[envoy.filters.network.redis_proxy]";
     let empty = refusal(protocol_options("auth_password: {}"));
     assert_eq!(empty, format!("{key}.auth_password.specifier: value is required"));
-    let iam = refusal(protocol_options("aws_iam: {}"));
-    assert_eq!(
-        iam,
-        format!("{key}.aws_iam: AWS IAM authentication is not supported")
-    );
     assert_eq!(
         refusal(protocol_options("credentials: [{}]")),
         format!("{key}.credentials[0].address: value is required")
     );
+}
+
+#[test]
+fn iam_tokens_in_place_of_passwords() {
+    let user = "auth_username: {inline_string: u}";
+    let iam = |fields: &str| protocol_options(&format!("{user}, aws_iam: {{cache_name: c, {fields}}}"));
+    let read = |fields: &str| iam(fields).unwrap().redis_auth.aws_iam.unwrap();
+    let plain = read("");
+    assert_eq!(
+        (plain.service_name.as_str(), plain.region.as_deref()),
+        ("elasticache", None)
+    );
+    assert_eq!(plain.expiration_time, Duration::from_secs(60));
+    let names = |iam: &AwsIam| format!("{:?}", iam.credentials);
+    let whole = "[Environment, File([redacted]), WebIdentity([redacted]), Container, Instance]";
+    assert_eq!(names(&plain), format!("AwsCredentials({whole})"));
+    let full = read(
+        "service_name: memorydb, region: eu-west-1, expiration_time: 900s, credential_provider: \
+         {custom_credential_provider_chain: true, instance_profile_credential_provider: {}, \
+         credentials_file_provider: {profile: p, credentials_data_source: {inline_string: '[p]'}}}",
+    );
+    assert_eq!(
+        (full.service_name.as_str(), full.region.as_deref()),
+        ("memorydb", Some("eu-west-1"))
+    );
+    assert_eq!(names(&full), "AwsCredentials([File([redacted]), Instance])");
+    let inline = "inline_credential: {access_key_id: AKID, secret_access_key: s3cret}";
+    let role = format!(
+        "credential_provider: {{assume_role_credential_provider: {{role_arn: r, credential_provider: {{{inline}}}}}}}"
+    );
+    let AwsSource::AssumeRole { credentials, .. } = &read(&role).credentials.0[0] else {
+        panic!("no role");
+    };
+    assert!(matches!(credentials.0[..], [AwsSource::Inline { .. }]));
+    assert!(!format!("{:?}", read(&role)).contains("s3cret"));
+    let both = protocol_options(&format!(
+        "{user}, auth_password: {{inline_string: p}}, aws_iam: {{cache_name: c}}"
+    ));
+    let both = both.unwrap();
+    assert!(both.redis_auth.password.is_empty());
+    assert!(
+        both.ignored.0.iter().any(|note| note.ends_with(".auth_password")),
+        "{:?}",
+        both.ignored
+    );
+}
+
+#[test]
+fn iam_that_is_refused() {
+    let key = "typed_extension_protocol_options[envoy.filters.network.redis_proxy]";
+    let user = "auth_username: {inline_string: u}";
+    for (fields, reason) in [
+        (
+            "aws_iam: {cache_name: c}",
+            "auth_username: aws_iam needs the name of its user",
+        ),
+        (
+            &*format!("{user}, aws_iam: {{}}"),
+            "aws_iam.cache_name: value length must be at least 1 characters",
+        ),
+        (
+            &*format!("{user}, aws_iam: {{cache_name: c, expiration_time: 901s}}"),
+            "aws_iam.expiration_time: value must be inside range [0s, 900s]",
+        ),
+        (
+            &*format!(
+                "{user}, aws_iam: {{cache_name: c, credential_provider: {{custom_credential_provider_chain: true}}}}"
+            ),
+            "aws_iam.credential_provider.custom_credential_provider_chain: a custom chain needs at least one provider",
+        ),
+        (
+            &*format!(
+                "{user}, aws_iam: {{cache_name: c, credential_provider: {{iam_roles_anywhere_credential_provider: \
+                 {{role_arn: r}}}}}}"
+            ),
+            "aws_iam.credential_provider.iam_roles_anywhere_credential_provider: IAM Roles Anywhere is not supported",
+        ),
+        (
+            &*format!(
+                "{user}, aws_iam: {{cache_name: c, credential_provider: {{inline_credential: {{access_key_id: a}}}}}}"
+            ),
+            "aws_iam.credential_provider.inline_credential.secret_access_key: value length must be at least 1 characters",
+        ),
+    ] {
+        assert_eq!(refusal(protocol_options(fields)), format!("{key}.{reason}"));
+    }
 }
 
 #[test]

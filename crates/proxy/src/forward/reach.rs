@@ -8,7 +8,7 @@ use redplane_command::CommandId;
 use redplane_config::redis_proxy::{Protocol, ReadPolicy};
 use redplane_resp::encode;
 use redplane_telemetry::stats::{cluster, redis_cluster};
-use redplane_upstream::Host;
+use redplane_upstream::{Host, Login};
 
 use super::{Payload, Sending};
 use crate::client::Waiter;
@@ -157,6 +157,14 @@ impl Engine {
         let Some(live) = &entry.live else {
             return Err(Failure::NoHost);
         };
+        let (user, password) = match live.cluster.login(&host.address) {
+            Login::None => (String::new(), Vec::new()),
+            Login::Password(user, password) => (user.to_owned(), password.into_owned()),
+            Login::Unavailable => {
+                live.redis_stats.inc(redis_cluster::UPSTREAM_AUTH_FAILURE);
+                return Err(Failure::Upstream);
+            }
+        };
         let readonly = entry.key.settings.read_policy != ReadPolicy::Master;
         let cluster = live.cluster.clone();
         let mut connection = Connection::new(pool, cluster.clone(), host.clone(), self.now);
@@ -164,7 +172,7 @@ impl Engine {
             connection.state = State::Probing;
         }
         let id = self.connections.insert(connection) as u32;
-        self.authenticate(id, &cluster);
+        self.authenticate(id, &user, &password);
         if readonly {
             self.setup(id, Purpose::Setup, &[b"readonly"]);
         }
@@ -176,30 +184,20 @@ impl Engine {
         Ok(id)
     }
 
-    fn authenticate(&mut self, id: u32, cluster: &redplane_upstream::Cluster) {
-        let auth = &cluster.config().redis_auth;
-        let own = self.connections[id as usize]
-            .host
-            .address
-            .ip()
-            .and_then(|address| {
-                auth.hosts
-                    .iter()
-                    .find(|(host, ..)| *host == address)
-                    .map(|(_, user, password)| (user, password))
-            });
-        let (user, password) = own.unwrap_or((&auth.username, &auth.password));
-        let user = if user.is_empty() { "default" } else { user };
-        if self.pools[self.connections[id as usize].pool].key.protocol == Protocol::Resp3 {
+    /// Login and protocol, in front of everything else.
+    fn authenticate(&mut self, id: u32, user: &str, password: &[u8]) {
+        let connection = &self.connections[id as usize];
+        let named = if user.is_empty() { "default" } else { user };
+        if self.pools[connection.pool].key.protocol == Protocol::Resp3 {
             return match password.is_empty() {
                 true => self.setup(id, Purpose::Hello, &[b"HELLO", b"3"]),
                 false => {
-                    let args: [&[u8]; 5] = [b"HELLO", b"3", b"AUTH", user.as_bytes(), password];
+                    let args: [&[u8]; 5] = [b"HELLO", b"3", b"AUTH", named.as_bytes(), password];
                     self.setup(id, Purpose::Hello, &args);
                 }
             };
         }
-        match (user == "default", password.is_empty()) {
+        match (named == "default", password.is_empty()) {
             (_, true) => {}
             (true, false) => self.setup(id, Purpose::Auth, &[b"auth", password]),
             (false, false) => self.setup(id, Purpose::Auth, &[b"auth", user.as_bytes(), password]),

@@ -167,6 +167,9 @@ impl Engine {
 
     fn login_refused(&self, key: usize, raw: &[u8]) {
         let connection = &self.connections[key];
+        if let Some(live) = &self.pools[connection.pool].live {
+            live.redis_stats.inc(redis_cluster::UPSTREAM_AUTH_FAILURE);
+        }
         let text = String::from_utf8_lossy(raw);
         tracing::warn!(target: "redis", cluster = connection.cluster.name(), host = %connection.host.address, reply = text.trim_end(), "upstream refused AUTH");
     }

@@ -37,11 +37,13 @@ crate::schema! {
         total: Counter,
         latency: Histogram(Microseconds),
     }
-    /// `cluster.<name>.redis_cluster.`: of each cluster that a redis_proxy routes to.
+    /// `cluster.<name>.redis_cluster.`: of each cluster that a redis_proxy routes to. `upstream_auth_failure` is ours: a
+    /// server refused the login, or there was no token for it.
     pub mod redis_cluster {
         connection_rate_limited: Counter,
         max_upstream_unknown_connections_reached: Counter,
         upstream_cx_drained: Counter,
+        upstream_auth_failure: Counter,
         upstream_resp3_hello_failure: Counter,
         "upstream_commands.upstream_rq_time" as upstream_rq_time: Histogram(Microseconds),
     }

@@ -6,15 +6,14 @@
 use std::io;
 use std::time::Duration;
 
-use redplane_config::cluster::RedisAuth;
 use redplane_resp::encode;
 use redplane_resp::value::{Value, decode};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, timeout_at};
 
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, Login};
 use crate::connect::{Stream, connect};
-use crate::host::{Host, HostAddress};
+use crate::host::Host;
 
 /// Largest reply that is read, in bytes: `CLUSTER NODES` of a thousand nodes has about 150,000.
 const LARGEST_REPLY: usize = 64 << 20;
@@ -29,7 +28,8 @@ pub(in crate::discovery) struct Session {
 
 impl Session {
     pub(in crate::discovery) async fn open(cluster: &Cluster, host: &Host) -> io::Result<Self> {
-        Self::open_as(cluster, host, auth(&cluster.config().redis_auth, &host.address)).await
+        cluster.login_ready().await;
+        Self::open_as(cluster, host, auth(&cluster.login(&host.address))?).await
     }
 
     /// With an AUTH command of the caller's, or none.
@@ -101,13 +101,16 @@ impl Session {
     }
 }
 
-/// The AUTH command for a host; `None` without a password.
-fn auth(auth: &RedisAuth, address: &HostAddress) -> Option<Vec<u8>> {
-    let own = auth.hosts.iter().find(|(host, _, _)| address.ip() == Some(*host));
-    let (user, password) = own.map_or((&auth.username, &auth.password), |(_, user, password)| {
-        (user, password)
-    });
-    login(user, password)
+/// The AUTH command of a cluster's login; `None` where nothing is to be said.
+fn auth(said: &Login<'_>) -> io::Result<Option<Vec<u8>>> {
+    match said {
+        Login::None => Ok(None),
+        Login::Password(user, password) => Ok(login(user, password)),
+        Login::Unavailable => {
+            let reason = "there is no valid IAM token";
+            Err(io::Error::new(io::ErrorKind::PermissionDenied, reason))
+        }
+    }
 }
 
 /// The AUTH command for a user, or for the default one; `None` without a password.
@@ -134,19 +137,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn credentials_of_a_host_come_first() {
-        let host = "10.0.0.1:6379".parse().unwrap();
-        let settings = RedisAuth {
-            username: String::new(),
-            password: b"all".to_vec(),
-            hosts: vec![(host, "u".into(), b"one".to_vec())],
-        };
-        let sent = |address: &str| auth(&settings, &HostAddress::Ip(address.parse().unwrap())).unwrap();
-        assert_eq!(sent("10.0.0.2:6379"), b"*2\r\n$4\r\nAUTH\r\n$3\r\nall\r\n");
+    fn a_user_is_named_unless_it_is_the_default_one() {
+        let sent = |login: &Login<'_>| auth(login).unwrap().unwrap();
+        let password = || std::borrow::Cow::Borrowed(b"all".as_slice());
         assert_eq!(
-            sent("10.0.0.1:6379"),
-            b"*3\r\n$4\r\nAUTH\r\n$1\r\nu\r\n$3\r\none\r\n"
+            sent(&Login::Password("", password())),
+            b"*2\r\n$4\r\nAUTH\r\n$3\r\nall\r\n"
         );
-        assert_eq!(auth(&RedisAuth::default(), &HostAddress::Ip(host)), None);
+        assert_eq!(
+            sent(&Login::Password("u", password())),
+            b"*3\r\n$4\r\nAUTH\r\n$1\r\nu\r\n$3\r\nall\r\n"
+        );
+        assert_eq!(auth(&Login::None).unwrap(), None);
+        assert!(auth(&Login::Unavailable).is_err());
     }
 }
