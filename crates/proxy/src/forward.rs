@@ -4,12 +4,11 @@
 
 mod mirror;
 mod reach;
-mod rename;
+pub(crate) mod rename;
 
 use std::rc::Rc;
 
 use redplane_command::{Command, CommandId};
-use redplane_resp::encode;
 
 use crate::client::{Slot, Waiter};
 use crate::connection::{MAX_HELD, Pending, Purpose};
@@ -45,19 +44,7 @@ impl Engine {
         if route.keeps_key {
             return self.forward_on(key, served, &route, name, &request);
         }
-        let renamed = self.rename(key, &route, name);
-        let mut frame = self.buffers.take_empty();
-        encode::array(&mut frame, request.len());
-        for i in 0..request.len() {
-            encode::bulk(&mut frame, if i == at { &renamed } else { request.arg(i) });
-        }
-        let rewritten = Request {
-            frame: &frame,
-            args: request.args,
-            shared: None,
-        };
-        self.forward_on(key, served, &route, &renamed, &rewritten);
-        self.buffers.give(frame);
+        self.forward_renamed(key, served, &route, &request, at);
     }
 
     /// Forwards a request as it is.

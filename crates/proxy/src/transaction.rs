@@ -9,11 +9,11 @@ mod exec;
 mod watch;
 
 use redplane_command::{Command, Flags, Local, Pubsub, RequestPolicy, SlotOf, Transaction as Step, error};
-use redplane_resp::encode;
 
 use crate::dispatch::{Request, Served, error_line};
 use crate::engine::Engine;
 use crate::filter::RouteTo;
+use crate::forward::rename::{Renamed, slots};
 use crate::pool::Target;
 
 const QUEUED: &[u8] = b"+QUEUED\r\n";
@@ -159,27 +159,24 @@ impl Engine {
             return self.spoil_transaction(key, b"-ERR the transaction is too large\r\n");
         }
         let at = match served {
-            Served::Custom(_) => Some((1, false)),
-            Served::Known(command) => {
-                let slots = redplane_command::slots(command, request.len(), |i| request.arg(i));
-                redplane_command::first_key(command, request.len(), |i| request.arg(i))
-                    .map(|first| (first, matches!(slots, SlotOf::Cross)))
-            }
+            Served::Custom(_) => Some(1),
+            Served::Known(command) => redplane_command::first_key(command, request.len(), |i| request.arg(i)),
         };
-        let placed = at.and_then(|(at, _)| self.place_queued(key, request.arg(at)));
-        if at.is_some_and(|(_, cross)| cross) && matches!(placed, Some((_, Target::Slot(_), _))) {
+        let placed = at.and_then(|at| self.place_queued(key, request.arg(at)));
+        let renamed = at
+            .zip(placed.as_ref())
+            .filter(|(_, (_, _, route))| !route.keeps_key)
+            .map(|(at, (_, _, route))| self.renamed(key, served, route, request, at));
+        // Keys of several routes cannot run on one server.
+        let strays = matches!(renamed, Some(None));
+        let renamed = renamed.flatten();
+        let queued = renamed.as_ref().map_or(*request, Renamed::request);
+        let first_name = at.map_or_else(Vec::new, |at| queued.arg(at).to_vec());
+        let crosses = at.is_some() && slots(served, &queued) == SlotOf::Cross;
+        if strays || crosses && matches!(placed, Some((_, Target::Slot(_), _))) {
             // Redis: keys of one command are judged at once, those of several at EXEC.
             return self.spoil_transaction(key, error::CROSSSLOT);
         }
-        let renamed = at
-            .zip(placed.as_ref())
-            .filter(|(_, p)| !p.2.keeps_key)
-            .map(|((at, _), placed)| (at, self.rename(key, &placed.2, request.arg(at))));
-        let first_name = match (at, &renamed) {
-            (_, Some((_, name))) => name.clone(),
-            (Some((at, _)), None) => request.arg(at).to_vec(),
-            (None, None) => Vec::new(),
-        };
         let writes =
             matches!(served, Served::Custom(_)) || matches!(served, Served::Known(c) if !c.is_read());
         let pausable = crate::pause::is_write(served);
@@ -192,18 +189,7 @@ impl Engine {
         transaction.scripts |= scripts;
         transaction.writes |= writes;
         transaction.pausable |= pausable;
-        match renamed {
-            None => transaction.frames.extend_from_slice(request.frame),
-            Some((at, name)) => {
-                encode::array(&mut transaction.frames, request.len());
-                for i in 0..request.len() {
-                    encode::bulk(
-                        &mut transaction.frames,
-                        if i == at { &name } else { request.arg(i) },
-                    );
-                }
-            }
-        }
+        transaction.frames.extend_from_slice(queued.frame);
         transaction.nowhere |= at.is_some() && placed.is_none();
         if let Some((pool, target, route)) = placed {
             match transaction.target {
