@@ -2,10 +2,14 @@
 //!
 //! A module per behaviour. Conditions are awaited, never slept for.
 
+#[path = "integration/aws_iam.rs"]
+mod aws_iam;
 #[path = "integration/blocking.rs"]
 mod blocking;
 #[path = "integration/clients.rs"]
 mod clients;
+#[path = "integration/external_auth.rs"]
+mod external_auth;
 #[path = "integration/failover.rs"]
 mod failover;
 #[path = "integration/front.rs"]
@@ -20,6 +24,8 @@ mod limits;
 mod load;
 #[path = "integration/mirror.rs"]
 mod mirror;
+#[path = "integration/protocol.rs"]
+mod protocol;
 #[path = "integration/pubsub.rs"]
 mod pubsub;
 #[path = "integration/push.rs"]

@@ -4,6 +4,7 @@
 //! around either mean the same.
 
 mod auth;
+mod external_auth;
 mod fault;
 mod key_formatter;
 mod routes;
@@ -17,7 +18,8 @@ use redplane_proto::pb::envoy::extensions::filters::network::redis_proxy::v3 as 
 use redplane_proto::pb::google::protobuf::Any;
 use redplane_proto::type_url;
 
-pub use auth::DownstreamAuth;
+pub use auth::{DownstreamAuth, Passwords};
+pub use external_auth::ExternalAuth;
 pub use fault::{Fault, FaultKind};
 pub use key_formatter::{KeyFormatter, KeyPiece};
 pub use routes::{Mirror, Route, Routes};
@@ -44,7 +46,7 @@ pub struct RedisProxy {
     pub faults: Vec<Fault>,
     /// Extra commands whose key is argument 1; matched against the lower-cased name, literally.
     pub custom_commands: Vec<String>,
-    /// Downstream and upstream protocol.
+    /// RESP3: clients have to say `HELLO 3` before anything else. RESP2: they may.
     pub protocol: Protocol,
 }
 
@@ -99,8 +101,6 @@ impl RedisProxy {
 fn protocol(version: i32) -> Result<Protocol, Invalid> {
     match enumeration(version, "protocol_version")? {
         proto::redis_proxy::ProtocolVersion::Resp2 => Ok(Protocol::Resp2),
-        proto::redis_proxy::ProtocolVersion::Resp3 => {
-            Err(Invalid::new("protocol_version", "RESP3 is not supported"))
-        }
+        proto::redis_proxy::ProtocolVersion::Resp3 => Ok(Protocol::Resp3),
     }
 }

@@ -1,10 +1,12 @@
-//! Logging in: AUTH, and HELLO with its options. Checked against the filter's configuration, in Redis's words.
+//! Logging in: AUTH, and HELLO with its options. Checked against the filter's configuration, in Redis's words, or left
+//! to a service (`external_auth`).
 
 use redplane_command::error;
-use redplane_config::redis_proxy::{DownstreamAuth, Protocol};
+use redplane_config::redis_proxy::{DownstreamAuth, Passwords, Protocol};
 
 use crate::dispatch::{Request, error_line};
 use crate::engine::Engine;
+use crate::external_auth::Greeting;
 use crate::local::is_client_name;
 
 /// What a login attempt comes to.
@@ -16,18 +18,29 @@ enum Login {
     Pointless,
 }
 
+/// The arguments of HELLO.
+#[derive(Default)]
+struct Hello<'a> {
+    protocol: Option<Protocol>,
+    /// User and password.
+    login: Option<(&'a [u8], &'a [u8])>,
+    name: Option<&'a [u8]>,
+}
+
 impl Engine {
     /// `AUTH password` and `AUTH user password`.
     pub(crate) fn auth(&mut self, key: usize, request: &Request<'_>) {
-        let login = match request.len() {
-            2 => self.login(key, None, request.arg(1)),
-            3 => self.login(key, Some(request.arg(1)), request.arg(2)),
+        let (user, password) = match request.len() {
+            2 => (None, request.arg(1)),
+            3 => (Some(request.arg(1)), request.arg(2)),
             _ => return self.answer(key, error::SYNTAX),
         };
-        match login {
+        if let Some(provider) = self.external_auth(key) {
+            return self.ask_for_login(key, provider, (user.unwrap_or_default(), password), request, None);
+        }
+        match self.login(key, user, password) {
             Login::Granted => {
-                let user = if request.len() == 3 { request.arg(1) } else { b"" };
-                self.logged_in(key, user);
+                self.log_in(key, Some(user.unwrap_or_default()));
                 self.answer(key, b"+OK\r\n");
             }
             Login::Denied => self.answer(key, error::WRONGPASS),
@@ -35,20 +48,11 @@ impl Engine {
         }
     }
 
-    /// The client is `user` from now on; empty stands for the default user.
-    fn logged_in(&mut self, key: usize, user: &[u8]) {
-        let client = &mut self.clients[key];
-        client.authenticated = true;
-        client.session.user = if user == b"default" {
-            Box::default()
-        } else {
-            user.into()
-        };
-    }
-
     fn login(&self, key: usize, user: Option<&[u8]>, password: &[u8]) -> Login {
         match (&self.filters[self.clients[key].filter].proxy.auth, user) {
-            (Some(auth), user) => grant(auth, user, password),
+            (Some(DownstreamAuth::Passwords(auth)), user) => grant(auth, user, password),
+            // The service was not asked.
+            (Some(DownstreamAuth::External(_)), _) => Login::Denied,
             (None, None) => Login::Pointless,
             // Redis's default user has no password here: any will do.
             (None, Some(b"default")) => Login::Granted,
@@ -58,44 +62,74 @@ impl Engine {
 
     /// `HELLO [2|3] [AUTH user password] [SETNAME name]`. Options take effect only if all of them are valid.
     pub(crate) fn hello(&mut self, key: usize, request: &Request<'_>) {
-        let mut protocol = None;
-        if request.len() > 1 {
-            match std::str::from_utf8(request.arg(1))
-                .ok()
-                .and_then(|text| text.parse::<i64>().ok())
-            {
-                Some(2) => protocol = Some(Protocol::Resp2),
-                Some(3) => protocol = Some(Protocol::Resp3),
-                Some(_) => return self.answer_noproto(key),
-                None => return self.answer(key, error::BAD_PROTO),
+        let Some(Hello {
+            protocol,
+            login,
+            name,
+        }) = self.hello_options(key, request)
+        else {
+            return;
+        };
+        if let (Some(login), Some(provider)) = (login, self.external_auth(key)) {
+            if name.is_some_and(|name| !is_client_name(name)) {
+                return self.answer(key, error::BAD_CLIENT_NAME);
             }
-        }
-        let mut at = 2;
-        let mut login = None;
-        let mut name = None;
-        while at < request.len() {
-            let option = request.arg(at);
-            let left = request.len() - at - 1;
-            if option.eq_ignore_ascii_case(b"AUTH") && left >= 2 {
-                login = Some((request.arg(at + 1), request.arg(at + 2)));
-                at += 3;
-            } else if option.eq_ignore_ascii_case(b"SETNAME") && left >= 1 {
-                name = Some(request.arg(at + 1));
-                at += 2;
-            } else {
-                let text = format!(
-                    "ERR Syntax error in HELLO option '{}'",
-                    String::from_utf8_lossy(option)
-                );
-                return self.answer_with(key, |out| error_line(out, &text));
-            }
+            let name = name.map(<[u8]>::to_vec);
+            let greeting = Greeting { protocol, name };
+            return self.ask_for_login(key, provider, login, request, Some(greeting));
         }
         if self.greet(key, login, name) {
             if let Some(protocol) = protocol {
                 self.speak(key, protocol);
+                self.admit(key);
             }
-            self.hello_reply(key);
+            let mut reply = Vec::new();
+            self.hello_map(key, &mut reply);
+            self.answer(key, &reply);
         }
+    }
+
+    /// Reads HELLO's arguments; `None` when it has said what is wrong with them.
+    fn hello_options<'a>(&mut self, key: usize, request: &Request<'a>) -> Option<Hello<'a>> {
+        let mut hello = Hello::default();
+        let only_resp3 = self.filters[self.clients[key].filter].proxy.protocol == Protocol::Resp3;
+        if request.len() > 1 {
+            let version = std::str::from_utf8(request.arg(1)).ok();
+            match version.and_then(|text| text.parse::<i64>().ok()) {
+                Some(2) if !only_resp3 => hello.protocol = Some(Protocol::Resp2),
+                Some(3) => hello.protocol = Some(Protocol::Resp3),
+                Some(_) => {
+                    self.answer_noproto(key);
+                    return None;
+                }
+                None => {
+                    self.answer(key, error::BAD_PROTO);
+                    return None;
+                }
+            }
+        }
+        if hello.protocol.is_none() && self.must_greet(key) {
+            self.answer_noproto(key);
+            return None;
+        }
+        let mut at = 2;
+        while at < request.len() {
+            let option = request.arg(at);
+            let left = request.len() - at - 1;
+            if option.eq_ignore_ascii_case(b"AUTH") && left >= 2 {
+                hello.login = Some((request.arg(at + 1), request.arg(at + 2)));
+                at += 3;
+            } else if option.eq_ignore_ascii_case(b"SETNAME") && left >= 1 {
+                hello.name = Some(request.arg(at + 1));
+                at += 2;
+            } else {
+                let option = String::from_utf8_lossy(option);
+                let text = format!("ERR Syntax error in HELLO option '{option}'");
+                self.answer_with(key, |out| error_line(out, &text));
+                return None;
+            }
+        }
+        Some(hello)
     }
 
     /// Logs in and takes the name; false when it has said why not.
@@ -105,9 +139,9 @@ impl Engine {
                 self.answer(key, error::WRONGPASS);
                 return false;
             }
-            self.logged_in(key, user);
+            self.log_in(key, Some(user));
         }
-        if !self.clients[key].authenticated {
+        if !self.clients[key].session.logged_in {
             self.answer(key, error::NOAUTH_HELLO);
             return false;
         }
@@ -121,6 +155,38 @@ impl Engine {
         true
     }
 
+    /// Notes that a client has logged in as a user, empty for the default one; with `None` it has to do so again.
+    pub(crate) fn log_in(&mut self, key: usize, user: Option<&[u8]>) {
+        let session = &mut self.clients[key].session;
+        session.logged_in = user.is_some();
+        session.user = match user {
+            None | Some(b"default") => Box::default(),
+            Some(user) => user.into(),
+        };
+        self.admit(key);
+    }
+
+    /// Decides whether a client may run commands: one test of one flag is all that each command has to pay.
+    pub(crate) fn admit(&mut self, key: usize) {
+        self.clients[key].authenticated = self.clients[key].session.logged_in && !self.must_greet(key);
+    }
+
+    /// Whether the filter is for RESP3 alone and the client has not said HELLO 3 yet.
+    pub(crate) fn must_greet(&self, key: usize) -> bool {
+        let filter = &self.filters[self.clients[key].filter];
+        filter.proxy.protocol == Protocol::Resp3 && filter.protocol == Protocol::Resp2
+    }
+
+    /// A command of a client that may not run any yet.
+    #[cold]
+    pub(crate) fn not_admitted(&mut self, key: usize) {
+        if self.must_greet(key) {
+            self.answer_noproto(key);
+        } else {
+            self.answer(key, error::NOAUTH);
+        }
+    }
+
     fn answer_noproto(&mut self, key: usize) {
         let client = &self.clients[key];
         let stats = &self.filters[client.filter].stats;
@@ -130,7 +196,7 @@ impl Engine {
 }
 
 /// A password alone is the default user's, as in Redis. Envoy lets it in whoever the configured user is.
-fn grant(auth: &DownstreamAuth, user: Option<&[u8]>, password: &[u8]) -> Login {
+fn grant(auth: &Passwords, user: Option<&[u8]>, password: &[u8]) -> Login {
     let expected = auth.username.as_deref().unwrap_or("default").as_bytes();
     let user_fits = same(user.unwrap_or(b"default"), expected);
     // Every password is compared, so that time tells nothing.
@@ -156,15 +222,15 @@ mod tests {
 
     #[test]
     fn who_may_log_in() {
-        let auth = DownstreamAuth {
+        let auth = Passwords {
             username: None,
             passwords: vec![b"p1".to_vec(), b"p2".to_vec()],
         };
-        let named = DownstreamAuth {
+        let named = Passwords {
             username: Some("usr".into()),
             ..auth.clone()
         };
-        let nobody = DownstreamAuth {
+        let nobody = Passwords {
             username: Some("usr".into()),
             passwords: Vec::new(),
         };

@@ -100,6 +100,7 @@ pub(crate) struct Client {
     pub(crate) ending: Ending,
     /// Whether what it sends is looked at.
     pub(crate) hold: Hold,
+    /// It may run commands: it has logged in where it must, and said HELLO 3 where it must.
     pub(crate) authenticated: bool,
     /// The command it sent last.
     pub(crate) last: Option<CommandId>,
@@ -124,6 +125,8 @@ pub(crate) struct Client {
 pub(crate) struct Session {
     pub(crate) id: u64,
     pub(crate) name: Vec<u8>,
+    /// It has logged in, or need not.
+    pub(crate) logged_in: bool,
     pub(crate) remote: Option<SocketAddr>,
     pub(crate) local: Option<SocketAddr>,
     pub(crate) fd: i32,
@@ -154,6 +157,7 @@ impl Session {
         Self {
             id,
             name: Vec::new(),
+            logged_in: true,
             remote: opened.remote,
             local: opened.local,
             fd: opened.fd,

@@ -259,6 +259,9 @@ impl Engine {
 
     #[cold]
     fn not_found(&mut self, key: usize, not_found: NotFound, request: &Request<'_>) {
+        if self.must_greet(key) {
+            return self.not_admitted(key);
+        }
         let client = &mut self.clients[key];
         let stats = &self.filters[client.filter].stats;
         match not_found {
@@ -294,7 +297,7 @@ impl Engine {
         client.last = Some(served.id());
         let filter = &self.filters[client.filter];
         if !client.authenticated && !may_come_before_login(served) {
-            return self.answer(key, error::NOAUTH);
+            return self.not_admitted(key);
         }
         if client.subscriber.is_some() && pubsub::is_refused(filter.protocol, served) {
             return self.refuse_in_pubsub(key, served);
@@ -373,7 +376,9 @@ impl Engine {
             redplane_command::slots(command, request.len(), |i| request.arg(i)),
         ) {
             (Some(first), SlotOf::One(_)) => self.forward_by_key(key, Served::Known(command), request, first),
-            (Some(first), SlotOf::Cross) if !self.is_cluster(key, request.arg(first)) => {
+            (Some(first), SlotOf::Cross)
+                if !self.is_cluster(key, request.arg(first)) || !self.keeps_key(key, request.arg(first)) =>
+            {
                 self.forward_by_key(key, Served::Known(command), request, first);
             }
             (Some(_), _) => self.answer(key, error::CROSSSLOT),

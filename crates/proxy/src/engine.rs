@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
 
+use redplane_config::cluster::DnsFamily;
 use redplane_config::redis_proxy::Protocol;
 use redplane_resp::request::Args;
 use redplane_telemetry::Registry;
@@ -24,6 +25,7 @@ use crate::again::Again;
 use crate::blocking::{Acknowledged, Wait};
 use crate::client::{Client, ClientId, Opened, Session, Waiter};
 use crate::connection::{ConnId, Connection};
+use crate::external_auth::{Logins, Question};
 use crate::filter::{self, Filter};
 use crate::hold::Hold;
 use crate::input::Buffers;
@@ -86,7 +88,13 @@ pub enum Action {
         host: String,
         /// The cluster whose rules apply.
         cluster: Arc<Cluster>,
+        /// The filter's families, where it names any.
+        family: Option<DnsFamily>,
     },
+    /// Ask a service about a login and call [`Engine::authenticated`] with the ticket.
+    Authenticate(Box<Question>),
+    /// Nobody waits for the verdict of this ticket any more.
+    ForgetLogin(u64),
 }
 
 /// The redis_proxy of one worker.
@@ -117,6 +125,7 @@ pub struct Engine {
     /// Requests that a migrating slot refused, by the time they are sent again.
     pub(crate) again: BTreeMap<(u64, u64), Again>,
     pub(crate) in_flight: usize,
+    pub(crate) logins: Logins,
     /// CLIENT PAUSE.
     pub(crate) pauses: Vec<Pause>,
     /// Script bodies that need no look at the shared store.
@@ -162,6 +171,7 @@ impl Engine {
             unresolved: BTreeMap::new(),
             again: BTreeMap::new(),
             in_flight: 0,
+            logins: Logins::default(),
             pauses: Vec::new(),
             known: Known::default(),
             waits: FxHashMap::default(),
@@ -178,6 +188,9 @@ impl Engine {
         if !Arc::ptr_eq(latest, &self.snapshot) {
             let latest = Arc::clone(latest);
             self.adopt(latest);
+        }
+        if self.logins.any_over(now) {
+            self.end_logins();
         }
         if self.seat.has_letters() {
             self.read_letters();
@@ -328,9 +341,11 @@ impl Engine {
         entry.users += 1;
         entry.stats.inc(redis_proxy::DOWNSTREAM_CX_TOTAL);
         entry.stats.inc(redis_proxy::DOWNSTREAM_CX_ACTIVE);
-        let authenticated = entry.proxy.auth.is_none();
+        let logged_in = entry.proxy.auth.is_none();
+        let authenticated = logged_in && entry.proxy.protocol == Protocol::Resp2;
         self.generation = self.generation.wrapping_add(1);
-        let session = Session::new(self.seat.client_came(), &opened, self.now);
+        let mut session = Session::new(self.seat.client_came(), &opened, self.now);
+        session.logged_in = logged_in;
         let client = Client::new(self.generation, filter, session, authenticated);
         Some(ClientId(self.clients.insert(client) as u32))
     }
@@ -397,6 +412,7 @@ impl Engine {
         if let Some(transaction) = &client.transaction {
             self.end_transaction(transaction);
         }
+        self.forget_login(id.0);
         self.abandon_wait(id.0);
         self.abandon_acknowledged(id.0);
         if let Some(subscriber) = client.subscriber.take() {

@@ -81,8 +81,9 @@ impl Engine {
         client.session.user = Box::default();
         (client.session.no_evict, client.session.no_touch) = (false, false);
         client.set_reply_mode(ReplyMode::On);
-        client.authenticated = self.filters[client.filter].proxy.auth.is_none();
+        client.session.logged_in = self.filters[client.filter].proxy.auth.is_none();
         self.speak(key, Protocol::Resp2);
+        self.admit(key);
         self.answer(key, b"+RESET\r\n");
     }
 
@@ -137,26 +138,23 @@ impl Engine {
     }
 
     /// HELLO's map.
-    pub(crate) fn hello_reply(&mut self, key: usize) {
-        let id = self.clients[key].session.id;
+    pub(crate) fn hello_map(&self, key: usize, out: &mut Vec<u8>) {
         let resp3 = self.is_resp3(key);
-        self.answer_with(key, |out| {
-            encode::map(out, 7, resp3);
-            for (name, value) in [("server", "redis"), ("version", VERSION)] {
-                encode::bulk(out, name.as_bytes());
-                encode::bulk(out, value.as_bytes());
-            }
-            encode::bulk(out, b"proto");
-            encode::integer(out, if resp3 { 3 } else { 2 });
-            encode::bulk(out, b"id");
-            encode::integer(out, id as i64);
-            for (name, value) in [("mode", "standalone"), ("role", "master")] {
-                encode::bulk(out, name.as_bytes());
-                encode::bulk(out, value.as_bytes());
-            }
-            encode::bulk(out, b"modules");
-            encode::array(out, 0);
-        });
+        encode::map(out, 7, resp3);
+        for (name, value) in [("server", "redis"), ("version", VERSION)] {
+            encode::bulk(out, name.as_bytes());
+            encode::bulk(out, value.as_bytes());
+        }
+        encode::bulk(out, b"proto");
+        encode::integer(out, if resp3 { 3 } else { 2 });
+        encode::bulk(out, b"id");
+        encode::integer(out, self.clients[key].session.id as i64);
+        for (name, value) in [("mode", "standalone"), ("role", "master")] {
+            encode::bulk(out, name.as_bytes());
+            encode::bulk(out, value.as_bytes());
+        }
+        encode::bulk(out, b"modules");
+        encode::array(out, 0);
     }
 
     /// Whether a command is one that the proxy answers without looking at faults or transactions.

@@ -323,6 +323,7 @@ impl Engine {
             ticket,
             host: to.host.to_owned(),
             cluster,
+            family: self.pools[pool].key.settings.dns_cache,
         });
         self.in_flight += 1;
         let waiting = Unresolved {

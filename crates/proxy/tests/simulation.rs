@@ -8,6 +8,7 @@
 mod simulation {
     mod acknowledging;
     mod actor;
+    mod asking;
     mod blocking;
     mod bus;
     mod clients;

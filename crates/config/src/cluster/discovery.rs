@@ -64,7 +64,7 @@ pub struct Dns {
 }
 
 /// `dns_lookup_family`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum DnsFamily {
     /// IPv6 if there is any, else IPv4.
     #[default]
@@ -253,14 +253,17 @@ impl Dns {
 impl DnsFamily {
     /// Reads the cluster's `dns_lookup_family`.
     pub(super) fn from_proto(message: &proto::Cluster) -> Result<Self, Invalid> {
-        Ok(
-            match enumeration(message.dns_lookup_family, "dns_lookup_family")? {
-                DnsLookupFamily::Auto => Self::Auto,
-                DnsLookupFamily::V4Only => Self::V4Only,
-                DnsLookupFamily::V6Only => Self::V6Only,
-                DnsLookupFamily::V4Preferred => Self::V4Preferred,
-                DnsLookupFamily::All => Self::All,
-            },
-        )
+        enumeration(message.dns_lookup_family, "dns_lookup_family").map(Self::of)
+    }
+
+    /// What a family of the protocol means.
+    pub(crate) fn of(family: DnsLookupFamily) -> Self {
+        match family {
+            DnsLookupFamily::Auto => Self::Auto,
+            DnsLookupFamily::V4Only => Self::V4Only,
+            DnsLookupFamily::V6Only => Self::V6Only,
+            DnsLookupFamily::V4Preferred => Self::V4Preferred,
+            DnsLookupFamily::All => Self::All,
+        }
     }
 }

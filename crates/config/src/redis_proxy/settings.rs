@@ -6,6 +6,7 @@ use redplane_proto::pb::envoy::extensions::filters::network::redis_proxy::v3::re
     ConnPoolSettings, conn_pool_settings,
 };
 
+use crate::cluster::DnsFamily;
 use crate::field::{duration, duration_or, enumeration, non_empty, required};
 use crate::invalid::ignore_fields;
 use crate::{Ignored, Invalid};
@@ -31,8 +32,9 @@ pub struct Settings {
     pub enable_command_stats: bool,
     /// New connections a second for each worker and host; `None` is no limit.
     pub connection_rate_limit: Option<u32>,
-    /// Host names in redirections are resolved (`dns_cache_config` is present). redplane resolves them anyway.
-    pub dns_cache: bool,
+    /// `dns_cache_config`: the families that host names in redirections are resolved to. Without it names are resolved
+    /// as the cluster's own are; Envoy hands such a redirection to the client.
+    pub dns_cache: Option<DnsFamily>,
 }
 
 /// `ConnPoolSettings.ReadPolicy`.
@@ -105,17 +107,16 @@ fn rate_limit(message: &ConnPoolSettings) -> Result<Option<u32>, Invalid> {
     }
 }
 
-/// The cache's own settings change nothing: names in redirections are resolved by the cluster's resolver.
-fn dns_cache(message: &ConnPoolSettings, ignored: &mut Ignored) -> Result<bool, Invalid> {
+/// The family counts; the cache's other settings change nothing: there is one resolver, with a cache of its own.
+fn dns_cache(message: &ConnPoolSettings, ignored: &mut Ignored) -> Result<Option<DnsFamily>, Invalid> {
     let Some(cache) = message.dns_cache_config.as_ref() else {
-        return Ok(false);
+        return Ok(None);
     };
     ignored.scope("dns_cache_config", |ignored| {
         non_empty(&cache.name, "name")?;
         ignore_fields!(
             ignored,
             cache,
-            dns_lookup_family,
             dns_refresh_rate,
             dns_min_refresh_rate,
             host_ttl,
@@ -142,6 +143,7 @@ fn dns_cache(message: &ConnPoolSettings, ignored: &mut Ignored) -> Result<bool, 
             dns_query_timeout,
             key_value_config
         );
-        Ok(true)
+        let family = enumeration(cache.dns_lookup_family, "dns_lookup_family")?;
+        Ok(Some(DnsFamily::of(family)))
     })
 }

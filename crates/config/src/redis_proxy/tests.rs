@@ -6,6 +6,7 @@ use redplane_proto::legacy;
 use redplane_proto::pb::google::protobuf::Any;
 
 use super::*;
+use crate::cluster::DnsFamily;
 use crate::sample::{any, message, refusal};
 
 const MINIMAL: &str = "
@@ -53,7 +54,7 @@ fn defaults_are_envoys() {
             read_policy: ReadPolicy::Master,
             enable_command_stats: false,
             connection_rate_limit: None,
-            dns_cache: false,
+            dns_cache: None,
         }
     );
     assert_eq!(proxy.routes.catch_all.unwrap().cluster, "c");
@@ -76,10 +77,7 @@ fn the_filter_itself() {
         nowhere
     );
     assert_eq!(refusal(routes("{}")), nowhere);
-    assert_eq!(
-        refusal(with("protocol_version: RESP3")),
-        "protocol_version: RESP3 is not supported"
-    );
+    assert_eq!(with("protocol_version: RESP3").unwrap().protocol, Protocol::Resp3);
     let undefined = "protocol_version: value must be one of the defined enum values";
     assert_eq!(refusal(with("protocol_version: 9")), undefined);
 }
@@ -99,7 +97,10 @@ fn settings_in_full() {
     assert_eq!(full.read_policy, ReadPolicy::LocalZoneAffinityReplicasAndPrimary);
     assert_eq!(full.connection_rate_limit, Some(7));
     assert!(
-        full.dns_cache && full.enable_command_stats && full.enable_hashtagging && full.enable_redirection
+        full.dns_cache == Some(DnsFamily::V4Only)
+            && full.enable_command_stats
+            && full.enable_hashtagging
+            && full.enable_redirection
     );
     assert_eq!(settings("{op_timeout: 0s}").unwrap().op_timeout, Duration::ZERO);
 }
@@ -235,16 +236,20 @@ fn auth_is_on_when_something_is_configured() {
     let auth = |yaml: &str| with(yaml).unwrap().auth;
     assert!(auth("downstream_auth_passwords: [{inline_string: ''}]").is_none());
     assert!(auth("downstream_auth_username: {inline_string: ''}").is_none());
-    let both = auth(
+    let passwords = |yaml: &str| match auth(yaml) {
+        Some(DownstreamAuth::Passwords(passwords)) => passwords,
+        other => panic!("{other:?}"),
+    };
+    let both = passwords(
         "downstream_auth_password: {inline_string: old}\ndownstream_auth_passwords: [{inline_string: new}]",
     );
-    assert_eq!(both.unwrap().passwords, [b"new".to_vec(), b"old".to_vec()]);
-    let nobody = auth("downstream_auth_username: {inline_string: usr}").unwrap();
+    assert_eq!(both.passwords, [b"new".to_vec(), b"old".to_vec()]);
+    let nobody = passwords("downstream_auth_username: {inline_string: usr}");
     assert_eq!(
         (nobody.username.as_deref(), nobody.passwords.len()),
         (Some("usr"), 0)
     );
-    assert_eq!(format!("{nobody:?}"), "DownstreamAuth([redacted])");
+    assert_eq!(format!("{nobody:?}"), "Passwords([redacted])");
 }
 
 #[test]
@@ -258,11 +263,57 @@ fn auth_that_is_refused() {
     );
     let empty = refusal(with("downstream_auth_password: {}"));
     assert_eq!(empty, "downstream_auth_password.specifier: value is required");
-    let provider = refusal(with("external_auth_provider: {}"));
+}
+
+#[test]
+fn an_external_provider() {
+    let provider = |yaml: &str| with(&format!("external_auth_provider: {{{yaml}}}"));
+    let external = |yaml: &str| match provider(yaml).unwrap().auth {
+        Some(DownstreamAuth::External(external)) => external,
+        other => panic!("{other:?}"),
+    };
+    let plain = external("grpc_service: {envoy_grpc: {cluster_name: a}}");
     assert_eq!(
-        provider,
-        "external_auth_provider: external authentication is not supported"
+        *plain,
+        ExternalAuth {
+            cluster: "a".into(),
+            authority: "a".into(),
+            timeout: Duration::from_millis(200),
+            metadata: Vec::new(),
+            expires: false,
+        }
     );
+    let full = external(
+        "enable_auth_expiration: true, grpc_service: {timeout: 2s, envoy_grpc: {cluster_name: a, authority: b}, \
+         initial_metadata: [{key: X-Token, value: s3cret}]}",
+    );
+    assert_eq!(full.metadata, [("x-token".to_owned(), "s3cret".to_owned())]);
+    assert!(full.expires && full.authority == "b" && full.timeout == Duration::from_secs(2));
+    assert!(!format!("{full:?}").contains("s3cret"));
+    for (yaml, reason) in [
+        ("", "grpc_service: value is required"),
+        (
+            "grpc_service: {}",
+            "grpc_service.target_specifier: value is required",
+        ),
+        (
+            "grpc_service: {envoy_grpc: {}}",
+            "grpc_service.envoy_grpc.cluster_name: value length must be at least 1 characters",
+        ),
+        (
+            "grpc_service: {google_grpc: {target_uri: x, stat_prefix: x}}",
+            "grpc_service.google_grpc: is not supported, use envoy_grpc",
+        ),
+        (
+            "grpc_service: {envoy_grpc: {cluster_name: a}, initial_metadata: [{key: 'a b'}]}",
+            "grpc_service.initial_metadata[0].key: `a b` is not the name of a text header",
+        ),
+    ] {
+        assert_eq!(
+            refusal(provider(yaml)),
+            format!("external_auth_provider.{reason}")
+        );
+    }
 }
 
 #[test]

@@ -6,6 +6,7 @@
 //!
 //! Should the engine ever panic, its worker's connections close and a fresh engine takes over; nothing else is touched.
 
+mod logins;
 mod sockets;
 mod traffic;
 
@@ -26,6 +27,7 @@ use slab::Slab;
 use tokio::io::unix::{AsyncFd, AsyncFdReadyGuard};
 use tokio::time::Sleep;
 
+use self::logins::Logins;
 use super::socket::Socket;
 use super::{Closed, Command, Handle};
 use crate::descriptor::watch;
@@ -108,6 +110,7 @@ struct Driver {
     shared: Vec<u8>,
     inbox: Rc<Inbox>,
     dns: Dns,
+    logins: Logins,
     started: Instant,
     /// Sockets that have more to read than one turn allows.
     unfinished: Vec<Token>,
@@ -217,6 +220,7 @@ impl Driver {
             clients: Vec::new(),
             upstreams: Vec::new(),
             shared: vec![0; SHARED],
+            logins: Logins::new(inbox.clone()),
             inbox,
             dns,
             started: Instant::now(),
@@ -298,6 +302,9 @@ impl Driver {
         let inbox = self.inbox.clone();
         while let Some((ticket, address)) = take(&inbox.resolved) {
             self.engine.resolved(ticket, address);
+        }
+        while let Some((ticket, verdict)) = self.logins.next() {
+            self.engine.authenticated(ticket, &verdict);
         }
         while let Some(command) = take(&inbox.commands) {
             match command {

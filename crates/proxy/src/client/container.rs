@@ -190,9 +190,7 @@ impl Engine {
     fn client_kill(&mut self, key: usize, command: &'static Command, request: &Request<'_>) {
         let client = &self.clients[key];
         let auth = self.filters[client.filter].proxy.auth.as_ref();
-        let configured = auth.and_then(|auth| auth.username.as_deref());
-        let is_user =
-            |name: &[u8]| name == b"default" || configured.is_some_and(|user| user.as_bytes() == name);
+        let is_user = |name: &[u8]| name == b"default" || auth.is_some_and(|auth| auth.may_know(name));
         match Selection::of_kill(request, self.chain_of(key), client.session.id, is_user) {
             Ok(selection) => self.ask_all(key, command, Question::Kill(Arc::new(selection))),
             Err(line) => self.answer(key, &line),

@@ -1,6 +1,6 @@
 //! Pushes that reach open clients, clusters that go and come back.
 
-use redplane_config::redis_proxy::DownstreamAuth;
+use redplane_config::redis_proxy::{DownstreamAuth, Passwords, Protocol};
 
 use super::failing::keys;
 use super::ground::{Ground, at, even, proxy};
@@ -112,10 +112,10 @@ fn hosts_that_leave_drain() {
 fn logging_in() {
     let (ground, cluster) = Ground::three_shards();
     let mut locked = proxy("c");
-    locked.auth = Some(DownstreamAuth {
+    locked.auth = Some(DownstreamAuth::Passwords(Passwords {
         username: None,
         passwords: vec![b"secret".to_vec()],
-    });
+    }));
     ground.publish(&[&cluster], &locked);
     let mut world = World::new(&ground, Fabric::new(&even(3)), 1);
     let peer = world.connect();
@@ -158,6 +158,56 @@ fn servers_passwords_come_first() {
     world.ask(peer, "MULTI");
     world.ask(peer, "INCR k");
     assert!(world.call(peer, "EXEC").ends_with("*1\r\n:2\r\n"));
+}
+
+#[test]
+fn a_refused_login_is_counted() {
+    let ground = Ground::new();
+    let (cluster, _) = ground.slots_with("c", &[even(3)], |config| {
+        config.redis_auth.password = b"wrong".to_vec();
+    });
+    ground.publish(&[&cluster], &proxy("c"));
+    let mut world = World::new(&ground, Fabric::new(&even(3)), 1);
+    for node in 1..=3 {
+        world.fabric.node(at(node)).password = Some(b"inner".to_vec());
+    }
+    let peer = world.connect();
+    assert_eq!(world.call(peer, "GET k"), "-NOAUTH Authentication required.\r\n");
+    assert_eq!(ground.stat("cluster.c.redis_cluster.upstream_auth_failure"), 1);
+}
+
+#[test]
+fn a_listener_for_resp3_alone_wants_hello_first() {
+    let (ground, cluster) = Ground::three_shards();
+    let mut strict = proxy("c");
+    strict.protocol = Protocol::Resp3;
+    strict.auth = Some(DownstreamAuth::Passwords(Passwords {
+        username: None,
+        passwords: vec![b"secret".to_vec()],
+    }));
+    ground.publish(&[&cluster], &strict);
+    let mut world = World::new(&ground, Fabric::new(&even(3)), 1);
+    let peer = world.connect();
+    let refused = "-NOPROTO unsupported protocol version\r\n";
+    for words in ["PING", "GET k", "NOSUCH", "HELLO", "HELLO 2", "MULTI"] {
+        assert_eq!(world.call(peer, words), refused, "{words}");
+    }
+    assert_eq!(ground.stat("redis.p.downstream_rq_noproto"), 6);
+    assert!(world.call(peer, "HELLO 3").starts_with("-NOAUTH"));
+    assert_eq!(world.call(peer, "AUTH secret"), "+OK\r\n");
+    assert_eq!(world.call(peer, "PING"), refused, "logged in, not greeted");
+    assert!(world.call(peer, "HELLO 3").starts_with("%7\r\n"));
+    assert_eq!(world.call(peer, "PING"), "+PONG\r\n");
+    assert_eq!(world.call(peer, "HELLO 2"), refused);
+    assert!(world.call(peer, "HELLO").starts_with("%7\r\n"));
+    assert_eq!(world.call(peer, "RESET"), "+RESET\r\n");
+    assert_eq!(world.call(peer, "PING"), refused);
+    assert!(
+        world
+            .call(peer, "HELLO 3 AUTH default secret")
+            .starts_with("%7\r\n")
+    );
+    assert_eq!(world.call(peer, "PING"), "+PONG\r\n");
 }
 
 #[test]

@@ -294,7 +294,7 @@ pub(crate) fn settings() -> Settings {
         read_policy: ReadPolicy::Master,
         enable_command_stats: true,
         connection_rate_limit: None,
-        dns_cache: true,
+        dns_cache: None,
     }
 }
 

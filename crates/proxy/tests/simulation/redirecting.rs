@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use redplane_config::cluster::DnsFamily;
+
 use super::ground::{Ground, at, even, proxy, settings};
 use super::node::{Fabric, Reach};
 use super::world::World;
@@ -143,6 +145,26 @@ fn a_stranger_that_joins_the_topology_keeps_its_connection() {
         .hand_over(redplane_command::slot(key.as_bytes()), at(3));
     assert_eq!(world.call(peer, &format!("GET {key}")), "$1\r\n1\r\n");
     assert_eq!(world.connections(), 1);
+}
+
+#[test]
+fn names_are_resolved_as_the_filter_says() {
+    let (ground, cluster) = Ground::three_shards();
+    let mut picky = proxy("c");
+    let mut settings = settings();
+    settings.dns_cache = Some(DnsFamily::V6Only);
+    picky.settings = Arc::new(settings);
+    let (owner, other) = sides(b"k");
+    let mut world = World::new(&ground, Fabric::new(&even(3)), 1);
+    sends_to(&mut world, owner, "ASK", "redis-1.svc:7000".into());
+    world.fabric.owners.fill(owner);
+    world.fabric.moving.insert(redplane_command::slot(b"k"), other);
+    world.names.insert("redis-1.svc".into(), other.ip());
+    let peer = world.connect();
+    assert_eq!(world.call(peer, "SET k 1"), "+OK\r\n");
+    ground.publish(&[&cluster], &picky);
+    assert_eq!(world.call(peer, "SET k 2"), "+OK\r\n");
+    assert_eq!(world.families, [None, Some(DnsFamily::V6Only)]);
 }
 
 #[test]

@@ -7,7 +7,8 @@ use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use redplane_proxy::{Action, ClientId, ConnId, Context, Engine, Gone, Peers};
+use redplane_config::cluster::DnsFamily;
+use redplane_proxy::{Action, ClientId, ConnId, Context, Engine, Gone, Peers, Question, Verdict};
 
 use super::ground::{Ground, opened};
 use super::node::{Fabric, Reach, Session};
@@ -52,6 +53,10 @@ pub(crate) struct World {
     pub(crate) names: HashMap<String, IpAddr>,
     /// Names that never resolve stay here.
     pub(crate) unresolved: Vec<(u64, String)>,
+    /// The families that names were to be resolved to.
+    pub(crate) families: Vec<Option<DnsFamily>>,
+    /// Logins that a service was asked about and has not decided on.
+    pub(crate) questions: Vec<Question>,
     pub(crate) peers: Vec<Peer>,
     by_id: Vec<Option<usize>>,
     upstreams: Vec<Option<Upstream>>,
@@ -98,6 +103,8 @@ impl World {
             chops: false,
             names: HashMap::new(),
             unresolved: Vec::new(),
+            families: Vec::new(),
+            questions: Vec::new(),
             peers: Vec::new(),
             by_id: Vec::new(),
             upstreams: Vec::new(),
@@ -173,6 +180,14 @@ impl World {
         self.ask(peer, words);
         self.calm();
         self.got(peer)
+    }
+
+    /// The service decides on the question that was asked first.
+    pub(crate) fn decide(&mut self, verdict: &Verdict) {
+        let question = self.questions.remove(0);
+        self.engine.begin_turn(self.now);
+        self.engine.authenticated(question.ticket, verdict);
+        self.calm();
     }
 
     /// Bytes that a client has not been relieved of.
@@ -603,10 +618,17 @@ impl World {
                     self.read_client(*at);
                 }
             }
-            Action::Resolve { ticket, host, .. } => match self.names.get(&host) {
-                Some(address) => self.engine.resolved(ticket, Some(*address)),
-                None => self.unresolved.push((ticket, host)),
-            },
+            Action::Authenticate(question) => self.questions.push(*question),
+            Action::ForgetLogin(ticket) => self.questions.retain(|question| question.ticket != ticket),
+            Action::Resolve {
+                ticket, host, family, ..
+            } => {
+                self.families.push(family);
+                match self.names.get(&host) {
+                    Some(address) => self.engine.resolved(ticket, Some(*address)),
+                    None => self.unresolved.push((ticket, host)),
+                }
+            }
         }
     }
 }

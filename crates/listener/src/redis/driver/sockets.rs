@@ -5,6 +5,7 @@ use std::os::fd::AsRawFd;
 use std::sync::Arc;
 
 use mio::Token;
+use redplane_config::cluster::{Discovery, DnsFamily};
 use redplane_proxy::{Action, ClientId, ConnId, Gone, Opened, Traffic};
 use redplane_upstream::{Cluster, ConnectingSocket, Host, Transport as HostTransport};
 
@@ -34,7 +35,10 @@ impl Driver {
                         ticket,
                         host,
                         cluster,
-                    } => self.resolve(ticket, host, &cluster),
+                        family,
+                    } => self.resolve(ticket, host, family.unwrap_or_else(|| family_of(&cluster))),
+                    Action::Authenticate(question) => self.logins.ask(*question),
+                    Action::ForgetLogin(ticket) => self.logins.forget(ticket),
                 }
             }
         }
@@ -65,13 +69,8 @@ impl Driver {
         Ok(socket)
     }
 
-    pub(super) fn resolve(&self, ticket: u64, host: String, cluster: &Cluster) {
+    fn resolve(&self, ticket: u64, host: String, family: DnsFamily) {
         let (inbox, dns) = (self.inbox.clone(), self.dns.clone());
-        let family = match &cluster.config().discovery {
-            redplane_config::cluster::Discovery::Redis(redis) => redis.family,
-            redplane_config::cluster::Discovery::Sentinel(sentinel) => sentinel.family,
-            _ => redplane_config::cluster::DnsFamily::Auto,
-        };
         tokio::task::spawn_local(async move {
             let address = dns
                 .resolve(&host, family)
@@ -148,6 +147,15 @@ impl Driver {
         if !self.read_client(id) {
             self.unfinished.push(Token(id.0 as usize));
         }
+    }
+}
+
+/// The families of the cluster's own names.
+fn family_of(cluster: &Cluster) -> DnsFamily {
+    match &cluster.config().discovery {
+        Discovery::Redis(redis) => redis.family,
+        Discovery::Sentinel(sentinel) => sentinel.family,
+        _ => DnsFamily::Auto,
     }
 }
 
