@@ -100,7 +100,7 @@ impl Engine {
         }
         let at = self.begin_send(key as u32);
         self.connections[key].out.append(frame);
-        self.note_sent(key as u32, Pending { at, ..*pending });
+        self.note_resent(key as u32, Pending { at, ..*pending });
     }
 
     /// Makes the place of a reply wait for `count` parts instead of one, and names them. `None` when nobody waits
@@ -139,6 +139,7 @@ impl Engine {
             pending: *pending,
             frame,
         };
+        self.rest_behind_redirected(pending.waiter);
         self.held_count += 1;
         self.again.insert((due, self.held_count), again);
         // What waits keeps the clock ticking.

@@ -125,6 +125,8 @@ pub(crate) struct Connection {
     pub(crate) held_since: u64,
     /// Clients that are not read from because too much waits here.
     pub(crate) choked: Vec<(u32, u32)>,
+    /// When the first deadline of a request that came here by a redirection ends; those stand behind younger ones.
+    pub(crate) overdue_at: u64,
     /// A redirection seen inside the transaction whose EXEC is still to come.
     pub(crate) moved_in_transaction: Option<Vec<u8>>,
     /// Scripts that were named here before.
@@ -159,6 +161,7 @@ impl Connection {
             opened: now,
             held_since: now,
             choked: Vec::new(),
+            overdue_at: u64::MAX,
             moved_in_transaction: None,
             seen_scripts: Seen::default(),
             tally: tally::Upstream::default(),

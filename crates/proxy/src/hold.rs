@@ -11,7 +11,7 @@
 
 use redplane_command::{RequestPolicy, Transaction as Step};
 
-use crate::client::{ClientId, Ending};
+use crate::client::{ClientId, Ending, Waiter};
 use crate::dispatch::{Request, Served};
 use crate::engine::{Action, Engine};
 
@@ -69,6 +69,14 @@ impl Engine {
         let client = &mut self.clients[key];
         if !client.is_quiet() {
             client.hold = Hold::UntilQuiet;
+        }
+    }
+
+    /// A request takes a redirection's extra way: what its client sends next must not get there first.
+    pub(crate) fn rest_behind_redirected(&mut self, waiter: Waiter) {
+        let client = self.clients.get_mut(waiter.client as usize);
+        if client.is_some_and(|client| client.generation == waiter.generation) {
+            self.rest_behind(waiter.client as usize);
         }
     }
 

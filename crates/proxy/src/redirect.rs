@@ -4,11 +4,12 @@
 //! also corrects the slot table at once.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use redplane_resp::value;
 use redplane_telemetry::stats::{cluster, redis_cluster};
-use redplane_upstream::Signal;
+use redplane_upstream::{Cluster, Signal};
 
 use crate::connection::{Pending, Purpose, State};
 use crate::engine::{Action, Engine};
@@ -62,6 +63,8 @@ pub(crate) fn parse(raw: &[u8]) -> Option<Redirection<'_>> {
 /// A redirected request whose target's name is being resolved.
 pub(crate) struct Unresolved {
     pool: usize,
+    /// The pool's place may have been given to another cluster meanwhile.
+    cluster: Arc<Cluster>,
     pending: Pending,
     frame: Bytes,
     ask: bool,
@@ -181,6 +184,7 @@ impl Engine {
         raw: &[u8],
     ) -> bool {
         self.tell_redirected(pool, to, address);
+        self.rest_behind_redirected(pending.waiter);
         let target = match self.connection_to(pool, address, to.host) {
             Ok(target) => target,
             Err(Some(failure)) => {
@@ -211,7 +215,7 @@ impl Engine {
             out.append(frame);
         }
         self.note_redirected(&pending, target);
-        self.note_sent(
+        self.note_resent(
             target,
             Pending {
                 at,
@@ -220,6 +224,14 @@ impl Engine {
             },
         );
         true
+    }
+
+    /// Notes a request that was sent before, and when its one deadline ends.
+    pub(crate) fn note_resent(&mut self, id: u32, pending: Pending) {
+        let connection = &mut self.connections[id as usize];
+        let op_timeout = self.pools[connection.pool].key.settings.op_timeout.as_micros() as u64;
+        connection.overdue_at = connection.overdue_at.min(pending.since + op_timeout);
+        self.note_sent(id, pending);
     }
 
     /// The slot table learns of a redirection.
@@ -316,18 +328,20 @@ impl Engine {
             let failed = Answer::Failed(Failure::NoHost);
             return self.settle(pending.waiter, pending.command, pending.since, failed);
         };
+        let cluster = live.cluster.clone();
+        self.rest_behind_redirected(pending.waiter);
         self.held_count += 1;
         let ticket = self.held_count;
-        let cluster = live.cluster.clone();
         self.actions.push(Action::Resolve {
             ticket,
             host: to.host.to_owned(),
-            cluster,
+            cluster: cluster.clone(),
             family: self.pools[pool].key.settings.dns_cache,
         });
         self.in_flight += 1;
         let waiting = Unresolved {
             pool,
+            cluster,
             pending,
             frame,
             ask: to.ask,
@@ -347,6 +361,7 @@ impl Engine {
         self.in_flight -= 1;
         let Unresolved {
             pool,
+            cluster,
             pending,
             frame,
             ask,
@@ -355,7 +370,9 @@ impl Engine {
             host,
             error,
         } = waiting;
-        match address.filter(|_| self.pools.contains(pool)) {
+        let live = self.pools.get(pool).and_then(|pool| pool.live.as_ref());
+        let same = live.is_some_and(|live| Arc::ptr_eq(&live.cluster, &cluster));
+        match address.filter(|_| same) {
             Some(ip) => {
                 let to = Redirection {
                     ask,

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use redplane_telemetry::stats::cluster;
 
-use crate::connection::{ConnId, Purpose, State};
+use crate::connection::{ConnId, Connection, Pending, Purpose, State};
 use crate::engine::Engine;
 use crate::output::Output;
 
@@ -94,16 +94,13 @@ impl Engine {
             if !connection.connected && now >= connection.opened + connect_timeout {
                 late.push((key, Gone::ConnectTimeout));
             } else if connection.connected
-                && connection
-                    .pending
-                    .front()
-                    .is_some_and(|pending| now >= pending.late_at(op_timeout))
+                && let Some(first) = connection.pending.front()
+                && first.hops == 0
+                && now >= first.late_at(op_timeout)
             {
-                // The time that a redirected request spent elsewhere says nothing about this server.
-                match connection.pending.front() {
-                    Some(pending) if pending.hops > 0 => overdue.push(key),
-                    _ => late.push((key, Gone::Timeout)),
-                }
+                late.push((key, Gone::Timeout));
+            } else if connection.connected && now >= connection.overdue_at {
+                overdue.push(key);
             } else if connection.connected && connection.out.unwritten() > 0 && !connection.dirty {
                 self.dirty_connections.push(key as u32);
             }
@@ -113,7 +110,7 @@ impl Engine {
                 connection.dirty = true;
             }
         }
-        overdue.into_iter().for_each(|key| self.give_up_first(key));
+        overdue.into_iter().for_each(|key| self.give_up_redirected(key));
         for (key, why) in late {
             self.upstream_gone(ConnId(key as u32), why);
         }
@@ -128,22 +125,24 @@ impl Engine {
 }
 
 impl Engine {
-    /// The time of the first request on a connection is over, but not the server's: its client gets an error, and the
-    /// reply will be dropped when it comes.
+    /// The time of requests that were redirected here is over, but not the server's: the time that they spent elsewhere
+    /// says nothing about it. Their clients get an error, and the replies will be dropped when they come.
     #[cold]
-    fn give_up_first(&mut self, key: usize) {
+    fn give_up_redirected(&mut self, key: usize) {
+        let now = self.now;
         let Some(connection) = self.connections.get_mut(key) else {
             return;
         };
-        let now = self.now;
-        let first = connection.pending.front().map(|pending| pending.at);
+        let op_timeout = self.pools[connection.pool].key.settings.op_timeout.as_micros() as u64;
         let mut given_up = Vec::new();
-        // A transaction is several requests that begin at the same place.
-        for pending in connection
-            .pending
-            .iter_mut()
-            .take_while(|pending| Some(pending.at) == first)
-        {
+        connection.overdue_at = u64::MAX;
+        let redirected = |pending: &&mut Pending| pending.hops > 0 && pending.purpose != Purpose::Block;
+        for pending in connection.pending.iter_mut().filter(redirected) {
+            let due = pending.since + op_timeout;
+            if now < due {
+                connection.overdue_at = connection.overdue_at.min(due);
+                continue;
+            }
             given_up.push(*pending);
             (pending.purpose, pending.since, pending.hops) = (Purpose::Mirror, now, 0);
         }

@@ -162,7 +162,10 @@ impl Engine {
                 },
             );
         }
-        self.note_sent(connection, Pending { at, ..exec });
+        match exec.hops {
+            0 => self.note_sent(connection, Pending { at, ..exec }),
+            _ => self.note_resent(connection, Pending { at, ..exec }),
+        }
     }
 
     fn mirror_block(&mut self, transaction: &Transaction, command: CommandId, block: &[u8]) {
@@ -260,6 +263,7 @@ impl Engine {
         match self.connection_to(pool, address, "") {
             Ok(target) => {
                 self.load_for_block(target, &block);
+                self.rest_behind_redirected(pending.waiter);
                 // Between MULTI and EXEC the word holds for every command.
                 if to.ask {
                     self.setup(target, Purpose::Setup, &[b"asking"]);

@@ -251,3 +251,50 @@ fn a_custom_command_may_be_redirected() {
     world.pass(Duration::from_secs(2).as_micros() as u64);
     assert_eq!(world.got(peer), "-TRYAGAIN later\r\n");
 }
+
+#[test]
+fn what_follows_a_redirected_request_stays_behind_it() {
+    let (ground, _cluster) = Ground::three_shards();
+    let (owner, other) = sides(b"k");
+    let mut world = World::new(&ground, Fabric::new(&even(3)), 1);
+    let slot = redplane_command::slot(b"k");
+    world.fabric.moving.insert(slot, other);
+    // The write's way is longer: the name of its target has to be resolved first.
+    world.fabric.node(owner).script = Some(Box::new(move |words| {
+        (words[0] == b"set").then(|| format!("-ASK {slot} redis-1.svc:7000\r\n").into_bytes())
+    }));
+    let peer = world.connect();
+    world.ask(peer, "SET k 1");
+    world.calm();
+    world.ask(peer, "GET k");
+    world.calm();
+    let (ticket, _) = world.unresolved.pop().unwrap();
+    world.engine.resolved(ticket, Some(other.ip()));
+    world.pass(1_000);
+    assert_eq!(world.got(peer), "+OK\r\n$1\r\n1\r\n");
+}
+
+#[test]
+fn a_redirected_request_behind_a_younger_one_ends_in_its_time() {
+    let (ground, _cluster) = Ground::three_shards();
+    let (owner, other) = sides(b"k");
+    let mut world = World::new(&ground, Fabric::new(&even(3)), 1);
+    sends_to(&mut world, owner, "MOVED", other.to_string());
+    world.fabric.owners.fill(other);
+    world.fabric.node(owner).delay = 900_000;
+    world.fabric.node(other).delay = 900_000;
+    let (late, young) = (world.connect(), world.connect());
+    world.ask(late, "GET k");
+    world.pass(850_000);
+    let key = (0..100)
+        .map(|n| format!("g{n}"))
+        .find(|key| sides(key.as_bytes()).0 == other)
+        .unwrap();
+    world.ask(young, &format!("GET {key}"));
+    world.pass(250_000);
+    assert_eq!(world.got(late), "-upstream failure\r\n");
+    assert_eq!(world.got(young), "");
+    world.pass(700_000);
+    assert_eq!(world.got(young), "$-1\r\n");
+    assert_eq!(world.call(late, "PING"), "+PONG\r\n");
+}
