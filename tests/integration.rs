@@ -40,6 +40,8 @@ mod reshard;
 mod scripts;
 #[path = "integration/secure.rs"]
 mod secure;
+#[path = "integration/select.rs"]
+mod select;
 #[path = "integration/sentinel.rs"]
 mod sentinel;
 #[path = "integration/stage.rs"]

@@ -174,7 +174,7 @@ impl Engine {
     /// Whether the filter is for RESP3 alone and the client has not said HELLO 3 yet.
     pub(crate) fn must_greet(&self, key: usize) -> bool {
         let filter = &self.filters[self.clients[key].filter];
-        filter.proxy.protocol == Protocol::Resp3 && filter.protocol == Protocol::Resp2
+        filter.proxy.protocol == Protocol::Resp3 && filter.greeting.protocol == Protocol::Resp2
     }
 
     /// A command of a client that may not run any yet.

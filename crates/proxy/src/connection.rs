@@ -58,6 +58,10 @@ pub(crate) enum Purpose {
     Published,
     /// A command on a connection that carries subscriptions.
     Feed,
+    /// SELECT in front of all requests: until it is granted none of them is written.
+    Database,
+    /// A client's own SELECT: it waits, and goes back to where it was (`part` of the waiter) when it is refused.
+    Select,
 }
 
 /// A request that waits for its reply.
@@ -116,6 +120,8 @@ pub(crate) struct Connection {
     /// Gets no new requests and closes when nothing is pending: its host or its cluster is gone.
     pub(crate) draining: bool,
     pub(crate) out: Output,
+    /// What must be answered before anything of `out` is written; only on connections to a database other than 0.
+    pub(crate) greeting: Option<Box<Output>>,
     pub(crate) pending: VecDeque<Pending>,
     pub(crate) carry: Carry,
     pub(crate) scanner: Scanner,
@@ -154,6 +160,7 @@ impl Connection {
             feed: None,
             draining: false,
             out: Output::default(),
+            greeting: None,
             pending: VecDeque::new(),
             carry: Carry::default(),
             scanner: Scanner::default(),

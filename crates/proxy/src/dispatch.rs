@@ -4,7 +4,7 @@
 //! never on a name.
 
 use bytes::Bytes;
-use redplane_command::{Command, CommandId, NotFound, RequestPolicy, SlotOf, error};
+use redplane_command::{Command, CommandId, NotFound, Refusal, RequestPolicy, SlotOf, error};
 use redplane_resp::request::{Args, Decoded, decode};
 use redplane_resp::{ProtocolError, encode};
 use redplane_telemetry::stats::redis_proxy;
@@ -299,7 +299,7 @@ impl Engine {
         if !client.authenticated && !may_come_before_login(served) {
             return self.not_admitted(key);
         }
-        if client.subscriber.is_some() && pubsub::is_refused(filter.protocol, served) {
+        if client.subscriber.is_some() && pubsub::is_refused(filter.greeting.protocol, served) {
             return self.refuse_in_pubsub(key, served);
         }
         self.tally.asked(client.filter, &self.filters, served.id());
@@ -333,6 +333,7 @@ impl Engine {
             RequestPolicy::Scan => self.scan(key, command, request),
             RequestPolicy::Container => self.answer_with(key, |out| error::wrong_arity(out, command)),
             RequestPolicy::Pubsub(step) => self.pubsub(key, step, command, request),
+            RequestPolicy::Refuse(Refusal::OneDatabase) => self.between_databases(key, command, request),
             RequestPolicy::Refuse(_) => {
                 self.refuse(key, command, &request);
             }
@@ -344,7 +345,7 @@ impl Engine {
     }
 
     #[cold]
-    fn refuse(&mut self, key: usize, command: &Command, request: &Request<'_>) {
+    pub(crate) fn refuse(&mut self, key: usize, command: &Command, request: &Request<'_>) {
         let client = &self.clients[key];
         self.filters[client.filter]
             .stats

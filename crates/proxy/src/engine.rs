@@ -35,7 +35,7 @@ use crate::output::Output;
 use crate::pause::Pause;
 use crate::peers::{Peers, Seat};
 use crate::places::Places;
-use crate::pool::{Live, Pool, PoolKey, PoolUse};
+use crate::pool::{Greeting, Live, Pool, PoolKey, PoolUse};
 use crate::pubsub::PubSub;
 use crate::redirect::Unresolved;
 use crate::scripts::{Known, Scripts};
@@ -254,9 +254,9 @@ impl Engine {
             return false;
         }
         let (listener, chain, users) = (current.listener.clone(), current.chain.clone(), current.users);
-        let current_protocol = current.protocol;
+        let greeting = current.greeting;
         let former = current.pools();
-        let mut next = self.build_filter(listener, chain, proxy, current_protocol);
+        let mut next = self.build_filter(listener, chain, proxy, greeting);
         next.users = users;
         next.stats.add(redis_proxy::DOWNSTREAM_CX_ACTIVE, users as u64);
         let own = self.clients.iter().filter(|(_, client)| client.filter == key);
@@ -272,7 +272,7 @@ impl Engine {
         listener: Rc<str>,
         chain: Rc<str>,
         proxy: Arc<redplane_config::redis_proxy::RedisProxy>,
-        protocol: Protocol,
+        greeting: Greeting,
     ) -> Filter {
         let registry = self.context.registry.clone();
         let settings = proxy.settings.clone();
@@ -280,11 +280,11 @@ impl Engine {
             self.acquire_pool(PoolKey {
                 cluster: cluster.to_owned(),
                 settings: settings.clone(),
-                protocol,
+                greeting,
                 purpose: PoolUse::Requests,
             })
         });
-        filter.protocol = protocol;
+        filter.greeting = greeting;
         filter
     }
 
@@ -336,7 +336,7 @@ impl Engine {
 
     /// Takes a client in. `None` when its chain has no redis_proxy any more: the driver closes the connection.
     pub fn client_opened(&mut self, opened: Opened) -> Option<ClientId> {
-        let filter = self.filter_for(&opened.listener, &opened.chain, Protocol::Resp2)?;
+        let filter = self.filter_for(&opened.listener, &opened.chain, Greeting::default())?;
         let entry = &mut self.filters[filter];
         entry.users += 1;
         entry.stats.inc(redis_proxy::DOWNSTREAM_CX_TOTAL);
@@ -350,27 +350,33 @@ impl Engine {
         Some(ClientId(self.clients.insert(client) as u32))
     }
 
-    fn filter_for(&mut self, listener: &Rc<str>, chain: &Rc<str>, protocol: Protocol) -> Option<usize> {
+    fn filter_for(&mut self, listener: &Rc<str>, chain: &Rc<str>, greeting: Greeting) -> Option<usize> {
         let same = |filter: &Filter| {
-            filter.listener == *listener && filter.chain == *chain && filter.protocol == protocol
+            filter.listener == *listener && filter.chain == *chain && filter.greeting == greeting
         };
         if let Some((key, _)) = self.filters.iter().find(|(_, filter)| same(filter)) {
             return Some(key);
         }
         let proxy = filter::find(&self.snapshot, listener, chain)?;
-        let filter = self.build_filter(listener.clone(), chain.clone(), proxy, protocol);
+        let filter = self.build_filter(listener.clone(), chain.clone(), proxy, greeting);
         Some(self.filters.insert(filter))
     }
 
-    /// Moves a client to the twin of its filter that speaks `protocol`. Its requests in flight end as they began.
+    /// Moves a client to the twin of its filter that speaks `protocol`.
     pub(crate) fn speak(&mut self, key: usize, protocol: Protocol) {
+        let greeting = self.filters[self.clients[key].filter].greeting;
+        self.greet_with(key, Greeting { protocol, ..greeting });
+    }
+
+    /// Moves a client to the twin of its filter with this greeting. Its requests in flight end as they began.
+    pub(crate) fn greet_with(&mut self, key: usize, greeting: Greeting) {
         let former = self.clients[key].filter;
         let (listener, chain) = (
             self.filters[former].listener.clone(),
             self.filters[former].chain.clone(),
         );
         let Some(next) = self
-            .filter_for(&listener, &chain, protocol)
+            .filter_for(&listener, &chain, greeting)
             .filter(|next| *next != former)
         else {
             return;
@@ -387,7 +393,7 @@ impl Engine {
 
     /// Whether a client speaks RESP3.
     pub(crate) fn is_resp3(&self, key: usize) -> bool {
-        self.filters[self.clients[key].filter].protocol == Protocol::Resp3
+        self.filters[self.clients[key].filter].greeting.protocol == Protocol::Resp3
     }
 
     /// Closes a client from our side.

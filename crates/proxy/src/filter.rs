@@ -8,12 +8,13 @@ use std::sync::Arc;
 
 use redplane_command::{Command, CommandId};
 use redplane_config::listener::{FilterChain, Terminal};
-use redplane_config::redis_proxy::{KeyFormatter, Protocol, RedisProxy, Route};
+use redplane_config::redis_proxy::{KeyFormatter, RedisProxy, Route};
 use redplane_telemetry::stats::redis_command;
 use redplane_telemetry::{Block, Cells, Registry, TableBlock};
 use redplane_upstream::Snapshot;
 use rustc_hash::FxHashMap;
 
+use crate::pool::Greeting;
 use crate::statistics::{Statistics, is_counted};
 use crate::tally::Outcome;
 
@@ -49,8 +50,8 @@ pub(crate) struct MirrorTo {
 pub(crate) struct Filter {
     pub(crate) listener: Rc<str>,
     pub(crate) chain: Rc<str>,
-    /// What its clients speak: HELLO moves a client to the filter's twin.
-    pub(crate) protocol: Protocol,
+    /// Protocol and database of its clients: HELLO and SELECT move a client to the filter's twin.
+    pub(crate) greeting: Greeting,
     /// Clients that use it.
     pub(crate) users: usize,
     pub(crate) proxy: Arc<RedisProxy>,
@@ -116,7 +117,7 @@ impl Filter {
         Self {
             listener,
             chain,
-            protocol: Protocol::Resp2,
+            greeting: Greeting::default(),
             users: 0,
             micros: proxy.latency_in_micros,
             commands: table.block(),

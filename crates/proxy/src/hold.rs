@@ -9,7 +9,7 @@
 //! While the input rests the client is not read from: its socket fills, as it would before a server that is busy with
 //! it. Nothing here costs a client that never waits more than one comparison a request.
 
-use redplane_command::{RequestPolicy, Transaction as Step};
+use redplane_command::{Local, RequestPolicy, Transaction as Step};
 
 use crate::client::{ClientId, Ending, Waiter};
 use crate::dispatch::{Request, Served};
@@ -39,9 +39,9 @@ impl Engine {
         let Served::Known(command) = served else {
             return false;
         };
-        // These go out on leased connections, beside the shared ones.
+        // These go out on leased connections, beside the shared ones; SELECT leads to others that are shared.
         let leaves = match command.request {
-            RequestPolicy::Transaction(Step::Watch) => true,
+            RequestPolicy::Transaction(Step::Watch) | RequestPolicy::Local(Local::Select) => true,
             _ => self.might_block(key, command, request),
         };
         if !leaves {

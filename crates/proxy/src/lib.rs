@@ -38,6 +38,7 @@ mod pubsub;
 mod redirect;
 mod scan;
 mod scripts;
+mod select;
 mod settle;
 mod split;
 mod statistics;

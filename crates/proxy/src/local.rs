@@ -4,13 +4,13 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use redplane_command::{Command, Local, RequestPolicy, error};
-use redplane_config::redis_proxy::Protocol;
 use redplane_resp::encode;
 
 use crate::client::Ending;
 use crate::client::muting::ReplyMode;
 use crate::dispatch::{Request, Served};
 use crate::engine::Engine;
+use crate::pool::Greeting;
 
 /// What HELLO and INFO say of the server's version: the command table is that of Redis 7.
 const VERSION: &str = "7.0.15";
@@ -37,7 +37,7 @@ impl Engine {
             Local::Hello => self.hello(key, request),
             Local::Quit => self.quit(key),
             Local::Reset => self.reset(key),
-            Local::Select => self.select(key, request),
+            Local::Select => self.select(key, command, request),
             Local::Readonly | Local::Readwrite | Local::Asking => self.answer(key, b"+OK\r\n"),
             Local::Role => self.answer(key, b"*3\r\n$6\r\nmaster\r\n:0\r\n*0\r\n"),
             Local::AclWhoAmI => {
@@ -82,23 +82,9 @@ impl Engine {
         (client.session.no_evict, client.session.no_touch) = (false, false);
         client.set_reply_mode(ReplyMode::On);
         client.session.logged_in = self.filters[client.filter].proxy.auth.is_none();
-        self.speak(key, Protocol::Resp2);
+        self.greet_with(key, Greeting::default());
         self.admit(key);
         self.answer(key, b"+RESET\r\n");
-    }
-
-    /// One database is all that a cluster has. Connections to other servers are shared between clients, so that
-    /// database 0 is all that they can have either.
-    fn select(&mut self, key: usize, request: &Request<'_>) {
-        match std::str::from_utf8(request.arg(1))
-            .ok()
-            .and_then(|text| text.parse::<i64>().ok())
-        {
-            Some(0) => self.answer(key, b"+OK\r\n"),
-            Some(_) if self.is_cluster(key, b"") => self.answer(key, error::SELECT_IN_CLUSTER),
-            Some(_) => self.answer(key, b"-ERR DB index is out of range\r\n"),
-            None => self.answer(key, error::NOT_AN_INTEGER),
-        }
     }
 
     pub(crate) fn set_name(&mut self, key: usize, name: &[u8]) {

@@ -107,13 +107,30 @@ impl Link {
     }
 }
 
+/// What connections of a pool begin with. A filter has a twin for each greeting that its clients ask for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Greeting {
+    /// Replies cannot be translated by their type alone, so each protocol has connections of its own.
+    pub(crate) protocol: Protocol,
+    /// And so has each database: which one is a matter of the connection.
+    pub(crate) database: u32,
+}
+
+impl Default for Greeting {
+    fn default() -> Self {
+        Self {
+            protocol: Protocol::Resp2,
+            database: 0,
+        }
+    }
+}
+
 /// What makes two uses of a cluster share connections.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct PoolKey {
     pub(crate) cluster: String,
     pub(crate) settings: Arc<Settings>,
-    /// Replies cannot be translated by their type alone, so each protocol has connections of its own.
-    pub(crate) protocol: Protocol,
+    pub(crate) greeting: Greeting,
     pub(crate) purpose: PoolUse,
 }
 

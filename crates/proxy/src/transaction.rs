@@ -151,7 +151,8 @@ impl Engine {
 
     /// Puts a command aside until EXEC.
     pub(crate) fn queue_command(&mut self, key: usize, served: Served, request: &Request<'_>) {
-        if let Err(refusal) = may_be_queued(served, || self.has_one_shard(key)) {
+        let allowed = may_be_queued(served, || self.has_one_shard(key));
+        if let Err(refusal) = allowed.and_then(|()| self.stays_in_database(key, served, request)) {
             return self.spoil_transaction(key, &refusal);
         }
         let queued = self.clients[key].transaction.as_ref();

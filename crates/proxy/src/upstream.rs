@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use redplane_telemetry::stats::cluster;
 
-use crate::connection::{ConnId, Connection, Pending, Purpose, State};
+use crate::connection::{ConnId, Pending, Purpose, State};
 use crate::engine::Engine;
 use crate::output::Output;
 
@@ -51,7 +51,8 @@ impl Engine {
         // Time spent connecting is not the server's; a redirected request keeps its one deadline.
         let fresh = connection.pending.iter_mut().filter(|pending| pending.hops == 0);
         fresh.for_each(|pending| pending.since = self.now);
-        if connection.out.unwritten() > 0 && !connection.dirty {
+        let greets = connection.greeting.is_some();
+        if (greets || connection.out.unwritten() > 0) && !connection.dirty {
             connection.dirty = true;
             self.dirty_connections.push(id.0);
         }
@@ -63,6 +64,9 @@ impl Engine {
         let connection = self.connections.get_mut(id.0 as usize)?;
         connection.dirty = false;
         connection.add_up(self.pools[connection.pool].live.as_mut());
+        if let Some(greeting) = &mut connection.greeting {
+            return connection.connected.then_some(greeting);
+        }
         let settings = &self.pools[connection.pool].key.settings;
         let few = connection.out.unwritten() < settings.max_buffer_size_before_flush as usize;
         let early = now < connection.held_since + settings.buffer_flush_timeout.as_micros() as u64;
@@ -75,11 +79,16 @@ impl Engine {
         let Some(connection) = self.connections.get_mut(id.0 as usize) else {
             return false;
         };
-        connection.out.wrote(count);
+        let out = match &mut connection.greeting {
+            Some(greeting) => greeting,
+            None => &mut connection.out,
+        };
+        out.wrote(count);
+        let more = out.unwritten() > 0;
         if let Some(live) = &self.pools[connection.pool].live {
             live.stats.add(cluster::UPSTREAM_CX_TX_BYTES_TOTAL, count as u64);
         }
-        connection.out.unwritten() > 0
+        more
     }
 
     /// What is due by time: late connections, late replies, held bytes and held replies.

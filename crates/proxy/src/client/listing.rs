@@ -126,12 +126,13 @@ impl Engine {
         // Writing into a string cannot fail.
         let _ = write!(
             line,
-            " age={} idle={} flags={} db=0 sub={} psub={} ssub={} multi={} qbuf={used} qbuf-free={free} argv-mem=0 \
+            " age={} idle={} flags={} db={} sub={} psub={} ssub={} multi={} qbuf={used} qbuf-free={free} argv-mem=0 \
              multi-mem={} rbs={held} rbp=0 obl={waits} oll=0 omem=0 tot-mem={total} events={events} cmd={} user={} \
              redir=-1 resp={} lib-name={} lib-ver={}",
             seconds(session.opened),
             seconds(client.heard),
             client.flags(self.is_blocked(key)),
+            self.database(key),
             subscribed(Subscribed::Channel),
             subscribed(Subscribed::Pattern),
             subscribed(Subscribed::Shard),

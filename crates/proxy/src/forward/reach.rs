@@ -179,6 +179,7 @@ impl Engine {
         if probe {
             self.setup(id, Purpose::Probe, &[b"PING"]);
         }
+        self.begin_in_database(id);
         self.actions
             .push(Action::Connect(crate::ConnId(id), cluster, host));
         Ok(id)
@@ -188,7 +189,7 @@ impl Engine {
     fn authenticate(&mut self, id: u32, user: &str, password: &[u8]) {
         let connection = &self.connections[id as usize];
         let named = if user.is_empty() { "default" } else { user };
-        if self.pools[connection.pool].key.protocol == Protocol::Resp3 {
+        if self.pools[connection.pool].key.greeting.protocol == Protocol::Resp3 {
             return match password.is_empty() {
                 true => self.setup(id, Purpose::Hello, &[b"HELLO", b"3"]),
                 false => {

@@ -105,7 +105,7 @@ impl Engine {
             let Some(client) = self.clients.get_mut(key as usize) else {
                 continue;
             };
-            let protocol = self.filters[client.filter].protocol;
+            let protocol = self.filters[client.filter].greeting.protocol;
             let waiting = subscription.join.and_then(|join| joins.get_mut(&join));
             if let Some(join) = waiting {
                 join.early.extend_from_slice(message.bytes(protocol));

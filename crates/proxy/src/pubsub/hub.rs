@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use redplane_config::redis_proxy::Protocol;
 use redplane_telemetry::Block;
 use redplane_telemetry::stats::redis_pubsub;
 use redplane_upstream::Cluster;
@@ -22,7 +21,7 @@ use super::{Kind, Subscriber};
 use crate::engine::Engine;
 use crate::failure::Failure;
 use crate::filter::{Filter, RouteTo};
-use crate::pool::{PoolKey, PoolUse};
+use crate::pool::{Greeting, PoolKey, PoolUse};
 
 /// How often topologies are looked at while anybody subscribes.
 const LOOK: Duration = Duration::from_millis(100);
@@ -126,7 +125,7 @@ impl Engine {
                 let pool = self.acquire_pool(PoolKey {
                     cluster: cluster.clone(),
                     settings: settings.clone(),
-                    protocol: Protocol::Resp2,
+                    greeting: Greeting::default(),
                     purpose: PoolUse::Subscriptions,
                 });
                 self.add_hub(cluster, pool)

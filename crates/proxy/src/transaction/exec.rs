@@ -229,7 +229,7 @@ impl Engine {
             connection.pool,
             self.pools[connection.pool].key.settings.enable_redirection,
         );
-        let resp3 = self.pools[pool].key.protocol == Protocol::Resp3;
+        let resp3 = self.pools[pool].key.greeting.protocol == Protocol::Resp3;
         let answer = match moved {
             Some(_) if leased => Answer::Raw(null_array(resp3)),
             Some(moved)

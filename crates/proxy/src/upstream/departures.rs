@@ -77,9 +77,17 @@ impl Engine {
         if pending.purpose == Purpose::Lesson {
             return self.lesson(pending, None);
         }
+        if pending.purpose == Purpose::Select {
+            self.unselect(pending);
+        }
         if matches!(
             pending.purpose,
-            Purpose::Reply | Purpose::Loaded | Purpose::Pinned | Purpose::Exec | Purpose::Published
+            Purpose::Reply
+                | Purpose::Loaded
+                | Purpose::Pinned
+                | Purpose::Exec
+                | Purpose::Published
+                | Purpose::Select
         ) {
             self.settle(
                 pending.waiter,

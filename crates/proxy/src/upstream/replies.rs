@@ -155,6 +155,8 @@ impl Engine {
             Purpose::Nudge => self.nudged(key, pending.waiter),
             Purpose::Published => self.published(key, &pending, raw, is_error),
             Purpose::Feed => self.feed_reply(key, raw, is_error),
+            Purpose::Database => self.database_reply(key, raw, is_error),
+            Purpose::Select => self.selected(&pending, raw, is_error),
             Purpose::Mirror | Purpose::Setup => {}
             Purpose::Auth if is_error => self.login_refused(key, raw),
             Purpose::Hello if is_error => self.hello_refused(key, raw),

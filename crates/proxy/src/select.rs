@@ -1,0 +1,181 @@
+//! SELECT: a client's database, on upstreams that are no Redis Cluster.
+//!
+//! Connections are shared, so a database is a matter of the filter's twin, as RESP3 is: its connections begin with
+//! SELECT, and nothing else is written to them before that is granted. A connection that is refused its database is
+//! closed: whatever it were sent would land in another one.
+//!
+//! The client's own SELECT goes through the twin as well, so that an index out of range gets the server's words. Its
+//! input rests until all earlier replies have come, and again until this one has. In a transaction only the database
+//! that the client is in already may be selected: the shared connection would be left in another one.
+
+use redplane_command::{Command, Local, RequestPolicy, error};
+
+use crate::client::{Slot, Waiter};
+use crate::connection::{ConnId, Pending, Purpose};
+use crate::dispatch::{Request, Served};
+use crate::engine::Engine;
+use crate::failure::Failure;
+use crate::forward::{Sending, payload};
+use crate::pool::{Access, Greeting, Live, Target};
+use crate::settle::Answer;
+use crate::upstream::Gone;
+
+const OUT_OF_RANGE: &[u8] = b"-ERR DB index is out of range\r\n";
+
+impl Engine {
+    /// The database a client is in.
+    pub(crate) fn database(&self, key: usize) -> u32 {
+        self.filters[self.clients[key].filter].greeting.database
+    }
+
+    /// SELECT.
+    pub(crate) fn select(&mut self, key: usize, command: &'static Command, request: &Request<'_>) {
+        let Some(index) = number(request.arg(1)) else {
+            return self.answer(key, error::NOT_AN_INTEGER);
+        };
+        let former = self.filters[self.clients[key].filter].greeting;
+        let Ok(database) = u32::try_from(index) else {
+            return self.answer(key, OUT_OF_RANGE);
+        };
+        if database == former.database {
+            return self.answer(key, b"+OK\r\n");
+        }
+        if database == 0 {
+            self.greet_with(key, Greeting { database, ..former });
+            return self.answer(key, b"+OK\r\n");
+        }
+        if self.has_cluster(key) {
+            return self.answer(key, error::SELECT_IN_CLUSTER);
+        }
+        self.greet_with(key, Greeting { database, ..former });
+        match self.any_connection(key) {
+            Ok(connection) => {
+                let waiter = Waiter {
+                    part: former.database,
+                    ..self.expect_reply(key, Slot::Waiting)
+                };
+                let sending = Sending {
+                    waiter,
+                    command: command.id,
+                    purpose: Purpose::Select,
+                };
+                self.send(connection, sending, payload(request));
+                self.rest_behind(key);
+            }
+            Err(failure) => {
+                self.greet_with(key, former);
+                self.fail_now(key, command.id, failure);
+            }
+        }
+    }
+
+    /// MOVE and SWAPDB: where there are several databases they are served, by the key or by every server.
+    #[cold]
+    pub(crate) fn between_databases(&mut self, key: usize, command: &'static Command, request: Request<'_>) {
+        let first = redplane_command::first_key(command, request.len(), |i| request.arg(i));
+        match first {
+            Some(at) if !self.is_cluster(key, request.arg(at)) => {
+                self.forward_by_key(key, Served::Known(command), request, at);
+            }
+            None if !self.has_cluster(key) => self.fan_out(key, command, request),
+            _ => self.refuse(key, command, &request),
+        }
+    }
+
+    /// A connection to any primary of the catch-all route, else of the first one.
+    fn any_connection(&mut self, key: usize) -> Result<u32, Failure> {
+        let filter = &self.filters[self.clients[key].filter];
+        let route = filter.catch_all.as_ref().or_else(|| filter.prefixes.first());
+        let pool = route.ok_or(Failure::NoHost)?.pool;
+        self.refresh_pool(pool);
+        self.connection_for(pool, Target::Any, Access::Primary)
+    }
+
+    /// Whether any route leads to a Redis Cluster, which has one database only.
+    fn has_cluster(&self, key: usize) -> bool {
+        let is_cluster = |pool: usize| self.pools[pool].live.as_ref().is_some_and(Live::is_redis);
+        let pools = self.filters[self.clients[key].filter].pools();
+        pools.into_iter().any(is_cluster)
+    }
+
+    /// A server has answered a client's SELECT.
+    pub(crate) fn selected(&mut self, pending: &Pending, raw: &[u8], is_error: bool) {
+        if is_error {
+            self.unselect(pending);
+        }
+        self.settle(pending.waiter, pending.command, pending.since, Answer::Raw(raw));
+    }
+
+    /// A client's SELECT came to nothing: it is where it was.
+    pub(crate) fn unselect(&mut self, pending: &Pending) {
+        let (key, generation) = (pending.waiter.client as usize, pending.waiter.generation);
+        let client = self.clients.get_mut(key);
+        if client.is_some_and(|client| client.generation == generation) {
+            let greeting = self.filters[self.clients[key].filter].greeting;
+            let database = pending.waiter.part;
+            self.greet_with(key, Greeting { database, ..greeting });
+        }
+    }
+
+    /// Puts SELECT behind what a new connection begins with, and keeps all requests back until it is granted.
+    pub(crate) fn begin_in_database(&mut self, id: u32) {
+        let database = self.pools[self.connections[id as usize].pool]
+            .key
+            .greeting
+            .database;
+        if database == 0 {
+            return;
+        }
+        self.setup(
+            id,
+            Purpose::Database,
+            &[b"SELECT", database.to_string().as_bytes()],
+        );
+        let connection = &mut self.connections[id as usize];
+        connection.greeting = Some(Box::new(std::mem::take(&mut connection.out)));
+    }
+
+    /// The reply to that: requests go on, or the connection goes. Clients that asked for this very database hear why.
+    pub(crate) fn database_reply(&mut self, key: usize, raw: &[u8], is_error: bool) {
+        let connection = &mut self.connections[key];
+        if !is_error {
+            connection.greeting = None;
+            if connection.out.unwritten() > 0 && !connection.dirty {
+                connection.dirty = true;
+                self.dirty_connections.push(key as u32);
+            }
+            return;
+        }
+        let host = connection.host.address.clone();
+        tracing::warn!(target: "redis", cluster = connection.cluster.name(), %host, reply = %String::from_utf8_lossy(raw).trim_end(), "upstream refused SELECT");
+        let asked: Vec<Pending> = connection
+            .pending
+            .iter()
+            .filter(|pending| pending.purpose == Purpose::Select)
+            .copied()
+            .collect();
+        asked.iter().for_each(|pending| self.selected(pending, raw, true));
+        self.upstream_gone(ConnId(key as u32), Gone::Protocol);
+    }
+
+    /// Whether a command may be queued in a transaction as far as databases are concerned.
+    pub(crate) fn stays_in_database(
+        &self,
+        key: usize,
+        served: Served,
+        request: &Request<'_>,
+    ) -> Result<(), Vec<u8>> {
+        let selects = matches!(served, Served::Known(command) if command.request == RequestPolicy::Local(Local::Select));
+        if !selects || number(request.arg(1)) == Some(i64::from(self.database(key))) {
+            return Ok(());
+        }
+        Err(
+            b"-ERR SELECT of another database is not supported inside a transaction by the proxy\r\n"
+                .to_vec(),
+        )
+    }
+}
+
+fn number(text: &[u8]) -> Option<i64> {
+    std::str::from_utf8(text).ok()?.parse().ok()
+}
