@@ -34,6 +34,9 @@ impl Engine {
             return self.answer(key, error::NOT_AN_INTEGER);
         };
         let former = self.filters[self.clients[key].filter].greeting;
+        if index != 0 && self.has_cluster(key) {
+            return self.answer(key, error::SELECT_IN_CLUSTER);
+        }
         let Ok(database) = u32::try_from(index) else {
             return self.answer(key, OUT_OF_RANGE);
         };
@@ -43,9 +46,6 @@ impl Engine {
         if database == 0 {
             self.greet_with(key, Greeting { database, ..former });
             return self.answer(key, b"+OK\r\n");
-        }
-        if self.has_cluster(key) {
-            return self.answer(key, error::SELECT_IN_CLUSTER);
         }
         self.greet_with(key, Greeting { database, ..former });
         match self.any_connection(key) {
