@@ -29,8 +29,8 @@ use crate::pool::{Access, Target};
 use crate::settle::Answer;
 use crate::upstream::Gone;
 
-/// Microseconds that a request still gets whose client had said that it sends nothing more before the request went
-/// out: enough for what is there already, as a server would have answered it.
+/// Microseconds, from when a request went out, that it gets although its client has said that it sends nothing more:
+/// enough for what is there already, which a server answers before it reads the end.
 const LAST_REPLY: u64 = 100_000;
 /// Microseconds that a server may take to notice that a wait is over, at least.
 const SLACK: u64 = 1_000_000;
@@ -268,15 +268,18 @@ impl Engine {
         if std::mem::replace(&mut client.session.hung_up, true) {
             return;
         }
-        match self.waits.get_mut(&id.0) {
-            // Request and end came together.
-            Some(wait) if wait.since == now => wait.last = Some(now + LAST_REPLY),
-            Some(_) => self.close_client(id),
-            None if self.acknowledged.get(&id.0).is_some_and(|own| own.began() < now) => {
+        let paused = client.hold == Hold::Paused;
+        if let Some(wait) = self.waits.get_mut(&id.0) {
+            wait.last = Some(wait.since + LAST_REPLY);
+            if wait.last <= Some(now) {
                 self.close_client(id);
             }
-            None if client.hold == Hold::Paused => self.close_client(id),
-            None => {}
+        } else if let Some(own) = self.acknowledged.get_mut(&id.0) {
+            if !own.hurry(now) {
+                self.close_client(id);
+            }
+        } else if paused {
+            self.close_client(id);
         }
     }
 }

@@ -121,6 +121,7 @@ fn a_client_that_goes_takes_its_wait_along() {
     world.break_off(reset);
     world.calm();
     assert_eq!(world.connections(), 1);
+    world.pass(SECOND);
     world.ask(closed, "ECHO unread");
     world.finish(closed);
     world.calm();
@@ -157,6 +158,25 @@ fn who_sends_and_closes_gets_what_is_there() {
     assert!(world.peers[empty].closed);
     assert_eq!(world.got(empty), ":0\r\n");
     assert_eq!(world.engine.blocked_clients(), 0);
+}
+
+#[test]
+fn an_end_that_comes_just_after_its_request_waits_for_what_is_there() {
+    let (_ground, mut world) = three(1);
+    let [key, ..] = keys();
+    let peer = world.connect();
+    world.call(peer, &format!("RPUSH {key} a"));
+    world.fabric.node(at(1)).delay = 50_000;
+    world.ask(peer, &format!("BLPOP {key} 0"));
+    world.pass(20_000);
+    assert_eq!(
+        (world.got(peer), world.engine.blocked_clients()),
+        (String::new(), 1)
+    );
+    world.finish(peer);
+    world.pass(60_000);
+    assert_eq!(world.got(peer), popped(&key, "a"));
+    assert!(world.peers[peer].closed);
 }
 
 #[test]
