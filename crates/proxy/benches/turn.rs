@@ -147,7 +147,7 @@ fn hosts(c: &mut Criterion) {
     let (_cluster, topologies) = ground.slots("slots", &[rows]);
     let topology = &topologies[0];
     let hashed = ground.hashed("hashed", &[at(1), at(2), at(3)]);
-    let ring = hashed.topologies().load_full();
+    let ring = hashed.topology();
     ground.publish(&[], &proxy("slots"));
     c.bench_function("host of a slot, primary", |b| {
         b.iter(|| topology.by_slot(black_box(12_345), Want::Primary));

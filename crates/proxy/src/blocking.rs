@@ -141,7 +141,6 @@ impl Engine {
         access: Access,
         client: usize,
     ) -> Result<u32, Failure> {
-        self.refresh_pool(pool);
         let entry = &self.pools[pool];
         let live = entry.live.as_ref().ok_or(Failure::NoHost)?;
         let target = name.map_or(Target::Any, |name| live.target(name, &entry.key.settings));

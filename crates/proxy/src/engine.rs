@@ -1,13 +1,12 @@
 //! The turn: what the driver calls, in which order.
 //!
-//! 1. [`Engine::begin_turn`] takes the time and the published configuration.
+//! 1. [`Engine::begin_turn`] takes the time and what is published (`adopt`).
 //! 2. What sockets had to say: `client_received`, `upstream_received`, `connected`, `closed` …
 //! 3. [`Engine::take_dirty_connections`], then [`Engine::take_dirty_clients`]: each is written once, upstreams first,
 //!    so that servers work while clients are answered.
 //! 4. [`Engine::actions`]: sockets to open and to close.
 
 use std::collections::BTreeMap;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
@@ -26,7 +25,7 @@ use crate::blocking::{Acknowledged, Wait};
 use crate::client::{Client, ClientId, Opened, Session, Waiter};
 use crate::connection::{ConnId, Connection};
 use crate::external_auth::{Logins, Question};
-use crate::filter::{self, Filter};
+use crate::filter::Filter;
 use crate::hold::Hold;
 use crate::input::Buffers;
 use crate::inquiry::Inquiry;
@@ -35,7 +34,7 @@ use crate::output::Output;
 use crate::pause::Pause;
 use crate::peers::{Peers, Seat};
 use crate::places::Places;
-use crate::pool::{Greeting, Live, Pool, PoolKey, PoolUse};
+use crate::pool::{Greeting, Pool};
 use crate::pubsub::PubSub;
 use crate::redirect::Unresolved;
 use crate::scripts::{Known, Scripts};
@@ -102,6 +101,8 @@ pub struct Engine {
     pub(crate) context: Context,
     reader: Reader,
     pub(crate) snapshot: Arc<Snapshot>,
+    /// Topologies that were published when those in use were taken over.
+    pub(crate) published: u64,
     /// Microseconds of the driver's clock, the same for the whole turn.
     pub(crate) now: u64,
     pub(crate) clients: Places<Client>,
@@ -152,6 +153,7 @@ impl Engine {
             reader: context.store.reader(),
             context,
             snapshot,
+            published: 0,
             now: 0,
             clients: Places::new(),
             connections: Places::new(),
@@ -185,9 +187,10 @@ impl Engine {
     pub fn begin_turn(&mut self, now: u64) {
         self.now = now;
         let latest = self.reader.load();
-        if !Arc::ptr_eq(latest, &self.snapshot) {
+        let published = redplane_upstream::published();
+        if self.published != published || !Arc::ptr_eq(latest, &self.snapshot) {
             let latest = Arc::clone(latest);
-            self.adopt(latest);
+            self.adopt(latest, published);
         }
         if self.logins.any_over(now) {
             self.end_logins();
@@ -200,138 +203,6 @@ impl Engine {
     /// Says who starts the next turn when another worker has written.
     pub fn wake_by(&self, waker: Waker) {
         self.seat.wake_by(waker);
-    }
-
-    /// Takes over a published configuration: clusters first, then the filters that are in use.
-    #[cold]
-    fn adopt(&mut self, latest: Arc<Snapshot>) {
-        self.snapshot = latest;
-        for pool in 0..self.pools.capacity() {
-            if self.pools.get(pool).is_some_and(|pool| pool.users > 0) {
-                self.resolve_pool(pool);
-            }
-        }
-        let mut changed = Vec::new();
-        for key in 0..self.filters.capacity() {
-            if self.filters.contains(key) && self.resolve_filter(key) {
-                changed.push(key);
-            }
-        }
-        self.adopt_pubsub(&changed);
-    }
-
-    /// Gives a pool the cluster that now has its name; connections to the former one drain.
-    fn resolve_pool(&mut self, pool: usize) {
-        let entry = &mut self.pools[pool];
-        let cluster = self.snapshot.clusters.get(&entry.key.cluster);
-        match (&entry.live, cluster) {
-            (Some(live), Some(cluster)) if Arc::ptr_eq(&live.cluster, cluster) => return,
-            (None, None) => return,
-            _ => {}
-        }
-        let live = cluster.map(|cluster| Live::new(cluster.clone(), &entry.key.settings));
-        let own = self.connections.iter_mut().map(|(_, connection)| connection);
-        for connection in own.filter(|connection| connection.pool == pool) {
-            connection.add_up(entry.live.as_mut());
-            if let Some(live) = &live {
-                // What is in flight will be counted down here.
-                connection.count_into(&live.stats);
-            }
-        }
-        let former = std::mem::replace(&mut entry.live, live);
-        let left: Vec<u32> = former.iter().flat_map(Live::connections).collect();
-        self.drain_connections(&left);
-    }
-
-    /// Gives a filter its present configuration; true when that is another one.
-    fn resolve_filter(&mut self, key: usize) -> bool {
-        self.tally.add_up(&self.filters);
-        let current = &self.filters[key];
-        let Some(proxy) = filter::find(&self.snapshot, &current.listener, &current.chain) else {
-            return false;
-        };
-        if Arc::ptr_eq(&proxy, &current.proxy) {
-            return false;
-        }
-        let (listener, chain, users) = (current.listener.clone(), current.chain.clone(), current.users);
-        let greeting = current.greeting;
-        let former = current.pools();
-        let mut next = self.build_filter(listener, chain, proxy, greeting);
-        next.users = users;
-        next.stats.add(redis_proxy::DOWNSTREAM_CX_ACTIVE, users as u64);
-        let own = self.clients.iter().filter(|(_, client)| client.filter == key);
-        let waiting = own.map(|(_, client)| client.waits_for()).sum::<u64>();
-        next.stats.add(redis_proxy::DOWNSTREAM_RQ_ACTIVE, waiting);
-        self.filters[key] = next;
-        self.release_pools(&former);
-        true
-    }
-
-    fn build_filter(
-        &mut self,
-        listener: Rc<str>,
-        chain: Rc<str>,
-        proxy: Arc<redplane_config::redis_proxy::RedisProxy>,
-        greeting: Greeting,
-    ) -> Filter {
-        let registry = self.context.registry.clone();
-        let settings = proxy.settings.clone();
-        let mut filter = Filter::new(listener, chain, proxy, &registry, |cluster| {
-            self.acquire_pool(PoolKey {
-                cluster: cluster.to_owned(),
-                settings: settings.clone(),
-                greeting,
-                purpose: PoolUse::Requests,
-            })
-        });
-        filter.greeting = greeting;
-        filter
-    }
-
-    pub(crate) fn acquire_pool(&mut self, key: PoolKey) -> usize {
-        if let Some((place, pool)) = self.pools.iter_mut().find(|(_, pool)| pool.key == key) {
-            pool.users += 1;
-            // One that only waited for its last replies is in use again.
-            self.resolve_pool(place);
-            return place;
-        }
-        let pool = self.pools.insert(Pool {
-            key,
-            users: 1,
-            live: None,
-        });
-        self.resolve_pool(pool);
-        pool
-    }
-
-    /// Keeps pools for as long as something refers to them by their place.
-    pub(crate) fn hold_pools(&mut self, pools: &[usize]) {
-        pools.iter().for_each(|&key| self.pools[key].users += 1);
-    }
-
-    pub(crate) fn release_pools(&mut self, pools: &[usize]) {
-        for &key in pools {
-            let pool = &mut self.pools[key];
-            pool.users -= 1;
-            if pool.users == 0 {
-                let left: Vec<u32> = pool.live.take().iter().flat_map(Live::connections).collect();
-                self.drain_connections(&left);
-                // Connections that still drain refer to the pool by its place: it goes with the last of them.
-                self.drop_pool_if_unused(key);
-            }
-        }
-    }
-
-    pub(crate) fn drop_pool_if_unused(&mut self, key: usize) {
-        let unused = self.pools.get(key).is_some_and(|pool| pool.users == 0);
-        if unused
-            && !self
-                .connections
-                .iter()
-                .any(|(_, connection)| connection.pool == key)
-        {
-            self.pools.remove(key);
-        }
     }
 
     /// Takes a client in. `None` when its chain has no redis_proxy any more: the driver closes the connection.
@@ -348,47 +219,6 @@ impl Engine {
         session.logged_in = logged_in;
         let client = Client::new(self.generation, filter, session, authenticated);
         Some(ClientId(self.clients.insert(client) as u32))
-    }
-
-    fn filter_for(&mut self, listener: &Rc<str>, chain: &Rc<str>, greeting: Greeting) -> Option<usize> {
-        let same = |filter: &Filter| {
-            filter.listener == *listener && filter.chain == *chain && filter.greeting == greeting
-        };
-        if let Some((key, _)) = self.filters.iter().find(|(_, filter)| same(filter)) {
-            return Some(key);
-        }
-        let proxy = filter::find(&self.snapshot, listener, chain)?;
-        let filter = self.build_filter(listener.clone(), chain.clone(), proxy, greeting);
-        Some(self.filters.insert(filter))
-    }
-
-    /// Moves a client to the twin of its filter that speaks `protocol`.
-    pub(crate) fn speak(&mut self, key: usize, protocol: Protocol) {
-        let greeting = self.filters[self.clients[key].filter].greeting;
-        self.greet_with(key, Greeting { protocol, ..greeting });
-    }
-
-    /// Moves a client to the twin of its filter with this greeting. Its requests in flight end as they began.
-    pub(crate) fn greet_with(&mut self, key: usize, greeting: Greeting) {
-        let former = self.clients[key].filter;
-        let (listener, chain) = (
-            self.filters[former].listener.clone(),
-            self.filters[former].chain.clone(),
-        );
-        let Some(next) = self
-            .filter_for(&listener, &chain, greeting)
-            .filter(|next| *next != former)
-        else {
-            return;
-        };
-        let client = &mut self.clients[key];
-        client.filter = next;
-        let in_flight = client.waits_for();
-        let entry = &mut self.filters[next];
-        entry.users += 1;
-        entry.stats.inc(redis_proxy::DOWNSTREAM_CX_ACTIVE);
-        entry.stats.add(redis_proxy::DOWNSTREAM_RQ_ACTIVE, in_flight);
-        self.leave_filter(former, in_flight);
     }
 
     /// Whether a client speaks RESP3.
@@ -426,20 +256,6 @@ impl Engine {
         }
         self.leave_filter(client.filter, client.waits_for());
         traffic
-    }
-
-    /// A client with so many requests in flight leaves a filter; the last one takes it along.
-    fn leave_filter(&mut self, key: usize, in_flight: u64) {
-        self.tally.add_up(&self.filters);
-        let filter = &mut self.filters[key];
-        filter.stats.dec(redis_proxy::DOWNSTREAM_CX_ACTIVE);
-        filter.stats.sub(redis_proxy::DOWNSTREAM_RQ_ACTIVE, in_flight);
-        filter.users -= 1;
-        if filter.users == 0 {
-            let pools = filter.pools();
-            self.filters.remove(key);
-            self.release_pools(&pools);
-        }
     }
 
     /// Closes a listener's clients: each one as soon as it waits for nothing.

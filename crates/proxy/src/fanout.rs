@@ -27,13 +27,12 @@ impl Engine {
     }
 
     /// The pool that a command without keys goes to.
-    pub(crate) fn keyless_pool(&mut self, key: usize, command: &Command) -> Option<(Rc<RouteTo>, usize)> {
+    pub(crate) fn keyless_pool(&self, key: usize, command: &Command) -> Option<(Rc<RouteTo>, usize)> {
         let route = self.keyless_route(key)?;
         let pool = route
             .read_pool
             .filter(|_| command.is_read())
             .unwrap_or(route.pool);
-        self.refresh_pool(pool);
         Some((route, pool))
     }
 
@@ -119,7 +118,6 @@ impl Engine {
     }
 
     fn mirror_everywhere(&mut self, pool: usize, command: &'static Command, request: &Request<'_>) {
-        self.refresh_pool(pool);
         for target in self.targets(pool, command) {
             match self.connection_for(pool, target, Access::Primary) {
                 Ok(connection) => self.send_mirrored(pool, connection, command.id, payload(request)),

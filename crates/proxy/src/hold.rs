@@ -11,7 +11,7 @@
 
 use redplane_command::{Local, RequestPolicy, Transaction as Step};
 
-use crate::client::{ClientId, Ending, Waiter};
+use crate::client::{Client, ClientId, Ending, Waiter};
 use crate::dispatch::{Request, Served};
 use crate::engine::{Action, Engine};
 
@@ -29,6 +29,15 @@ pub(crate) enum Hold {
     Paused,
 }
 
+impl Client {
+    /// Nothing more is looked at before the replies that it is owed have come.
+    pub(crate) fn rest_behind(&mut self) {
+        if !self.queue.is_empty() {
+            self.hold = Hold::UntilQuiet;
+        }
+    }
+}
+
 impl Engine {
     /// Whether a request has to wait for its client's earlier replies; if so it is to be put back.
     #[inline]
@@ -39,9 +48,10 @@ impl Engine {
         let Served::Known(command) = served else {
             return false;
         };
-        // These go out on leased connections, beside the shared ones; SELECT leads to others that are shared.
+        // These go out on leased connections, beside the shared ones, or lead to others that are shared.
         let leaves = match command.request {
-            RequestPolicy::Transaction(Step::Watch) | RequestPolicy::Local(Local::Select) => true,
+            RequestPolicy::Transaction(Step::Watch)
+            | RequestPolicy::Local(Local::Select | Local::Hello | Local::Reset) => true,
             _ => self.might_block(key, command, request),
         };
         if !leaves {
@@ -57,10 +67,7 @@ impl Engine {
 
     /// Nothing behind the request that was just sent is looked at before its reply has come.
     pub(crate) fn rest_behind(&mut self, key: usize) {
-        let client = &mut self.clients[key];
-        if !client.queue.is_empty() {
-            client.hold = Hold::UntilQuiet;
-        }
+        self.clients[key].rest_behind();
     }
 
     /// Nothing more is looked at before all that the client is owed has come and has been written: replies may be long,

@@ -69,7 +69,6 @@ impl Engine {
         access: Access,
         client: usize,
     ) -> Result<u32, Failure> {
-        self.refresh_pool(pool);
         let policy = self.pools[pool].key.settings.read_policy;
         if access == Access::Primary || policy == ReadPolicy::Master {
             return self.lease_drawn(pool, target, Access::Primary, client);

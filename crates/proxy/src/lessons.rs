@@ -99,7 +99,6 @@ impl Engine {
         let Some(pool) = by_key.or_else(|| filter.route(b"")).map(|route| route.pool) else {
             return Lesson::Unknown(not_found);
         };
-        self.refresh_pool(pool);
         let Some(live) = &mut self.pools[pool].live else {
             return Lesson::Failed(Failure::NoHost);
         };

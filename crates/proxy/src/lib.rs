@@ -7,6 +7,7 @@
 //! A newcomer reads `engine` (the turn), `dispatch` (what a request becomes), `forward` (where it goes) and
 //! `settle` (how replies find back), in this order.
 
+mod adopt;
 mod again;
 mod auth;
 mod blocking;

@@ -6,8 +6,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
-use arc_swap::cache::Cache;
 use redplane_command::CommandId;
 use redplane_config::redis_proxy::{Protocol, ReadPolicy, Settings};
 use redplane_telemetry::{Block, TableBlock};
@@ -44,18 +42,6 @@ pub(crate) enum Access {
     Primary,
     /// Whom the read policy names.
     Read,
-}
-
-/// Derefs to the cluster's published topology, so that the cache needs no second `Arc` per cluster.
-#[derive(Clone, Debug)]
-pub(crate) struct Topologies(Arc<Cluster>);
-
-impl std::ops::Deref for Topologies {
-    type Target = ArcSwap<Topology>;
-
-    fn deref(&self) -> &Self::Target {
-        self.0.topologies()
-    }
 }
 
 /// The connection to one host, or how long there will be none.
@@ -153,7 +139,6 @@ pub(crate) struct Pool {
 /// The parts that exist only while the cluster does.
 pub(crate) struct Live {
     pub(crate) cluster: Arc<Cluster>,
-    cache: Cache<Topologies, Arc<Topology>>,
     pub(crate) topology: Arc<Topology>,
     /// Aligned with the hosts of the topology.
     pub(crate) links: Vec<Link>,
@@ -193,8 +178,7 @@ impl Commands {
 
 impl Live {
     pub(crate) fn new(cluster: Arc<Cluster>, settings: &Settings) -> Self {
-        let mut cache = Cache::new(Topologies(cluster.clone()));
-        let topology = cache.load().clone();
+        let topology = Arc::clone(&cluster.topology());
         let commands = settings.enable_command_stats.then(|| Commands {
             block: cluster.redis_commands().block(),
             rows: vec![u32::MAX; redplane_command::all().len()],
@@ -210,25 +194,17 @@ impl Live {
             is_redis: topology.slots().is_some(),
             commands,
             cluster,
-            cache,
             topology,
         }
     }
 
     /// Takes over a new topology if there is one, and returns the connections to hosts that left. Links follow their
     /// hosts. `None` where nothing has changed.
-    #[inline]
     pub(crate) fn refresh(&mut self) -> Option<Vec<u32>> {
-        let latest = self.cache.load();
-        if Arc::ptr_eq(latest, &self.topology) {
+        let latest = Arc::clone(&self.cluster.topology());
+        if Arc::ptr_eq(&latest, &self.topology) {
             return None;
         }
-        let latest = latest.clone();
-        Some(self.adopt(latest))
-    }
-
-    #[cold]
-    fn adopt(&mut self, latest: Arc<Topology>) -> Vec<u32> {
         let mut left: FxHashMap<u64, Link> = self
             .topology
             .hosts
@@ -262,10 +238,11 @@ impl Live {
             .collect();
         self.is_redis = latest.slots().is_some();
         self.topology = latest;
-        let known = |id| self.topology.hosts.iter().any(|host| host.id == id);
         let mut left: Vec<u32> = left.into_values().filter_map(|link| link.connection).collect();
-        left.append(&mut self.leases.take_strays(known));
-        left
+        let mut leases = std::mem::take(&mut self.leases);
+        left.append(&mut leases.take_strays(|id| self.knows(id)));
+        self.leases = leases;
+        Some(left)
     }
 
     /// Whether a host is one of the topology's.

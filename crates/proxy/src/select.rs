@@ -87,7 +87,6 @@ impl Engine {
         let filter = &self.filters[self.clients[key].filter];
         let route = filter.catch_all.as_ref().or_else(|| filter.prefixes.first());
         let pool = route.ok_or(Failure::NoHost)?.pool;
-        self.refresh_pool(pool);
         self.connection_for(pool, Target::Any, Access::Primary)
     }
 

@@ -204,7 +204,6 @@ impl Engine {
 
     /// What keys must share to travel together: the slot, or the host.
     fn group(&mut self, pool: usize, name: &[u8]) -> Result<usize, Failure> {
-        self.refresh_pool(pool);
         let random = self.random.u64(..);
         let entry = &self.pools[pool];
         let live = entry.live.as_ref().ok_or(Failure::NoHost)?;

@@ -229,7 +229,6 @@ impl Engine {
 
     fn place_queued(&mut self, key: usize, name: &[u8]) -> Option<(usize, Target, std::rc::Rc<RouteTo>)> {
         let route = self.filters[self.clients[key].filter].route(name)?.clone();
-        self.refresh_pool(route.pool);
         let renamed = self.rename(key, &route, name);
         let random = self.random.u64(..);
         let entry = &self.pools[route.pool];

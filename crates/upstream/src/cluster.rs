@@ -10,7 +10,7 @@ mod roster;
 mod transports;
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use arc_swap::{ArcSwap, Guard};
@@ -60,11 +60,21 @@ impl Context {
     }
 }
 
+/// Topologies that this process has published.
+static PUBLISHED: AtomicU64 = AtomicU64::new(0);
+
+/// How many topologies this process has published, of all clusters: when there are more, a worker looks whether its own
+/// clusters have new ones, and at no other time.
+#[inline]
+pub fn published() -> u64 {
+    PUBLISHED.load(Ordering::Acquire)
+}
+
 /// One live cluster.
 pub struct Cluster {
     config: Arc<Config>,
     context: Context,
-    topology: Arc<ArcSwap<Topology>>,
+    topology: ArcSwap<Topology>,
     transports: Arc<Transports>,
     events: Arc<Events>,
     rebalancing: AtomicBool,
@@ -127,11 +137,7 @@ impl Cluster {
         };
         let (events, moves) = Events::new();
         let cluster = Arc::new(Self {
-            topology: Arc::new(ArcSwap::from_pointee(Topology::new(
-                Vec::new(),
-                discovery::layout(&config),
-                0,
-            ))),
+            topology: ArcSwap::from_pointee(Topology::new(Vec::new(), discovery::layout(&config), 0)),
             config,
             context: context.clone(),
             transports,
@@ -178,9 +184,10 @@ impl Cluster {
         self.topology.load()
     }
 
-    /// Where topologies are published, for an `arc_swap::Cache` of a worker's own.
-    pub fn topologies(&self) -> &Arc<ArcSwap<Topology>> {
-        &self.topology
+    /// Puts a topology in the place of the current one, for networks whose discovery is a model's.
+    pub fn republish(&self, topology: Arc<Topology>) {
+        self.topology.store(topology);
+        PUBLISHED.fetch_add(1, Ordering::Release);
     }
 
     /// Takes an EDS assignment; other clusters ignore it.
@@ -324,8 +331,7 @@ impl Cluster {
         if let Some((hosts, layout)) = next {
             self.count_members(&control, &current.hosts, &hosts);
             control.roster.leave(&current.hosts, &hosts);
-            self.topology
-                .store(Arc::new(Topology::new(hosts, layout, current.version + 1)));
+            self.republish(Arc::new(Topology::new(hosts, layout, current.version + 1)));
         } else {
             self.count_members(&control, &current.hosts, &current.hosts);
         }

@@ -170,7 +170,7 @@ impl Engine {
 
     /// The primaries that a client wrote to; all when none of those is one any more; any one, with nothing to be reached,
     /// when it wrote nothing.
-    fn written_primaries(&mut self, key: usize) -> Vec<Primary> {
+    fn written_primaries(&self, key: usize) -> Vec<Primary> {
         let client = &self.clients[key];
         let (wrote, filter) = (client.wrote, &self.filters[client.filter]);
         let mut pools: Vec<usize> = filter
@@ -183,7 +183,6 @@ impl Engine {
         pools.dedup();
         let mut primaries = Vec::new();
         for pool in pools {
-            self.refresh_pool(pool);
             let entry = &self.pools[pool];
             let Some(live) = &entry.live else {
                 continue;

@@ -191,11 +191,6 @@ impl Engine {
         if self.waits.is_empty() {
             return;
         }
-        for pool in 0..self.pools.capacity() {
-            if self.pools.contains(pool) {
-                self.refresh_pool(pool);
-            }
-        }
         let due = self
             .waits
             .keys()

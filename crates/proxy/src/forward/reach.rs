@@ -29,7 +29,6 @@ impl Engine {
         name: &[u8],
         access: Access,
     ) -> Result<u32, Failure> {
-        self.refresh_pool(pool);
         let entry = &self.pools[pool];
         let Some(live) = &entry.live else {
             return Err(Failure::NoHost);
@@ -106,16 +105,6 @@ impl Engine {
             Some(open) if self.connections[open as usize].state != State::Probing => Ok(open),
             Some(_) => Err(Failure::Upstream),
             None => self.open(pool, host),
-        }
-    }
-
-    /// Takes over the cluster's latest topology.
-    #[inline]
-    pub(crate) fn refresh_pool(&mut self, pool: usize) {
-        if let Some(live) = &mut self.pools[pool].live
-            && let Some(gone) = live.refresh()
-        {
-            self.drain_connections(&gone);
         }
     }
 

@@ -197,7 +197,6 @@ impl Engine {
     /// Takes note of a hub's cluster; true when it or its topology is another one than before.
     fn look_at(&mut self, hub: usize) -> bool {
         let pool = self.pubsub.hubs[hub].pool;
-        self.refresh_pool(pool);
         let live = self.pools[pool].live.as_ref();
         let current = live.map(|live| (live.cluster.clone(), live.topology.version));
         let entry = &mut self.pubsub.hubs[hub];

@@ -37,7 +37,6 @@ impl Engine {
         let mut asked: Vec<(usize, Target)> = Vec::new();
         let mut hosts = Vec::new();
         for pool in &pools {
-            self.refresh_pool(*pool);
             let Some(live) = &self.pools[*pool].live else {
                 continue;
             };

@@ -63,7 +63,6 @@ impl Engine {
         let (pool, target) = match (transaction.target, transaction.watch) {
             // Placed anew: hosts may have changed since the first command was queued.
             (Some((pool, _)), _) => {
-                self.refresh_pool(pool);
                 let entry = &self.pools[pool];
                 let live = entry.live.as_ref().ok_or(Failure::NoHost)?;
                 (pool, live.target(&transaction.name, &entry.key.settings))
@@ -74,7 +73,6 @@ impl Engine {
                 (route.pool, Target::Any)
             }
         };
-        self.refresh_pool(pool);
         match transaction.watch {
             Some(watch) => {
                 let entry = &self.pools[pool];

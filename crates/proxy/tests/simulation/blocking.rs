@@ -241,7 +241,7 @@ fn a_dead_node_is_outlived() {
     for slot in 0..16384 / 3 {
         world.fabric.owners[slot] = at(4);
     }
-    cluster.topologies().store(Arc::clone(&topologies[1]));
+    cluster.republish(Arc::clone(&topologies[1]));
     world.pass(2 * SECOND);
     world
         .fabric
@@ -273,7 +273,7 @@ fn a_new_owner_is_found_without_the_old_one_saying_so() {
     for slot in 0..16384 / 3 {
         world.fabric.owners[slot] = at(4);
     }
-    cluster.topologies().store(Arc::clone(&topologies[1]));
+    cluster.republish(Arc::clone(&topologies[1]));
     world.pass(SECOND);
     assert!(!world.is_connected_to(at(1)));
     world

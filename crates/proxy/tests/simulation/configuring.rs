@@ -100,7 +100,7 @@ fn hosts_that_leave_drain() {
     world.fabric.node(at(1)).delay = 5_000;
     world.ask(peer, &format!("SET {key} 1"));
     world.calm();
-    cluster.topologies().store(topologies[1].clone());
+    cluster.republish(topologies[1].clone());
     world.ask(peer, "GET other");
     world.pass(50_000);
     assert!(world.got(peer).starts_with("+OK\r\n"), "the write was lost");

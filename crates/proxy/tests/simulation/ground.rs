@@ -129,7 +129,7 @@ impl Ground {
             topologies.push(topology_like(&cluster, rows));
         }
         cluster.stop();
-        cluster.topologies().store(topologies[0].clone());
+        cluster.republish(topologies[0].clone());
         (cluster, topologies)
     }
 
@@ -160,7 +160,7 @@ impl Ground {
 fn topology_like(cluster: &Cluster, rows: &[Row]) -> Arc<Topology> {
     let end = Instant::now() + Duration::from_secs(20);
     loop {
-        let topology = cluster.topologies().load_full();
+        let topology = Arc::clone(&cluster.topology());
         let same = topology.slots().is_some_and(|map| {
             rows.iter().all(|(first, last, primary, replicas)| {
                 [first, last].iter().all(|slot| {

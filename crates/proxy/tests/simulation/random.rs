@@ -68,7 +68,7 @@ fn leaves_nothing(ground: &Ground, world: &mut World, cluster: &Cluster) {
         ground.stat(&format!("cluster.{}.upstream_rq_active", cluster.name())),
         0
     );
-    for host in &cluster.topologies().load().hosts {
+    for host in &cluster.topology().hosts {
         assert_eq!(
             host.stats.rq_active.load(std::sync::atomic::Ordering::Relaxed),
             0,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use redplane_config::cluster::DnsFamily;
 
-use super::ground::{Ground, at, even, proxy, settings};
+use super::ground::{Ground, Row, at, even, proxy, settings};
 use super::node::{Fabric, Reach};
 use super::world::World;
 
@@ -22,6 +22,20 @@ fn sends_to(world: &mut World, node: SocketAddr, word: &'static str, to: String)
         let slot = redplane_command::slot(words.get(1)?);
         Some(format!("-{word} {slot} {to}\r\n").into_bytes())
     }));
+}
+
+/// The slots of node 3 belong to node 4.
+fn fourth_for_third() -> Vec<Row> {
+    let mut rows = even(3);
+    rows[2].2 = at(4);
+    rows
+}
+
+fn key_on(node: SocketAddr) -> String {
+    (0..100)
+        .map(|n| format!("k{n}"))
+        .find(|key| sides(key.as_bytes()).0 == node)
+        .unwrap()
 }
 
 #[test]
@@ -70,10 +84,7 @@ fn a_late_redirection_does_not_end_its_targets_connection() {
     world.ask(late, "GET k");
     world.pass(950_000);
     // Behind the redirected request, on the same connection, well within its own time.
-    let key = (0..100)
-        .map(|n| format!("g{n}"))
-        .find(|key| sides(key.as_bytes()).0 == other)
-        .unwrap();
+    let key = key_on(other);
     world.ask(good, &format!("GET {key}"));
     world.pass(450_000);
     assert_eq!(world.got(late), "-upstream failure\r\n");
@@ -114,23 +125,15 @@ fn strangers_are_dialled_up_to_the_limit() {
 #[test]
 fn a_stranger_that_joins_the_topology_keeps_its_connection() {
     let ground = Ground::new();
-    let joined: Vec<_> = even(3)
-        .into_iter()
-        .map(|(first, last, node, replicas)| {
-            (first, last, if node == at(3) { at(4) } else { node }, replicas)
-        })
-        .collect();
+    let joined = fourth_for_third();
     let (cluster, topologies) = ground.slots("c", &[even(3), joined.clone()]);
     ground.publish(&[&cluster], &proxy("c"));
     let mut world = World::new(&ground, Fabric::new(&joined), 1);
-    let key = (0..100)
-        .map(|n| format!("k{n}"))
-        .find(|key| sides(key.as_bytes()).0 == at(3))
-        .unwrap();
+    let key = key_on(at(3));
     world.fabric.node(at(3));
     let peer = world.connect();
     assert_eq!(world.call(peer, &format!("SET {key} 1")), "+OK\r\n");
-    cluster.topologies().store(topologies[1].clone());
+    cluster.republish(topologies[1].clone());
     assert_eq!(world.call(peer, &format!("GET {key}")), "$1\r\n1\r\n");
     assert_eq!(world.dialled, [at(3), at(4)]);
     assert_eq!(world.connections(), 1);
@@ -139,7 +142,7 @@ fn a_stranger_that_joins_the_topology_keeps_its_connection() {
     world.calm();
     assert_eq!(world.call(peer, &format!("GET {key}")), "$1\r\n1\r\n");
     assert_eq!(world.dialled, [at(3), at(4), at(4)]);
-    cluster.topologies().store(topologies[0].clone());
+    cluster.republish(topologies[0].clone());
     world
         .fabric
         .hand_over(redplane_command::slot(key.as_bytes()), at(3));
@@ -275,6 +278,26 @@ fn what_follows_a_redirected_request_stays_behind_it() {
 }
 
 #[test]
+fn a_new_slot_map_lets_nothing_overtake_what_is_in_flight() {
+    let ground = Ground::new();
+    let moved = fourth_for_third();
+    let (cluster, topologies) = ground.slots("c", &[even(3), moved.clone()]);
+    ground.publish(&[&cluster], &proxy("c"));
+    let mut world = World::new(&ground, Fabric::new(&moved), 1);
+    let key = key_on(at(3));
+    let peer = world.connect();
+    // The former owner is slow to say that it is one.
+    world.fabric.node(at(3)).delay = 5_000;
+    world.ask(peer, &format!("SET {key} 1"));
+    world.calm();
+    cluster.republish(topologies[1].clone());
+    world.ask(peer, &format!("GET {key}"));
+    world.pass(20_000);
+    assert_eq!(world.got(peer), "+OK\r\n$1\r\n1\r\n");
+    assert_eq!(world.call(peer, &format!("GET {key}")), "$1\r\n1\r\n");
+}
+
+#[test]
 fn a_redirected_request_behind_a_younger_one_ends_in_its_time() {
     let (ground, _cluster) = Ground::three_shards();
     let (owner, other) = sides(b"k");
@@ -286,10 +309,7 @@ fn a_redirected_request_behind_a_younger_one_ends_in_its_time() {
     let (late, young) = (world.connect(), world.connect());
     world.ask(late, "GET k");
     world.pass(850_000);
-    let key = (0..100)
-        .map(|n| format!("g{n}"))
-        .find(|key| sides(key.as_bytes()).0 == other)
-        .unwrap();
+    let key = key_on(other);
     world.ask(young, &format!("GET {key}"));
     world.pass(250_000);
     assert_eq!(world.got(late), "-upstream failure\r\n");

@@ -314,7 +314,7 @@ fn shard_channels_follow_their_slot() {
     assert_eq!(world.call(publisher, "SPUBLISH s one"), ":1\r\n");
     world.fabric.hand_over(slot, to);
     world.pass(10_000);
-    cluster.topologies().store(topologies[1].clone());
+    cluster.republish(topologies[1].clone());
     world.pass(200_000);
     assert_eq!(world.call(publisher, "SPUBLISH s two"), ":1\r\n");
     assert_eq!(world.call(publisher, "SPUBLISH other three"), ":1\r\n");
@@ -386,7 +386,7 @@ fn a_promotion_moves_what_belongs_to_primaries() {
     for slot in 0..(16384 / 3) {
         world.fabric.owners[slot] = at(4);
     }
-    cluster.topologies().store(topologies[1].clone());
+    cluster.republish(topologies[1].clone());
     world.pass(300_000);
     // The former primary is a replica and lives: what it would say now is said by the new one.
     world.step(0);

@@ -72,7 +72,7 @@ fn a_shard_that_grows_downwards_is_not_skipped() {
             data.contains_key(key.as_bytes())
         });
         if (1..on_second).contains(&second.count()) {
-            cluster.topologies().store(topologies[1].clone());
+            cluster.republish(topologies[1].clone());
         }
         if next == "0" {
             break;
@@ -149,7 +149,7 @@ fn keys_that_go_back_to_a_shard_that_was_asked_are_found_there() {
         if !done && all_of(world, 1, found) {
             done = true;
             (14_000..=16_383).for_each(|slot| world.fabric.hand_over(slot, at(1)));
-            cluster.topologies().store(topologies[1].clone());
+            cluster.republish(topologies[1].clone());
         }
     });
     assert!(done);
@@ -202,7 +202,7 @@ fn a_shard_with_a_new_primary_is_walked_again() {
             world.fabric.node(at(9)).reversed = true;
             (5461..=10_921).for_each(|slot| world.fabric.owners[slot] = at(9));
             world.fabric.node(at(2)).data.clear();
-            cluster.topologies().store(topologies[1].clone());
+            cluster.republish(topologies[1].clone());
         }
     });
     assert!(done);

@@ -1,0 +1,243 @@
+//! What is published, taken over between two turns: configurations, topologies, and what they mean to open clients.
+//!
+//! A request never meets a change halfway: pools, filters and slot maps stay as they are for a whole turn. A client
+//! whose requests may still travel by the former ways rests until they are answered, so that what it sends next does
+//! not get there first. Pools and filters live as long as something uses them; nothing here opens a connection.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use redplane_config::redis_proxy::Protocol;
+use redplane_telemetry::stats::redis_proxy;
+use redplane_upstream::Snapshot;
+
+use crate::client::Client;
+use crate::engine::Engine;
+use crate::filter::{self, Filter};
+use crate::hold::Hold;
+use crate::pool::{Greeting, Live, Pool, PoolKey, PoolUse};
+
+impl Engine {
+    /// Takes over the published configuration, clusters first, and the topologies of what is in use.
+    #[cold]
+    pub(crate) fn adopt(&mut self, latest: Arc<Snapshot>, published: u64) {
+        self.published = published;
+        let reconfigured = !Arc::ptr_eq(&latest, &self.snapshot);
+        self.snapshot = latest;
+        let in_use = |engine: &Self, key| engine.pools.get(key).is_some_and(|pool| pool.users > 0);
+        let places = 0..self.pools.capacity();
+        let mut changed: Vec<usize> = places.filter(|&key| in_use(self, key)).collect();
+        changed.retain(|&key| (reconfigured && self.resolve_pool(key)) || self.refresh_pool(key));
+        let mut filters = Vec::new();
+        if reconfigured {
+            filters.extend((0..self.filters.capacity()).filter(|&key| self.filters.contains(key)));
+            filters.retain(|&key| self.resolve_filter(key));
+            self.adopt_pubsub(&filters);
+        }
+        if !changed.is_empty() || !filters.is_empty() {
+            self.rest_where(&changed, &filters);
+        }
+    }
+
+    /// The clients of these pools and filters may have requests in flight by the former ways: what they send next must
+    /// not overtake them on the new ones.
+    fn rest_where(&mut self, pools: &[usize], filters: &[usize]) {
+        let leads_there = |(key, filter): &(usize, &Filter)| {
+            filters.contains(key) || filter.pools().iter().any(|pool| pools.contains(pool))
+        };
+        let filters: Vec<usize> = self
+            .filters
+            .iter()
+            .filter(leads_there)
+            .map(|(key, _)| key)
+            .collect();
+        let clients = self.clients.iter_mut().map(|(_, client)| client);
+        let theirs = clients.filter(|client| filters.contains(&client.filter) && client.hold == Hold::No);
+        theirs.for_each(Client::rest_behind);
+    }
+
+    /// Takes over a cluster's latest topology; false when there is no other.
+    fn refresh_pool(&mut self, pool: usize) -> bool {
+        let live = self.pools[pool].live.as_mut();
+        let Some(gone) = live.and_then(Live::refresh) else {
+            return false;
+        };
+        self.drain_connections(&gone);
+        true
+    }
+
+    /// Gives a pool the cluster that now has its name; connections to the former one drain. False when it has it.
+    fn resolve_pool(&mut self, pool: usize) -> bool {
+        let entry = &mut self.pools[pool];
+        let cluster = self.snapshot.clusters.get(&entry.key.cluster);
+        match (&entry.live, cluster) {
+            (Some(live), Some(cluster)) if Arc::ptr_eq(&live.cluster, cluster) => return false,
+            (None, None) => return false,
+            _ => {}
+        }
+        let live = cluster.map(|cluster| Live::new(cluster.clone(), &entry.key.settings));
+        let own = self.connections.iter_mut().map(|(_, connection)| connection);
+        for connection in own.filter(|connection| connection.pool == pool) {
+            connection.add_up(entry.live.as_mut());
+            if let Some(live) = &live {
+                // What is in flight will be counted down here.
+                connection.count_into(&live.stats);
+            }
+        }
+        let former = std::mem::replace(&mut entry.live, live);
+        let left: Vec<u32> = former.iter().flat_map(Live::connections).collect();
+        self.drain_connections(&left);
+        true
+    }
+
+    /// Gives a filter its present configuration; true when that is another one.
+    fn resolve_filter(&mut self, key: usize) -> bool {
+        self.tally.add_up(&self.filters);
+        let current = &self.filters[key];
+        let Some(proxy) = filter::find(&self.snapshot, &current.listener, &current.chain) else {
+            return false;
+        };
+        if Arc::ptr_eq(&proxy, &current.proxy) {
+            return false;
+        }
+        let (listener, chain, users) = (current.listener.clone(), current.chain.clone(), current.users);
+        let greeting = current.greeting;
+        let former = current.pools();
+        let mut next = self.build_filter(listener, chain, proxy, greeting);
+        next.users = users;
+        next.stats.add(redis_proxy::DOWNSTREAM_CX_ACTIVE, users as u64);
+        let own = self.clients.iter().filter(|(_, client)| client.filter == key);
+        let waiting = own.map(|(_, client)| client.waits_for()).sum::<u64>();
+        next.stats.add(redis_proxy::DOWNSTREAM_RQ_ACTIVE, waiting);
+        self.filters[key] = next;
+        self.release_pools(&former);
+        true
+    }
+
+    fn build_filter(
+        &mut self,
+        listener: Rc<str>,
+        chain: Rc<str>,
+        proxy: Arc<redplane_config::redis_proxy::RedisProxy>,
+        greeting: Greeting,
+    ) -> Filter {
+        let registry = self.context.registry.clone();
+        let settings = proxy.settings.clone();
+        let mut filter = Filter::new(listener, chain, proxy, &registry, |cluster| {
+            self.acquire_pool(PoolKey {
+                cluster: cluster.to_owned(),
+                settings: settings.clone(),
+                greeting,
+                purpose: PoolUse::Requests,
+            })
+        });
+        filter.greeting = greeting;
+        filter
+    }
+
+    pub(crate) fn acquire_pool(&mut self, key: PoolKey) -> usize {
+        if let Some((place, pool)) = self.pools.iter_mut().find(|(_, pool)| pool.key == key) {
+            pool.users += 1;
+            // One that only waited for its last replies is in use again.
+            self.resolve_pool(place);
+            return place;
+        }
+        let pool = self.pools.insert(Pool {
+            key,
+            users: 1,
+            live: None,
+        });
+        self.resolve_pool(pool);
+        pool
+    }
+
+    /// Keeps pools for as long as something refers to them by their place.
+    pub(crate) fn hold_pools(&mut self, pools: &[usize]) {
+        pools.iter().for_each(|&key| self.pools[key].users += 1);
+    }
+
+    pub(crate) fn release_pools(&mut self, pools: &[usize]) {
+        for &key in pools {
+            let pool = &mut self.pools[key];
+            pool.users -= 1;
+            if pool.users == 0 {
+                let left: Vec<u32> = pool.live.take().iter().flat_map(Live::connections).collect();
+                self.drain_connections(&left);
+                // Connections that still drain refer to the pool by its place: it goes with the last of them.
+                self.drop_pool_if_unused(key);
+            }
+        }
+    }
+
+    pub(crate) fn drop_pool_if_unused(&mut self, key: usize) {
+        let unused = self.pools.get(key).is_some_and(|pool| pool.users == 0);
+        if unused
+            && !self
+                .connections
+                .iter()
+                .any(|(_, connection)| connection.pool == key)
+        {
+            self.pools.remove(key);
+        }
+    }
+
+    pub(crate) fn filter_for(
+        &mut self,
+        listener: &Rc<str>,
+        chain: &Rc<str>,
+        greeting: Greeting,
+    ) -> Option<usize> {
+        let same = |filter: &Filter| {
+            filter.listener == *listener && filter.chain == *chain && filter.greeting == greeting
+        };
+        if let Some((key, _)) = self.filters.iter().find(|(_, filter)| same(filter)) {
+            return Some(key);
+        }
+        let proxy = filter::find(&self.snapshot, listener, chain)?;
+        let filter = self.build_filter(listener.clone(), chain.clone(), proxy, greeting);
+        Some(self.filters.insert(filter))
+    }
+
+    /// Moves a client to the twin of its filter that speaks `protocol`.
+    pub(crate) fn speak(&mut self, key: usize, protocol: Protocol) {
+        let greeting = self.filters[self.clients[key].filter].greeting;
+        self.greet_with(key, Greeting { protocol, ..greeting });
+    }
+
+    /// Moves a client to the twin of its filter with this greeting. Its requests in flight end as they began.
+    pub(crate) fn greet_with(&mut self, key: usize, greeting: Greeting) {
+        let former = self.clients[key].filter;
+        let (listener, chain) = (
+            self.filters[former].listener.clone(),
+            self.filters[former].chain.clone(),
+        );
+        let Some(next) = self
+            .filter_for(&listener, &chain, greeting)
+            .filter(|next| *next != former)
+        else {
+            return;
+        };
+        let client = &mut self.clients[key];
+        client.filter = next;
+        let in_flight = client.waits_for();
+        let entry = &mut self.filters[next];
+        entry.users += 1;
+        entry.stats.inc(redis_proxy::DOWNSTREAM_CX_ACTIVE);
+        entry.stats.add(redis_proxy::DOWNSTREAM_RQ_ACTIVE, in_flight);
+        self.leave_filter(former, in_flight);
+    }
+
+    /// A client with so many requests in flight leaves a filter; the last one takes it along.
+    pub(crate) fn leave_filter(&mut self, key: usize, in_flight: u64) {
+        self.tally.add_up(&self.filters);
+        let filter = &mut self.filters[key];
+        filter.stats.dec(redis_proxy::DOWNSTREAM_CX_ACTIVE);
+        filter.stats.sub(redis_proxy::DOWNSTREAM_RQ_ACTIVE, in_flight);
+        filter.users -= 1;
+        if filter.users == 0 {
+            let pools = filter.pools();
+            self.filters.remove(key);
+            self.release_pools(&pools);
+        }
+    }
+}
