@@ -55,9 +55,17 @@ fn wait_until_shown(proxy: &Proxy, cluster: &str, primary: u16, replicas: &[u16]
         ("primary".to_owned(), vec![primary]),
         ("replica".to_owned(), replicas),
     ]);
-    until("the topology to be shown", PATIENCE, || {
-        shown(proxy, cluster) == expected
-    });
+    let begun = Instant::now();
+    while shown(proxy, cluster) != expected {
+        let waited = since(begun);
+        assert!(
+            waited < PATIENCE,
+            "{:?} and not {expected:?}\n{}",
+            shown(proxy, cluster),
+            proxy.process().output()
+        );
+        thread::sleep(Duration::from_millis(20));
+    }
 }
 
 fn others(all: &Sentinels, but: usize) -> Vec<u16> {

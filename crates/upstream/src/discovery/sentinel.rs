@@ -18,14 +18,15 @@ use std::time::{Duration, Instant};
 use redplane_config::cluster::SentinelCluster;
 
 use crate::cluster::{Cluster, Events};
-use crate::host::Host;
+use crate::host::{Health, Host};
 use ear::{Ear, hear};
 use refresh::Refresher;
 
 /// Shortest time between refreshes that events ask for.
 const EVENTS: Duration = Duration::from_millis(200);
 
-/// How long after a failed refresh the next one follows, at first; doubled each time, up to the refresh rate.
+/// How long after a refresh that failed, or that found a server unwell, the next one follows, at first; doubled each
+/// time, up to the refresh rate. That a server is well again is not always told.
 const FIRST_RETRY: Duration = Duration::from_millis(100);
 
 /// Times that one refresh may be begun anew because there was news meanwhile.
@@ -44,6 +45,11 @@ pub(super) fn start(cluster: &Arc<Cluster>, settings: &SentinelCluster) {
     cluster.adopt(cluster.context().runtime.spawn(task).abort_handle());
 }
 
+fn all_well(cluster: &Cluster) -> bool {
+    let topology = cluster.topology();
+    topology.hosts.iter().all(|host| host.health() == Health::Healthy)
+}
+
 /// The task of one cluster.
 struct Watch {
     cluster: Weak<Cluster>,
@@ -60,18 +66,18 @@ impl Watch {
             let Some(cluster) = self.cluster.upgrade() else {
                 return;
             };
-            let heard = self.refresh(&cluster, &mut refresher).await;
-            let pause = match heard {
-                Some(sentinel) => {
-                    self.retry = FIRST_RETRY;
-                    self.listen(&cluster, &sentinel).await;
-                    self.settings.refresh_rate
-                }
-                None => {
-                    let pause = self.retry.min(self.settings.refresh_rate);
-                    self.retry = (self.retry * 2).min(self.settings.refresh_rate);
-                    pause
-                }
+            let settled = match self.refresh(&cluster, &mut refresher).await {
+                // What happened before the subscription began was told to nobody.
+                Some(sentinel) => !self.listen(&cluster, &sentinel).await && all_well(&cluster),
+                None => false,
+            };
+            let pause = if settled {
+                self.retry = FIRST_RETRY;
+                self.settings.refresh_rate
+            } else {
+                let pause = self.retry.min(self.settings.refresh_rate);
+                self.retry = (self.retry * 2).min(self.settings.refresh_rate);
+                pause
             };
             drop(cluster);
             self.pause(Instant::now() + pause).await;
@@ -91,10 +97,11 @@ impl Watch {
         refresher.refresh(cluster).await
     }
 
-    /// Subscribes to the Sentinel that was heard, unless there is a subscription. Without one the refresh rate serves.
-    async fn listen(&mut self, cluster: &Cluster, sentinel: &Arc<Host>) {
+    /// Subscribes to the Sentinel that was heard, unless there is a subscription; true when there is a new one. Without
+    /// one the refresh rate serves.
+    async fn listen(&mut self, cluster: &Cluster, sentinel: &Arc<Host>) -> bool {
         if self.ear.is_some() {
-            return;
+            return false;
         }
         match Ear::open(cluster, &self.settings, sentinel).await {
             Ok(ear) => self.ear = Some(ear),
@@ -102,6 +109,7 @@ impl Watch {
                 tracing::warn!(cluster = cluster.name(), sentinel = %sentinel.address, %error, "cannot subscribe");
             }
         }
+        self.ear.is_some()
     }
 
     /// Waits for the time of the next refresh, or for a reason to have it sooner.
