@@ -183,6 +183,18 @@ impl Cluster {
         until("the replica to take over", PATIENCE, || {
             node.role() == Role::Master
         });
+        // Word of it reaches the others a little later.
+        until("all nodes to know of it", PATIENCE, || {
+            let masters = |n: &Redis| -> BTreeSet<u16> {
+                let ranges = slots_of(&n.run("CLUSTER SLOTS"));
+                ranges
+                    .iter()
+                    .filter_map(|(_, _, ports)| ports.first().copied())
+                    .collect()
+            };
+            let views: BTreeSet<_> = self.living().map(masters).collect();
+            views.len() == 1 && views.iter().all(|view| view.contains(&port))
+        });
     }
 
     /// Moves `count` slots from one master to another with `redis-cli --cluster reshard`; returns when done.
