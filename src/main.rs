@@ -21,6 +21,11 @@ use crate::bootstrap::Bootstrap;
 use crate::flags::{Flags, Mode};
 use crate::logging::{Log, Pattern};
 
+/// The C library's allocator keeps the pages that the start and every push have needed; this one gives them back.
+/// `.cargo/config.toml` says how soon.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> ExitCode {
     let flags = match Flags::read(std::env::args_os()) {
         Ok(flags) => flags,

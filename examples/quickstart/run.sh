@@ -5,7 +5,7 @@
 #                    ▲            └──────────► mirror 127.0.0.1:7010: a copy of every write
 #                    └─ xDS ─ redplane-control 127.0.0.1:15010 ◄── a copy of istio/*.yaml
 #
-# Installs what is missing (Rust, Redis, a C compiler), builds, starts all this, plays five steps with redis-cli and
+# Installs what is missing (Rust, Redis, a C compiler with make), builds, starts all this, plays five steps with redis-cli and
 # checks what each one did on the Redis nodes themselves. Everything it writes is in one temporary folder, and
 # everything it starts ends with it, unless --keep says otherwise. Linux only: it needs the whole of 127.0.0.0/8.
 set -euo pipefail
@@ -114,7 +114,7 @@ install_system() {
   command -v curl >/dev/null || missing+=(curl)
   [ -e /etc/ssl/certs/ca-certificates.crt ] || missing+=(ca-certificates)
   if [ "$BUILD" = yes ]; then
-    command -v cc >/dev/null || missing+=(build-essential)
+    { command -v cc && command -v make; } >/dev/null || missing+=(build-essential)
     command -v pkg-config >/dev/null || missing+=(pkg-config)
   fi
   [ ${#missing[@]} -eq 0 ] || apt_install "${missing[@]}"

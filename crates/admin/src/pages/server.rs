@@ -34,7 +34,8 @@ pub(crate) fn ready(sources: &Sources, _: &Request) -> Reply {
     Reply::error(status, format!("{}\n", state.word()))
 }
 
-/// `/memory`, from the kernel's view of the process: the allocator keeps no books that could be read.
+/// `/memory`, from the kernel's view of the process: what the allocator holds free but has not given back counts as
+/// allocated.
 pub(crate) fn memory(_: &Sources, _: &Request) -> Reply {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let bytes = |key: &str| {
