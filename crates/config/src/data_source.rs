@@ -12,7 +12,7 @@ use redplane_proto::pb::envoy::config::core::v3::data_source::Specifier;
 use crate::invalid::ignore_fields;
 use crate::{Ignored, Invalid};
 
-/// Largest file that is read.
+/// Largest file of a data source: certificates and passwords are small, and a push may name many of them.
 const MAX_BYTES: u64 = 16 << 20;
 
 /// What a data source held, and where that was.
@@ -35,7 +35,7 @@ pub(crate) fn read(message: &DataSource, ignored: &mut Ignored) -> Result<Data, 
         Some(Specifier::InlineBytes(bytes)) => Ok(inline(bytes)),
         Some(Specifier::InlineString(text)) => Ok(inline(text.as_bytes())),
         Some(Specifier::Filename(path)) => {
-            let bytes = file(path).map_err(|reason| Invalid::new("filename", reason))?;
+            let bytes = file(path, MAX_BYTES).map_err(|reason| Invalid::new("filename", reason))?;
             Ok(Data {
                 bytes,
                 source: path.clone(),
@@ -53,8 +53,8 @@ pub(crate) fn read_text(message: &DataSource, ignored: &mut Ignored) -> Result<S
     String::from_utf8(read(message, ignored)?.bytes).map_err(|_| Invalid::new("", "value is not valid UTF-8"))
 }
 
-/// Reads a regular file of bounded size: a device or a pipe would never end.
-pub(crate) fn file(path: &str) -> Result<Vec<u8>, String> {
+/// Reads a regular file of at most `limit` bytes: a device or a pipe would never end.
+pub(crate) fn file(path: &str, limit: u64) -> Result<Vec<u8>, String> {
     if path.is_empty() {
         return Err("value length must be at least 1 characters".to_owned());
     }
@@ -65,11 +65,11 @@ pub(crate) fn file(path: &str) -> Result<Vec<u8>, String> {
     }
     let mut bytes = Vec::new();
     let open = File::open(path).map_err(|error| invalid(&error))?;
-    open.take(MAX_BYTES + 1)
+    open.take(limit + 1)
         .read_to_end(&mut bytes)
         .map_err(|error| invalid(&error))?;
-    if bytes.len() as u64 > MAX_BYTES {
-        return Err(invalid(&format_args!("larger than {MAX_BYTES} bytes")));
+    if bytes.len() as u64 > limit {
+        return Err(invalid(&format_args!("larger than {limit} bytes")));
     }
     Ok(bytes)
 }
@@ -122,6 +122,10 @@ mod tests {
         assert!(folder.reason.contains("not a regular file"));
         let device = text(Specifier::Filename("/dev/zero".into())).unwrap_err();
         assert!(device.reason.contains("not a regular file"));
+        let huge = tempfile::NamedTempFile::new().unwrap();
+        huge.as_file().set_len(MAX_BYTES + 1).unwrap();
+        let huge = text(Specifier::Filename(huge.path().display().to_string())).unwrap_err();
+        assert!(huge.reason.contains("larger than 16777216 bytes"), "{huge}");
         let unset = text(Specifier::EnvironmentVariable("REDPLANE_NEVER_SET".into())).unwrap_err();
         assert_eq!(unset.path, "environment_variable");
         assert!(text(Specifier::EnvironmentVariable("a=b\0".into())).is_err());

@@ -22,6 +22,10 @@ pub struct LoadError {
     pub invalid: Invalid,
 }
 
+/// Largest bootstrap file. It is the operator's own and holds every static resource: some 20,000 clusters with their
+/// listeners have 16 MiB. The bound only keeps a mistaken path from filling the memory.
+const MAX_BYTES: u64 = 1 << 30;
+
 /// What the override is called in messages.
 const OVERRIDE: &str = "--config-yaml";
 
@@ -69,7 +73,8 @@ impl Bootstrap {
 }
 
 fn from_file(path: &Path, allow_unknown: bool, ignored: &mut Ignored) -> Result<proto::Bootstrap, Invalid> {
-    let bytes = data_source::file(&path.to_string_lossy()).map_err(|reason| Invalid::new("", reason))?;
+    let read = data_source::file(&path.to_string_lossy(), MAX_BYTES);
+    let bytes = read.map_err(|reason| Invalid::new("", reason))?;
     if path.extension().is_some_and(|extension| extension == "pb") {
         let malformed = |error| Invalid::new("", format!("malformed Bootstrap: {error}"));
         return proto::Bootstrap::decode(bytes.as_slice()).map_err(malformed);

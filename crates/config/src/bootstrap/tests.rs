@@ -191,6 +191,28 @@ fn files_and_what_is_laid_over_them() {
 }
 
 #[test]
+fn a_file_may_hold_twenty_thousand_clusters() {
+    let cluster = |number| redplane_proto::pb::envoy::config::cluster::v3::Cluster {
+        name: format!("redis-{number}.default.svc.cluster.local"),
+        // As much as endpoints, settings and a listener would have.
+        alt_stat_name: "x".repeat(1000),
+        ..Default::default()
+    };
+    let message = proto::Bootstrap {
+        static_resources: Some(proto::bootstrap::StaticResources {
+            clusters: (0..20_000).map(cluster).collect(),
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    let bytes = prost::Message::encode_to_vec(&message);
+    assert!(bytes.len() > 20_000_000);
+    let folder = tempfile::tempdir().unwrap();
+    let (bootstrap, _) = Bootstrap::load(Some(&file(&folder, "b.pb", bytes)), None, false).unwrap();
+    assert_eq!(bootstrap.clusters.len(), 20_000);
+}
+
+#[test]
 fn errors_name_the_file_and_the_field() {
     let folder = tempfile::tempdir().unwrap();
     let load =
