@@ -59,14 +59,8 @@ impl Peers {
     /// A master dies, and its replica takes over.
     fn failover(&mut self) {
         let dead = self.cluster.masters()[0].port();
-        let heir = self
-            .cluster
-            .slots()
-            .into_iter()
-            .find(|(_, _, ports)| ports[0] == dead);
-        let heir = heir.expect("a master with a replica").2[1];
-        let at = self.cluster.nodes().iter().position(|node| node.port() == dead);
-        self.cluster.node_mut(at.expect("one of ours")).kill();
+        let heir = self.cluster.replica_of(dead);
+        self.cluster.node_mut(dead).kill();
         self.cluster.wait_until_promoted(heir);
     }
 }

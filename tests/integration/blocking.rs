@@ -132,12 +132,7 @@ fn waits_outlive_a_failover_and_a_dead_master() {
     let mut cluster = Cluster::three_and_three();
     let front = Front::of(&cluster, SETTINGS);
     let master = cluster.masters()[0].port();
-    let replica = cluster
-        .slots()
-        .into_iter()
-        .find(|(_, _, ports)| ports[0] == master)
-        .expect("it has slots")
-        .2[1];
+    let replica = cluster.replica_of(master);
     let key = tag_on(&cluster, master);
     let mut forever = front.client().patience(PATIENCE);
     let mut timed = front.client().patience(PATIENCE);
@@ -155,12 +150,7 @@ fn waits_outlive_a_failover_and_a_dead_master() {
     // Now the hard way: the new master dies, and the old one takes over again.
     begin(&mut forever, &format!("BLPOP {key}q 0"));
     until("two waits", PATIENCE, || blocked(&cluster) == 2);
-    let at = cluster
-        .nodes()
-        .iter()
-        .position(|node| node.port() == replica)
-        .expect("one of ours");
-    cluster.node_mut(at).kill();
+    cluster.node_mut(replica).kill();
     cluster.wait_until_promoted(master);
     until("a write to work again", PATIENCE, || {
         let pushed = producer.command(&["RPUSH", &format!("{key}q"), "two"]);
@@ -176,11 +166,6 @@ fn wait_speaks_of_what_this_client_wrote() {
     let cluster = Cluster::three_and_three();
     let front = Front::of(&cluster, SETTINGS);
     let masters: Vec<u16> = cluster.masters().iter().map(|node| node.port()).collect();
-    let replica = |master: u16| {
-        let slots = cluster.slots();
-        let own = slots.iter().find(|(_, _, ports)| ports[0] == master);
-        own.expect("it has slots").2[1]
-    };
     let keys: Vec<String> = masters.iter().map(|port| tag_on(&cluster, *port)).collect();
     let (mut writer, mut other) = (
         front.client().patience(PATIENCE),
@@ -197,7 +182,9 @@ fn wait_speaks_of_what_this_client_wrote() {
         "twenty waits took {took:?}, as if replicas were not asked"
     );
     // Far fewer have it than there are replicas when one of them sleeps; who did not write there is not concerned.
-    let asleep = cluster.by_port(replica(masters[2])).expect("one of ours");
+    let asleep = cluster
+        .by_port(cluster.replica_of(masters[2]))
+        .expect("one of ours");
     asleep.pause();
     assert_eq!(ask(&mut writer, "WAIT 1 10000"), "1");
     assert_eq!(ask(&mut other, &format!("SET {} 1", keys[2])), "OK");

@@ -52,12 +52,7 @@ fn a_promoted_replica_takes_over_under_load() {
     let cluster = Cluster::three_and_three();
     let front = Front::of(&cluster, "op_timeout: 5s, enable_redirection: true");
     let master = cluster.masters()[0].port();
-    let replica = cluster
-        .slots()
-        .into_iter()
-        .find(|(_, _, ports)| ports[0] == master)
-        .expect("it has slots")
-        .2[1];
+    let replica = cluster.replica_of(master);
     let tags = [tag_on(&cluster, master), "w".to_owned(), "x".to_owned()];
     let load = Load::start(front.port, &tags);
     load.go_on(5);
@@ -88,22 +83,12 @@ fn a_killed_master_stalls_only_its_own_shard() {
     let others: Vec<u16> = cluster.masters()[1..].iter().map(|node| node.port()).collect();
     let tags: Vec<String> = others.iter().map(|port| tag_on(&cluster, *port)).collect();
     let key = tag_on(&cluster, dead);
-    let replica = cluster
-        .slots()
-        .into_iter()
-        .find(|(_, _, ports)| ports[0] == dead)
-        .expect("it has slots")
-        .2[1];
+    let replica = cluster.replica_of(dead);
     let mut client = front.client();
     assert_eq!(ask(&mut client, &format!("SET {key} 1")), "OK");
     let load = Load::start(front.port, &tags);
     load.go_on(3);
-    let at = cluster
-        .nodes()
-        .iter()
-        .position(|node| node.port() == dead)
-        .expect("one of ours");
-    cluster.node_mut(at).kill();
+    cluster.node_mut(dead).kill();
     // Nobody waits for the timeout of the dead node.
     let mut slow = Duration::ZERO;
     for _ in 0..20 {
@@ -191,14 +176,14 @@ fn clients_survive_a_restart_of_the_whole_cluster() {
     let front = Front::of(&cluster, "op_timeout: 1s, enable_redirection: true");
     let mut client = front.client();
     assert_eq!(ask(&mut client, "SET before 1"), "OK");
-    let count = cluster.nodes().len();
-    (0..count).for_each(|at| cluster.node_mut(at).kill());
+    let ports: Vec<u16> = cluster.nodes().iter().map(|node| node.port()).collect();
+    ports.iter().for_each(|port| cluster.node_mut(*port).kill());
     let (reply, took) = timed(&mut client, &["GET", "before"]);
     assert!(
         reply.is_error() && took < Duration::from_secs(1),
         "{reply} after {took:?}"
     );
-    (0..count).for_each(|at| cluster.node_mut(at).restart());
+    ports.iter().for_each(|port| cluster.node_mut(*port).restart());
     cluster.wait_until_whole();
     let mut slowest = Duration::ZERO;
     for key in ["a", "b", "c", "d", "e", "f"] {

@@ -175,18 +175,8 @@ fn subscriptions_outlive_a_failover() {
         until_heard(&mut publisher, &mut listener, "PUBLISH", name);
     }
     let dead = cluster.masters()[0].port();
-    let slots = cluster.slots();
-    let heir = slots
-        .iter()
-        .find(|(_, _, ports)| ports[0] == dead)
-        .expect("it has slots")
-        .2[1];
-    let at = cluster
-        .nodes()
-        .iter()
-        .position(|node| node.port() == dead)
-        .expect("one of ours");
-    cluster.node_mut(at).kill();
+    let heir = cluster.replica_of(dead);
+    cluster.node_mut(dead).kill();
     cluster.wait_until_promoted(heir);
     for name in &names {
         until_heard(&mut publisher, &mut listener, "PUBLISH", name);

@@ -91,12 +91,7 @@ fn a_dead_replica_leaves_its_reads_to_others_where_the_policy_allows() {
     write_and_read(&mut client);
     cluster.wait_until_replicated();
     let dead = cluster.replicas()[0].port();
-    let at = cluster
-        .nodes()
-        .iter()
-        .position(|node| node.port() == dead)
-        .expect("one of ours");
-    cluster.node_mut(at).kill();
+    cluster.node_mut(dead).kill();
     // The cluster drops a failed replica from its table; until then reads of it fail, and fail fast.
     until("all reads to be served", PATIENCE, || {
         (0..KEYS).all(|at| ask(&mut client, &format!("GET k{at}")) == at.to_string())

@@ -87,12 +87,7 @@ fn a_new_primary_is_taught() {
     let master = cluster.masters()[0].port();
     let key = tag_on(&cluster, master);
     call(&mut client, &["EVAL", APPEND, "1", &key, "a"]);
-    let slots = cluster.slots();
-    let own = slots
-        .iter()
-        .find(|(_, _, ports)| ports[0] == master)
-        .expect("it has slots");
-    cluster.failover(own.2[1]);
+    cluster.failover(cluster.replica_of(master));
     cluster.wait_until_whole();
     until("EVALSHA on the new primary", PATIENCE, || {
         let reply = call(&mut client, &["EVALSHA", &sha, "1", &key, "b"]);

@@ -97,46 +97,26 @@ fn what_leads_from_one_database_to_another_works() {
     let server = Redis::plain();
     let front = front(&[server.port()]);
     let mut client = front.client();
-    let replies = pipelined(
-        &mut client,
-        &[
-            "SET a 1",
-            "MOVE a 1",
-            "SELECT 1",
-            "GET a",
-            "COPY a b DB 2",
-            "SELECT 2",
-            "GET b",
-            "SWAPDB 1 2",
-            "GET a",
-            "DBSIZE",
-            "FLUSHDB",
-            "SELECT 1",
-            "GET b",
-            "DBSIZE",
-        ],
-    );
+    let requests = &[
+        "SET a 1",
+        "MOVE a 1",
+        "SELECT 1",
+        "GET a",
+        "COPY a b DB 2",
+        "SELECT 2",
+        "GET b",
+        "SWAPDB 1 2",
+        "GET a",
+        "DBSIZE",
+        "FLUSHDB",
+        "SELECT 1",
+        "GET b",
+        "DBSIZE",
+    ];
+    let replies = pipelined(&mut client, requests);
     let other = Redis::plain();
     let mut direct = other.client();
-    let expected = pipelined(
-        &mut direct,
-        &[
-            "SET a 1",
-            "MOVE a 1",
-            "SELECT 1",
-            "GET a",
-            "COPY a b DB 2",
-            "SELECT 2",
-            "GET b",
-            "SWAPDB 1 2",
-            "GET a",
-            "DBSIZE",
-            "FLUSHDB",
-            "SELECT 1",
-            "GET b",
-            "DBSIZE",
-        ],
-    );
+    let expected = pipelined(&mut direct, requests);
     assert_eq!(replies, expected);
     // Transactions run in the client's database, and stay in it.
     assert_eq!(ask(&mut client, "SELECT 3"), "OK");

@@ -60,7 +60,7 @@ fn a_cluster_forms_fails_over_and_reshards() {
 
     // A replica is promoted in agreement.
     cluster.wait_until_replicated();
-    let replica = replica_of(&cluster, owner);
+    let replica = cluster.replica_of(owner);
     cluster.failover(replica);
     cluster.wait_until_whole();
     assert_eq!(cluster.master_of("a").port(), replica);
@@ -73,24 +73,15 @@ fn a_cluster_forms_fails_over_and_reshards() {
     assert_eq!(slots_of(&cluster, masters[0]), before - 10);
 
     // A replica takes over by itself when its master dies, and the old master comes back as its replica.
-    let index = cluster.nodes().iter().position(|n| n.port() == replica).unwrap();
     cluster.wait_until_replicated();
-    cluster.node_mut(index).kill();
+    cluster.node_mut(replica).kill();
     cluster.wait_until_promoted(owner);
-    cluster.node_mut(index).restart();
+    cluster.node_mut(replica).restart();
     until("the old master to follow", Duration::from_secs(30), || {
-        cluster.nodes()[index].role() == Role::Replica
+        cluster.by_port(replica).unwrap().role() == Role::Replica
     });
     cluster.wait_until_whole();
     assert_eq!(cluster.run("GET a").text().unwrap(), "1");
-}
-
-fn replica_of(cluster: &Cluster, master: u16) -> u16 {
-    let ranges = cluster.slots();
-    let range = ranges.iter().find(|(_, _, nodes)| nodes[0] == master);
-    range
-        .and_then(|(_, _, nodes)| nodes.get(1).copied())
-        .expect("the master has a replica")
 }
 
 fn slots_of(cluster: &Cluster, master: u16) -> i64 {

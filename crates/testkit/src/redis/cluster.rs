@@ -56,9 +56,24 @@ impl Cluster {
         &self.nodes
     }
 
-    /// One node, to kill, restart or pause it.
-    pub fn node_mut(&mut self, index: usize) -> &mut Redis {
-        &mut self.nodes[index]
+    /// The node with this plain port, to kill, restart or pause it.
+    ///
+    /// # Panics
+    /// When there is none.
+    pub fn node_mut(&mut self, port: u16) -> &mut Redis {
+        let mut nodes = self.nodes.iter_mut();
+        nodes.find(|n| n.port() == port).expect("the node is one of ours")
+    }
+
+    /// The port of a replica of the master on this port.
+    ///
+    /// # Panics
+    /// When it is no master of slots or has no replica.
+    #[must_use]
+    pub fn replica_of(&self, master: u16) -> u16 {
+        let slots = self.slots();
+        let own = slots.iter().find(|(_, _, ports)| ports[0] == master);
+        own.expect("it has slots").2[1]
     }
 
     /// The nodes that are masters now, in the order of their lowest slot.
