@@ -6,7 +6,7 @@ use redplane_config::redis_proxy::{DownstreamAuth, Passwords, Protocol};
 
 use crate::dispatch::{Request, error_line};
 use crate::engine::Engine;
-use crate::external_auth::Greeting;
+use crate::external_auth::AfterLogin;
 use crate::local::is_client_name;
 
 /// What a login attempt comes to.
@@ -75,8 +75,8 @@ impl Engine {
                 return self.answer(key, error::BAD_CLIENT_NAME);
             }
             let name = name.map(<[u8]>::to_vec);
-            let greeting = Greeting { protocol, name };
-            return self.ask_for_login(key, provider, login, request, Some(greeting));
+            let after = AfterLogin { protocol, name };
+            return self.ask_for_login(key, provider, login, request, Some(after));
         }
         if self.greet(key, login, name) {
             if let Some(protocol) = protocol {

@@ -26,7 +26,7 @@ use crate::filter::{ChainName, RouteTo};
 use crate::forward::{Payload, Sending, access_of};
 use crate::hold::Hold;
 use crate::pool::{Access, Target};
-use crate::settle::Answer;
+use crate::settle::{Answer, null_array};
 use crate::upstream::Gone;
 
 /// Microseconds, from when a request went out, that it gets although its client has said that it sends nothing more:
@@ -241,8 +241,7 @@ impl Engine {
 
     /// What the server says when the time is over.
     fn time_out(&mut self, key: usize) {
-        let null: &[u8] = if self.is_resp3(key) { b"_\r\n" } else { b"*-1\r\n" };
-        self.end_wait(key, Answer::Raw(null));
+        self.end_wait(key, Answer::Raw(null_array(self.is_resp3(key))));
     }
 
     /// Whether a client waits in a blocking command.

@@ -39,6 +39,16 @@ pub(crate) struct Waiter {
     pub(crate) part: u32,
 }
 
+impl Waiter {
+    /// For requests of the proxy's own.
+    pub(crate) const NOBODY: Self = Self {
+        client: u32::MAX,
+        generation: 0,
+        sequence: 0,
+        part: 0,
+    };
+}
+
 /// What the driver knows of a new connection.
 #[derive(Clone, Debug)]
 pub struct Opened {

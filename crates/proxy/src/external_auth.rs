@@ -59,7 +59,7 @@ pub enum Verdict {
 
 /// What HELLO does once its login is granted.
 #[derive(Debug)]
-pub(crate) struct Greeting {
+pub(crate) struct AfterLogin {
     pub(crate) protocol: Option<Protocol>,
     pub(crate) name: Option<Vec<u8>>,
 }
@@ -71,7 +71,7 @@ struct Asked {
     since: u64,
     user: Vec<u8>,
     /// `None` for AUTH.
-    greeting: Option<Greeting>,
+    after: Option<AfterLogin>,
     expires: bool,
 }
 
@@ -120,7 +120,7 @@ impl Engine {
         provider: Arc<ExternalAuth>,
         (user, password): (&[u8], &[u8]),
         request: &Request<'_>,
-        greeting: Option<Greeting>,
+        after: Option<AfterLogin>,
     ) {
         // Protobuf strings are UTF-8: what is not cannot be anybody's name or password there.
         let (Ok(user), Ok(password)) = (std::str::from_utf8(user), std::str::from_utf8(password)) else {
@@ -137,7 +137,7 @@ impl Engine {
             command,
             since: self.now,
             user: user.as_bytes().to_vec(),
-            greeting,
+            after,
             expires: provider.expires,
         };
         self.logins.asked.insert(ticket, asked);
@@ -167,7 +167,7 @@ impl Engine {
             Verdict::Granted { lasts } => self.grant_login(key, &asked, *lasts, &mut reply),
             Verdict::Denied(message) => {
                 self.log_in(key, None);
-                let (code, without) = match asked.greeting {
+                let (code, without) = match asked.after {
                     None => ("ERR", "unauthorized"),
                     Some(_) => ("WRONGPASS", "invalid username-password pair"),
                 };
@@ -191,13 +191,13 @@ impl Engine {
         let end = asked.expires.then(|| self.now.saturating_add(micros));
         self.logins.last_until(key as u32, end);
         self.log_in(key, Some(&asked.user));
-        let Some(greeting) = &asked.greeting else {
+        let Some(after) = &asked.after else {
             return reply.extend_from_slice(b"+OK\r\n");
         };
-        if let Some(name) = &greeting.name {
+        if let Some(name) = &after.name {
             self.clients[key].session.name.clone_from(name);
         }
-        if let Some(protocol) = greeting.protocol {
+        if let Some(protocol) = after.protocol {
             self.speak(key, protocol);
             self.admit(key);
         }

@@ -8,6 +8,7 @@ use redplane_resp::encode;
 
 use crate::dispatch::Request;
 use crate::engine::Engine;
+use crate::settle::null_array;
 
 impl Engine {
     /// COMMAND, COMMAND COUNT, LIST, INFO, DOCS, GETKEYS and GETKEYSANDFLAGS.
@@ -67,8 +68,7 @@ fn entries(
     for command in commands {
         match command {
             Some(command) => command_info(out, command, protocol),
-            None if protocol == Protocol::Resp3 => encode::null(out),
-            None => out.extend_from_slice(b"*-1\r\n"),
+            None => out.extend_from_slice(null_array(protocol == Protocol::Resp3)),
         }
     }
 }

@@ -22,8 +22,6 @@ use crate::upstream::Gone;
 
 /// Idle ones that are kept for each host.
 const KEPT: usize = 32;
-/// Draws of a host for a read before the primary is asked.
-const DRAWS: usize = 3;
 
 /// The leased connections of a pool, by the ids of their hosts.
 #[derive(Debug, Default)]
@@ -73,16 +71,9 @@ impl Engine {
         if access == Access::Primary || policy == ReadPolicy::Master {
             return self.lease_drawn(pool, target, Access::Primary, client);
         }
-        for _ in 0..DRAWS {
-            let drawn = self.lease_drawn(pool, target, Access::Read, client);
-            if drawn != Err(Failure::Upstream) {
-                return drawn;
-            }
-        }
-        match policy {
-            ReadPolicy::Replica => Err(Failure::Upstream),
-            _ => self.lease_drawn(pool, target, Access::Primary, client),
-        }
+        self.draw_for_read(policy, |engine, access| {
+            engine.lease_drawn(pool, target, access, client)
+        })
     }
 
     fn lease_drawn(

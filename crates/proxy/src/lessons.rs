@@ -148,10 +148,8 @@ impl Engine {
         });
         let sending = Sending {
             waiter: Waiter {
-                client: u32::MAX,
-                generation: 0,
                 sequence: ticket as u32,
-                part: 0,
+                ..Waiter::NOBODY
             },
             command: CommandId(u16::MAX),
             purpose: Purpose::Lesson,

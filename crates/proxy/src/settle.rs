@@ -20,6 +20,11 @@ pub(crate) enum Answer<'a> {
     Failed(Failure),
 }
 
+/// Nothing where an array might be, as a protocol says it.
+pub(crate) fn null_array(resp3: bool) -> &'static [u8] {
+    if resp3 { b"_\r\n" } else { b"*-1\r\n" }
+}
+
 /// How a command ended, for the statistics.
 #[derive(Clone, Copy)]
 pub(crate) struct Ended {

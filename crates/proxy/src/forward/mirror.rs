@@ -40,16 +40,10 @@ impl Engine {
         if self.is_full_mirror(connection) {
             return self.count_lost_mirror(pool);
         }
-        let waiter = Waiter {
-            client: u32::MAX,
-            generation: 0,
-            sequence: 0,
-            part: 0,
-        };
         self.send(
             connection,
             Sending {
-                waiter,
+                waiter: Waiter::NOBODY,
                 command,
                 purpose: Purpose::Mirror,
             },

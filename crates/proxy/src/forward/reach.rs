@@ -17,7 +17,7 @@ use crate::engine::{Action, Engine};
 use crate::failure::Failure;
 use crate::pool::{Access, Target};
 
-/// Further draws for a read whose host cannot be reached.
+/// Draws of a host for a read whose host cannot be reached.
 const DRAWS: usize = 3;
 
 impl Engine {
@@ -57,26 +57,31 @@ impl Engine {
     ) -> Result<u32, Failure> {
         let policy = self.pools[pool].key.settings.read_policy;
         match self.connection_by(pool, target, access, policy) {
-            Err(Failure::Upstream) if access == Access::Read && policy != ReadPolicy::Master => {
-                self.another_for_read(pool, target, policy)
-            }
+            Err(Failure::Upstream) if access == Access::Read && policy != ReadPolicy::Master => self
+                .draw_for_read(policy, |engine, access| {
+                    engine.connection_by(pool, target, access, policy)
+                }),
             found => found,
         }
     }
 
-    /// The host that was drawn for a read cannot be reached: another draw, and at last the primary, unless the policy
-    /// wants replicas only. The dead host is tried in the background all the same.
+    /// Draws hosts for a read until one can be reached, and at last the primary, unless the policy wants replicas only.
+    /// The dead are tried in the background all the same.
     #[cold]
-    fn another_for_read(&mut self, pool: usize, target: Target, policy: ReadPolicy) -> Result<u32, Failure> {
+    pub(crate) fn draw_for_read(
+        &mut self,
+        policy: ReadPolicy,
+        mut reach: impl FnMut(&mut Self, Access) -> Result<u32, Failure>,
+    ) -> Result<u32, Failure> {
         for _ in 0..DRAWS {
-            let drawn = self.connection_by(pool, target, Access::Read, policy);
+            let drawn = reach(self, Access::Read);
             if drawn != Err(Failure::Upstream) {
                 return drawn;
             }
         }
         match policy {
             ReadPolicy::Replica => Err(Failure::Upstream),
-            _ => self.connection_by(pool, target, Access::Primary, policy),
+            _ => reach(self, Access::Primary),
         }
     }
 
@@ -198,17 +203,11 @@ impl Engine {
     pub(crate) fn setup(&mut self, id: u32, purpose: Purpose, args: &[&[u8]]) {
         let mut frame = self.buffers.take_empty();
         encode::request(&mut frame, args);
-        let nobody = Waiter {
-            client: u32::MAX,
-            generation: 0,
-            sequence: 0,
-            part: 0,
-        };
         let command = redplane_command::lookup(args[0]).map_or(CommandId(0), |command| command.id);
         self.send(
             id,
             Sending {
-                waiter: nobody,
+                waiter: Waiter::NOBODY,
                 command,
                 purpose,
             },

@@ -13,7 +13,7 @@ use crate::engine::Engine;
 use crate::failure::Failure;
 use crate::pool::{Access, Target};
 use crate::redirect;
-use crate::settle::Answer;
+use crate::settle::{Answer, null_array};
 
 const MULTI: &[u8] = b"*1\r\n$5\r\nMULTI\r\n";
 const EXEC: &[u8] = b"*1\r\n$4\r\nEXEC\r\n";
@@ -180,10 +180,8 @@ impl Engine {
                 continue;
             };
             let waiter = Waiter {
-                client: u32::MAX,
-                generation: 0,
-                sequence: 0,
                 part: transaction.count,
+                ..Waiter::NOBODY
             };
             let at = self.begin_send(connection);
             self.connections[connection as usize].out.append(block);
@@ -279,9 +277,4 @@ impl Engine {
             Err(_) => false,
         }
     }
-}
-
-/// What EXEC answers when a watched key has changed.
-fn null_array(resp3: bool) -> &'static [u8] {
-    if resp3 { b"_\r\n" } else { b"*-1\r\n" }
 }
