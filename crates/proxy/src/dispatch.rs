@@ -4,13 +4,14 @@
 //! never on a name.
 
 use bytes::Bytes;
-use redplane_command::{Command, CommandId, NotFound, Refusal, RequestPolicy, SlotOf, error};
+use redplane_command::{Command, CommandId, NotFound, Refusal, RequestPolicy, error};
 use redplane_resp::request::{Args, Decoded, decode};
 use redplane_resp::{ProtocolError, encode};
 use redplane_telemetry::stats::redis_proxy;
 
 use crate::client::{Client, ClientId, Ending, Slot, Waiter};
 use crate::engine::Engine;
+use crate::failure::Failure;
 use crate::hold::Hold;
 use crate::lessons::Lesson;
 use crate::output::LARGE;
@@ -360,7 +361,7 @@ impl Engine {
         });
     }
 
-    /// Keys that must all be in one slot.
+    /// Keys that must all be in one place.
     #[inline]
     fn by_key(&mut self, key: usize, command: &'static Command, request: Request<'_>) {
         use redplane_command::FastKeys;
@@ -372,19 +373,15 @@ impl Engine {
 
     pub(crate) fn by_keys(&mut self, key: usize, command: &'static Command, request: Request<'_>) {
         let first = redplane_command::first_key(command, request.len(), |i| request.arg(i));
-        match (
-            first,
-            redplane_command::slots(command, request.len(), |i| request.arg(i)),
-        ) {
-            (Some(first), SlotOf::One(_)) => self.forward_by_key(key, Served::Known(command), request, first),
-            (Some(first), SlotOf::Cross)
-                if !self.is_cluster(key, request.arg(first)) || !self.keeps_key(key, request.arg(first)) =>
-            {
-                self.forward_by_key(key, Served::Known(command), request, first);
-            }
-            (Some(_), _) => self.answer(key, error::CROSSSLOT),
+        let Some(first) = first else {
             // No keys, or arguments that make no sense: a server words the error.
-            (None, _) => self.forward_any(key, command, request),
+            return self.forward_any(key, command, request);
+        };
+        let served = Served::Known(command);
+        match self.share_a_place(key, served, &request, command.is_read()) {
+            Ok(()) => self.forward_by_key(key, served, request, first),
+            Err(Failure::CrossSlot) => self.answer(key, error::CROSSSLOT),
+            Err(failure) => self.fail_now(key, command.id, failure),
         }
     }
 

@@ -32,6 +32,15 @@ pub(crate) struct RouteTo {
 }
 
 impl RouteTo {
+    /// Where a command goes that only reads, or one that does not.
+    #[inline]
+    pub(crate) fn pool_for(&self, reads: bool) -> usize {
+        match self.read_pool {
+            Some(read_pool) if reads => read_pool,
+            _ => self.pool,
+        }
+    }
+
     /// Every pool it refers to, once for each reference.
     pub(crate) fn pools(&self) -> impl Iterator<Item = usize> + '_ {
         let mirrors = self.mirrors.iter().map(|mirror| mirror.pool);

@@ -33,7 +33,7 @@ pub(crate) enum Payload<'a> {
 }
 
 impl Engine {
-    /// Forwards a request whose keys, if there are several, go where argument `at` goes.
+    /// Forwards a request whose keys, if there are several, all go where argument `at` goes.
     #[inline]
     pub(crate) fn forward_by_key(&mut self, key: usize, served: Served, request: Request<'_>, at: usize) {
         let name = request.arg(at);
@@ -44,7 +44,11 @@ impl Engine {
         if route.keeps_key {
             return self.forward_on(key, served, &route, name, &request);
         }
-        self.forward_renamed(key, served, &route, &request, at);
+        let Some(renamed) = self.renamed(key, served, &request, at) else {
+            return self.answer(key, rename::TOO_LONG);
+        };
+        let request = renamed.request();
+        self.forward_on(key, served, &route, request.arg(at), &request);
     }
 
     /// Forwards a request as it is.
@@ -61,10 +65,7 @@ impl Engine {
             Served::Known(command) => (command.is_read(), access_of(command)),
             Served::Custom(_) => (false, Access::Primary),
         };
-        let pool = match route.read_pool {
-            Some(read_pool) if reads => read_pool,
-            _ => route.pool,
-        };
+        let pool = route.pool_for(reads);
         if let Served::Known(command) = served
             && self.might_block(key, command, request)
         {

@@ -82,10 +82,7 @@ impl Engine {
         let Some(route) = self.filters[client.filter].route(name).cloned() else {
             return;
         };
-        let pool = route
-            .read_pool
-            .filter(|_| command.is_read())
-            .unwrap_or(route.pool);
+        let pool = route.pool_for(command.is_read());
         let drawn = self.pools[pool].key.settings.read_policy != ReadPolicy::Master;
         if client.transaction.is_some() || drawn && command.may_use_replica() {
             return;

@@ -6,7 +6,7 @@
 use std::ops::Range;
 
 use bytes::Bytes;
-use redplane_command::{Command, FastKeys, ReplyPolicy, error};
+use redplane_command::{Command, FastKeys, ReplyPolicy, SlotOf, error};
 use redplane_resp::encode;
 
 use crate::client::Slot;
@@ -17,7 +17,7 @@ use crate::failure::Failure;
 use crate::filter::RouteTo;
 use crate::forward::{Sending, access_of};
 use crate::info::Own;
-use crate::pool::{Access, Target};
+use crate::pool::{Access, Live, Target};
 use crate::settle::{Answer, Ended};
 
 /// The reply of one part.
@@ -120,7 +120,7 @@ impl Split {
 /// One key of the request on its way to its part.
 #[derive(Clone, Copy)]
 struct Place {
-    /// The pool, and the slot or (where there are no slots) the host; or why there is none.
+    /// The pool, and there the slot, the shard or the host; or why there is none.
     fate: Result<(usize, usize), Failure>,
     argument: usize,
     part: u32,
@@ -179,43 +179,73 @@ impl Engine {
         step: usize,
     ) -> Vec<Place> {
         let arguments = (first..request.len()).step_by(step);
+        let draw = self.random.u64(..);
         arguments
             .map(|argument| Place {
-                fate: self.fate(key, command, request.arg(argument)),
+                fate: self.fate(key, command.is_read(), request.arg(argument), draw),
                 argument,
                 part: 0,
             })
             .collect()
     }
 
-    fn fate(&mut self, key: usize, command: &Command, name: &[u8]) -> Result<(usize, usize), Failure> {
+    /// Whether one server has all keys of a command, so that it can run there as a whole.
+    pub(crate) fn share_a_place(
+        &mut self,
+        key: usize,
+        served: Served,
+        request: &Request<'_>,
+        reads: bool,
+    ) -> Result<(), Failure> {
+        let Served::Known(command) = served else {
+            return Ok(());
+        };
+        // Nearly always: one cluster has everything, and the slots say it.
+        let filter = &self.filters[self.clients[key].filter];
+        if let Some(route) = filter.catch_all.as_ref().filter(|_| filter.prefixes.is_empty())
+            && route.keeps_key
+            && self.pools[route.pool].live.as_ref().is_some_and(Live::is_redis)
+        {
+            return match redplane_command::slots(command, request.len(), |i| request.arg(i)) {
+                SlotOf::Cross => Err(Failure::CrossSlot),
+                SlotOf::NoKeys | SlotOf::One(_) => Ok(()),
+            };
+        }
+        let mut keys = redplane_command::keys(command, request.len(), |i| request.arg(i));
+        let (Some(first), Some(second)) = (keys.next(), keys.next()) else {
+            return Ok(());
+        };
+        let draw = self.random.u64(..);
+        let place = self.fate(key, reads, request.arg(first), draw)?;
+        for at in std::iter::once(second).chain(keys) {
+            if self.fate(key, reads, request.arg(at), draw)? != place {
+                return Err(Failure::CrossSlot);
+            }
+        }
+        Ok(())
+    }
+
+    /// Where a key goes: the pool and [`group`](Self::group).
+    fn fate(&mut self, key: usize, reads: bool, name: &[u8], draw: u64) -> Result<(usize, usize), Failure> {
         let filter = &self.filters[self.clients[key].filter];
         let route = filter.route(name).cloned().ok_or(Failure::NoHost)?;
-        let pool = match route.read_pool {
-            Some(read_pool) if command.is_read() => read_pool,
-            _ => route.pool,
-        };
+        let pool = route.pool_for(reads);
         let group = match route.keeps_key {
-            true => self.group(pool, name)?,
-            false => self.group(pool, &self.rename(key, &route, name))?,
+            true => self.group(pool, name, draw)?,
+            false => self.group(pool, &self.rename(key, &route, name), draw)?,
         };
         Ok((pool, group))
     }
 
-    /// What keys must share to travel together: the slot, or the host.
-    fn group(&mut self, pool: usize, name: &[u8]) -> Result<usize, Failure> {
-        let random = self.random.u64(..);
+    /// What keys must share to travel together: the slot, or the host. Where hosts are drawn, all keys of a command get
+    /// the same draw.
+    fn group(&mut self, pool: usize, name: &[u8], draw: u64) -> Result<usize, Failure> {
         let entry = &self.pools[pool];
         let live = entry.live.as_ref().ok_or(Failure::NoHost)?;
         match live.target(name, &entry.key.settings) {
             Target::Slot(slot) => Ok(usize::from(slot)),
-            target => live.pick(
-                target,
-                Access::Primary,
-                entry.key.settings.read_policy,
-                "",
-                random,
-            ),
+            Target::Shard(shard) => Ok(shard),
+            target => live.pick(target, Access::Primary, entry.key.settings.read_policy, "", draw),
         }
     }
 
@@ -257,13 +287,10 @@ impl Engine {
                 encode::bulk(&mut frame, request.arg(place.argument + value));
             }
         }
-        let target = match self.pools[pool]
-            .live
-            .as_ref()
-            .is_some_and(crate::pool::Live::is_redis)
-        {
-            true => Target::Slot(group as u16),
-            false => Target::Host(group),
+        let target = match &self.pools[pool].live {
+            Some(live) if live.is_redis() => Target::Slot(group as u16),
+            Some(live) if live.is_replicated() => Target::Shard(group),
+            _ => Target::Host(group),
         };
         match self.connection_for(pool, target, access_of(command)) {
             Ok(connection) => {
@@ -279,7 +306,8 @@ impl Engine {
         self.buffers.give(frame);
     }
 
-    fn append_key(&self, key: usize, name: &[u8], frame: &mut Vec<u8>) {
+    /// A key under the name that it has upstream.
+    pub(crate) fn append_key(&self, key: usize, name: &[u8], frame: &mut Vec<u8>) {
         let filter = &self.filters[self.clients[key].filter];
         match filter.route(name) {
             Some(route) if !route.keeps_key => encode::bulk(frame, &self.rename(key, route, name)),

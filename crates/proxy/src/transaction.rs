@@ -8,12 +8,13 @@
 mod exec;
 mod watch;
 
-use redplane_command::{Command, Flags, Local, Pubsub, RequestPolicy, SlotOf, Transaction as Step, error};
+use redplane_command::{Command, Flags, Local, Pubsub, RequestPolicy, Transaction as Step, error};
 
 use crate::dispatch::{Request, Served, error_line};
 use crate::engine::Engine;
+use crate::failure::Failure;
 use crate::filter::RouteTo;
-use crate::forward::rename::{Renamed, slots};
+use crate::forward::rename::{Renamed, TOO_LONG};
 use crate::pool::Target;
 
 const QUEUED: &[u8] = b"+QUEUED\r\n";
@@ -164,20 +165,20 @@ impl Engine {
             Served::Known(command) => redplane_command::first_key(command, request.len(), |i| request.arg(i)),
         };
         let placed = at.and_then(|at| self.place_queued(key, request.arg(at)));
-        let renamed = at
-            .zip(placed.as_ref())
-            .filter(|(_, (_, _, route))| !route.keeps_key)
-            .map(|(at, (_, _, route))| self.renamed(key, served, route, request, at));
-        // Keys of several routes cannot run on one server.
-        let strays = matches!(renamed, Some(None));
-        let renamed = renamed.flatten();
-        let queued = renamed.as_ref().map_or(*request, Renamed::request);
-        let first_name = at.map_or_else(Vec::new, |at| queued.arg(at).to_vec());
-        let crosses = at.is_some() && slots(served, &queued) == SlotOf::Cross;
-        if strays || crosses && matches!(placed, Some((_, Target::Slot(_), _))) {
+        if self.share_a_place(key, served, request, false) == Err(Failure::CrossSlot) {
             // Redis: keys of one command are judged at once, those of several at EXEC.
             return self.spoil_transaction(key, error::CROSSSLOT);
         }
+        let renamed = at
+            .zip(placed.as_ref())
+            .filter(|(_, (_, _, route))| !route.keeps_key)
+            .map(|(at, _)| self.renamed(key, served, request, at));
+        if matches!(renamed, Some(None)) {
+            return self.spoil_transaction(key, TOO_LONG);
+        }
+        let renamed = renamed.flatten();
+        let queued = renamed.as_ref().map_or(*request, Renamed::request);
+        let first_name = at.map_or_else(Vec::new, |at| queued.arg(at).to_vec());
         let writes =
             matches!(served, Served::Custom(_)) || matches!(served, Served::Known(c) if !c.is_read());
         let pausable = crate::pause::is_write(served);
@@ -220,11 +221,15 @@ impl Engine {
         self.answer(key, reply);
     }
 
-    /// Whether commands without keys have one shard to go to.
+    /// Whether commands for all servers have one to go to, which is the one for commands without keys.
     fn has_one_shard(&self, key: usize) -> bool {
-        let pool = self.keyless_route(key).map(|route| route.pool);
-        let live = pool.and_then(|pool| self.pools[pool].live.as_ref());
-        live.is_some_and(|live| live.topology.shard_count() == 1)
+        let filter = &self.filters[self.clients[key].filter];
+        let Some(pool) = filter.catch_all.as_ref().map(|route| route.pool) else {
+            return false;
+        };
+        let live = self.pools[pool].live.as_ref();
+        filter.prefixes.iter().all(|route| route.pool == pool)
+            && live.is_some_and(|live| live.topology.shard_count() == 1)
     }
 
     fn place_queued(&mut self, key: usize, name: &[u8]) -> Option<(usize, Target, std::rc::Rc<RouteTo>)> {

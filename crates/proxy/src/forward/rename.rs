@@ -3,9 +3,6 @@
 //! Envoy rewrites the key that it routes by and no other, so that `RENAME ab1 ab2` writes outside the prefix. Slots are
 //! those of the names that the servers see.
 
-use std::rc::Rc;
-
-use redplane_command::{SlotOf, error};
 use redplane_config::redis_proxy::{KeyFormatter, KeyPiece};
 use redplane_resp::encode;
 use redplane_resp::request::{Args, decode};
@@ -14,6 +11,8 @@ use crate::dispatch::{Request, Served};
 use crate::engine::Engine;
 use crate::filter::RouteTo;
 use crate::pool::Live;
+
+pub(crate) const TOO_LONG: &[u8] = b"-ERR Protocol error: invalid bulk length\r\n";
 
 /// A request under the names that its keys have upstream.
 pub(crate) struct Renamed {
@@ -32,33 +31,12 @@ impl Renamed {
 }
 
 impl Engine {
-    /// Forwards a request on a route that changes keys.
-    pub(super) fn forward_renamed(
-        &mut self,
-        key: usize,
-        served: Served,
-        route: &Rc<RouteTo>,
-        request: &Request<'_>,
-        at: usize,
-    ) {
-        let Some(renamed) = self.renamed(key, served, route, request, at) else {
-            return self.answer(key, error::CROSSSLOT);
-        };
-        let request = renamed.request();
-        let by_slot = self.pools[route.pool].live.as_ref().is_some_and(Live::is_redis);
-        if by_slot && slots(served, &request) == SlotOf::Cross {
-            return self.answer(key, error::CROSSSLOT);
-        }
-        self.forward_on(key, served, route, request.arg(at), &request);
-    }
-
-    /// A request under the names that its keys have upstream; `None` when one of them belongs to another route, whose
-    /// names and servers are others.
+    /// A request under the names that its keys have upstream, which each one's own route says; `None` when that makes it
+    /// longer than servers take ([`TOO_LONG`]).
     pub(crate) fn renamed(
         &self,
         key: usize,
         served: Served,
-        route: &Rc<RouteTo>,
         request: &Request<'_>,
         at: usize,
     ) -> Option<Renamed> {
@@ -66,34 +44,18 @@ impl Engine {
         if let Served::Known(command) = served {
             keys.extend(redplane_command::keys(command, request.len(), |i| request.arg(i)));
         }
-        let filter = &self.filters[self.clients[key].filter];
-        let stays = |at: &usize| {
-            filter
-                .route(request.arg(*at))
-                .is_some_and(|own| Rc::ptr_eq(own, route))
-        };
-        if !keys.iter().all(stays) {
-            return None;
-        }
         keys.sort_unstable();
         let mut frame = Vec::with_capacity(request.frame.len());
         encode::array(&mut frame, request.len());
         for i in 0..request.len() {
             match keys.binary_search(&i) {
-                Ok(_) => encode::bulk(&mut frame, &self.rename(key, route, request.arg(i))),
+                Ok(_) => self.append_key(key, request.arg(i), &mut frame),
                 Err(_) => encode::bulk(&mut frame, request.arg(i)),
             }
         }
         let mut args = Args::default();
-        // What was just written is whole.
         decode(&frame, &mut args, &mut None, true).ok()?;
         Some(Renamed { frame, args })
-    }
-
-    /// Whether a key is forwarded as it came.
-    pub(crate) fn keeps_key(&self, key: usize, name: &[u8]) -> bool {
-        let route = self.filters[self.clients[key].filter].route(name);
-        route.is_none_or(|route| route.keeps_key)
     }
 
     /// The key as it is forwarded.
@@ -144,13 +106,5 @@ impl Engine {
         let route = self.filters[self.clients[key].filter].route(name);
         let live = route.and_then(|route| self.pools[route.pool].live.as_ref());
         live.is_some_and(Live::is_redis)
-    }
-}
-
-/// The slot of a request's keys.
-pub(crate) fn slots(served: Served, request: &Request<'_>) -> SlotOf {
-    match served {
-        Served::Known(command) => redplane_command::slots(command, request.len(), |i| request.arg(i)),
-        Served::Custom(_) => SlotOf::One(redplane_command::slot(request.arg(1))),
     }
 }

@@ -3,13 +3,13 @@
 //! It is the connection that the server guards. When it is lost, or its node is no longer the keys', the guard is gone
 //! and EXEC answers as after a failed WATCH.
 
-use redplane_command::{Command, SlotOf, error};
+use redplane_command::Command;
 use redplane_resp::encode;
 
 use super::{Transaction, Watch};
 use crate::client::Slot;
 use crate::connection::Purpose;
-use crate::dispatch::Request;
+use crate::dispatch::{Request, Served};
 use crate::engine::Engine;
 use crate::failure::Failure;
 use crate::forward::{Payload, Sending};
@@ -17,17 +17,13 @@ use crate::pool::{Access, Target};
 
 impl Engine {
     pub(super) fn watch(&mut self, key: usize, command: &'static Command, request: Request<'_>) {
-        let first = request.arg(1);
-        let Some((pool, target, route)) = self.place_queued(key, first) else {
+        let shared = self.share_a_place(key, Served::Known(command), &request, false);
+        if let Err(failure) = shared {
+            return self.fail_now(key, command.id, failure);
+        }
+        let Some((pool, target, _)) = self.place_queued(key, request.arg(1)) else {
             return self.fail_now(key, command.id, Failure::NoHost);
         };
-        let cross = matches!(
-            redplane_command::slots(command, request.len(), |i| request.arg(i)),
-            SlotOf::Cross
-        );
-        if cross && matches!(target, Target::Slot(_)) {
-            return self.answer(key, error::CROSSSLOT);
-        }
         let leased = match self.lease_for_watch(key, pool, target) {
             Ok(leased) => leased,
             Err(failure) => return self.fail_now(key, command.id, failure),
@@ -36,7 +32,7 @@ impl Engine {
         encode::array(&mut frame, request.len());
         encode::bulk(&mut frame, b"WATCH");
         for i in 1..request.len() {
-            encode::bulk(&mut frame, &self.rename(key, &route, request.arg(i)));
+            self.append_key(key, request.arg(i), &mut frame);
         }
         let waiter = self.expect_reply(key, Slot::Waiting);
         let sending = Sending {
