@@ -12,6 +12,8 @@ mod clients;
 mod external_auth;
 #[path = "integration/failover.rs"]
 mod failover;
+#[path = "integration/fleets.rs"]
+mod fleets;
 #[path = "integration/front.rs"]
 mod front;
 #[path = "integration/iterate.rs"]

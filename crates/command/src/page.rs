@@ -12,7 +12,10 @@ Printed from the command table by `cargo run -p redplane-command --example compa
 A client that knows nothing of clusters finds one Redis behind redplane, with these differences:
 
 - Keys of one command in different slots are refused where Redis Cluster refuses them (`CROSSSLOT`), unless the command
-  is one of those that are split, which are then not atomic.
+  is one of those that are split, which are then not atomic. The same holds for keys whose routes lead to different
+  clusters, and for keys on different servers of a fleet that spreads them by hash.
+- Commands for all primaries, nodes or shards visit those of all routes' clusters, a server that several of these know
+  once. Keys in their replies have the names that the servers know them by.
 - On a cluster there is one database.
 - What the last section lists is not offered, each for its reason.
 

@@ -1,13 +1,15 @@
 //! Commands that every shard or every node is asked, and those that any one will do for.
 //!
-//! Commands without keys are routed with the empty key: they need a catch-all.
+//! Those for all visit the clusters of all routes ([`servers`]). One that any server will do for is routed with the empty
+//! key: it needs a catch-all.
+
+mod servers;
 
 use std::rc::Rc;
 
-use redplane_command::{Command, Effect, Flags, ReplyPolicy, RequestPolicy, error};
+use redplane_command::{Command, Effect, Flags, ReplyPolicy, error};
 use redplane_config::redis_proxy::ReadPolicy;
 use redplane_resp::encode;
-use redplane_upstream::Role;
 
 use crate::client::{Slot, Waiter};
 use crate::connection::Purpose;
@@ -20,6 +22,8 @@ use crate::pool::{Access, Target};
 use crate::settle::Answer;
 use crate::split::Split;
 
+pub(crate) use servers::Server;
+
 impl Engine {
     /// The route of commands without keys.
     pub(crate) fn keyless_route(&self, key: usize) -> Option<Rc<RouteTo>> {
@@ -29,35 +33,29 @@ impl Engine {
     /// The pool that a command without keys goes to.
     pub(crate) fn keyless_pool(&self, key: usize, command: &Command) -> Option<(Rc<RouteTo>, usize)> {
         let route = self.keyless_route(key)?;
-        let pool = route
-            .read_pool
-            .filter(|_| command.is_read())
-            .unwrap_or(route.pool);
+        let pool = route.pool_for(command.is_read());
         Some((route, pool))
     }
 
-    /// To every shard, or to every node.
+    /// To every shard, or to every node, of all routes' clusters.
     pub(crate) fn fan_out(&mut self, key: usize, command: &'static Command, request: Request<'_>) {
-        let Some((route, pool)) = self.keyless_pool(key, command) else {
-            return self.fail_now(key, command.id, Failure::NoHost);
-        };
-        let targets = self.targets(pool, command);
-        if targets.is_empty() {
+        let servers = self.servers_of_all_routes(key, command);
+        if servers.iter().all(|server| matches!(server.target, Target::Any)) {
             return self.fail_now(key, command.id, Failure::NoHost);
         }
-        let mut split = Split::new(command, self.now, targets.len(), Vec::new());
+        let mut split = Split::new(command, self.now, servers.len(), Vec::new());
         split.limit = std::str::from_utf8(request.arg(2))
             .ok()
             .and_then(|text| text.parse().ok());
         if command.reply == ReplyPolicy::TextPerNode {
-            split.nodes = self.addresses(pool, &targets);
+            split.nodes = self.addresses(&servers);
         }
         if command.effect != Effect::None {
             split.held = self.script_effect(command, &request);
         }
         let apart = command.flags.contains(Flags::ALLOW_BUSY);
         let waiter = self.expect_reply(key, Slot::Split(Box::new(split)));
-        for (part, target) in targets.into_iter().enumerate() {
+        for (part, &Server { pool, target, .. }) in servers.iter().enumerate() {
             let waiter = Waiter {
                 part: part as u32,
                 ..waiter
@@ -75,45 +73,16 @@ impl Engine {
                 payload(&request),
             );
         }
-        for mirror in route.mirrors.iter() {
-            if command.is_write() || !mirror.writes_only {
-                self.mirror_everywhere(mirror.pool, command, &request);
-            }
+        for mirror in self.mirrors_of_all_routes(key, command, &servers) {
+            self.mirror_everywhere(mirror, command, &request);
         }
     }
 
-    fn targets(&self, pool: usize, command: &Command) -> Vec<Target> {
-        let Some(live) = &self.pools[pool].live else {
-            return Vec::new();
-        };
-        match command.request {
-            RequestPolicy::AllNodes if live.is_redis() || live.is_replicated() => {
-                // What all must obey need not wait for a replica that is known to be dead: it will begin anew.
-                let lenient = command.reply == ReplyPolicy::AllSucceeded;
-                let counts = |host: &usize| {
-                    let dead = live.links.get(*host).is_some_and(|link| link.failing);
-                    !(lenient && dead && live.topology.role(*host) == Some(Role::Replica))
-                };
-                (0..live.topology.hosts.len())
-                    .filter(counts)
-                    .map(Target::Host)
-                    .collect()
-            }
-            _ => (0..live.topology.shard_count()).map(Target::Shard).collect(),
-        }
-    }
-
-    fn addresses(&self, pool: usize, targets: &[Target]) -> Vec<String> {
-        let address = |target: &Target| {
-            let live = self.pools[pool].live.as_ref()?;
-            let at = live
-                .pick(*target, Access::Primary, ReadPolicy::Master, "", 0)
-                .ok()?;
-            Some(live.topology.hosts.get(at)?.address.to_string())
-        };
-        targets
+    fn addresses(&self, servers: &[Server]) -> Vec<String> {
+        let address = |server: &Server| self.address_of(server.pool, server.target);
+        servers
             .iter()
-            .map(|target| address(target).unwrap_or_default())
+            .map(|server| address(server).map(ToString::to_string).unwrap_or_default())
             .collect()
     }
 

@@ -23,7 +23,9 @@ pub(crate) fn merge(split: &Split, own: &Own, out: &mut Vec<u8>) -> bool {
         out.extend_from_slice(error);
         return false;
     }
-    if let Some(failure) = failures(split).next() {
+    // INFO is a report on what is there, and clients wait for it when they connect.
+    let lenient = policy == ReplyPolicy::Info && raw_replies(split).next().is_some();
+    if let Some(failure) = failures(split).next().filter(|_| !lenient) {
         if policy == ReplyPolicy::InKeyOrder {
             in_key_order(split, out);
             return false;

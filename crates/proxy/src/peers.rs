@@ -11,6 +11,7 @@ use std::task::Waker;
 
 use crate::inquiry::{Finding, Question};
 use crate::pubsub::Subscriptions;
+use crate::scan::Kept;
 
 /// All engines of a process, and what they number together.
 #[derive(Debug)]
@@ -19,6 +20,8 @@ pub struct Peers {
     max_clients: u64,
     /// What they are subscribed to.
     pub(crate) subscriptions: Subscriptions,
+    /// Where their clients' scans are.
+    pub(crate) scans: Kept,
     /// The highest client id that was given away.
     last_client: AtomicU64,
     /// The highest number of an inquiry; an engine that starts anew must not find its predecessor's answers.
@@ -88,6 +91,7 @@ impl Peers {
             mailboxes: mailboxes.take(workers.max(1)).collect(),
             max_clients,
             subscriptions: Subscriptions::default(),
+            scans: Kept::default(),
             last_client: AtomicU64::new(0),
             last_ticket: AtomicU64::new(0),
         })

@@ -1,5 +1,5 @@
 //! Commands that go from shard to shard: SCAN, whose one cursor carries the shard, and RANDOMKEY, which asks on until a
-//! shard has a key.
+//! shard has a key. The clusters of all routes are walked through one after the other.
 //!
 //! SCAN may give a key twice, but must not lose one, and a key is lost when its slot goes from a shard that is still to
 //! be asked to one that was, or when another primary with other buckets takes a shard over. So a pass over all shards
@@ -7,13 +7,17 @@
 //! slot has gone, the primaries are asked at the end of a pass whether slots are on their way; if so, one more pass
 //! (`again`) finds every key where it has gone, as a key goes once.
 
+mod clusters;
 mod cursor;
+mod kept;
 
 use redplane_command::Command;
 use redplane_resp::{encode, reply};
-use redplane_upstream::{Signal, Topology};
+use redplane_upstream::Signal;
 
-use cursor::{CURSOR_BITS, Position, is_settled, locate, map_of, own_line, pack};
+use clusters::Cluster;
+use cursor::{Cursor, Position, is_settled, map_of, own_line};
+pub(crate) use kept::Kept;
 
 use crate::client::{Slot, Waiter};
 use crate::dispatch::Request;
@@ -34,15 +38,14 @@ pub(crate) enum Walk {
     Verify(Scan),
     /// Shards still to be asked, in random order.
     Seek {
-        pool: usize,
-        shards: Vec<usize>,
+        /// Which cluster of the routes, and where in it.
+        places: Vec<(usize, Target)>,
         frame: Vec<u8>,
     },
 }
 
 #[derive(Debug)]
 pub(crate) struct Scan {
-    pool: usize,
     at: Position,
     /// The arguments behind the cursor.
     options: Vec<Vec<u8>>,
@@ -61,17 +64,20 @@ impl Engine {
         else {
             return self.answer(key, b"-ERR invalid cursor\r\n");
         };
-        let Some((_, pool)) = self.keyless_pool(key, command) else {
-            return self.fail_now(key, command.id, Failure::NoHost);
-        };
-        let topology = self.pools[pool].live.as_ref().map(|live| live.topology.clone());
-        let Some(at) = topology.and_then(|topology| locate(&topology, cursor)) else {
+        let cursor = Cursor::unpack(cursor, &self.context.peers.scans);
+        let found = self.cluster_from(key, command, cursor.cluster);
+        // Where the rest of the clusters is gone, so is what they were numbered by.
+        let found = found.or_else(|| self.cluster_from(key, command, 0));
+        let located = found.and_then(|found| {
+            let at = cursor.locate(found.number, &found.topology)?;
+            Some((found.pool, at))
+        });
+        let Some((pool, at)) = located else {
             return self.fail_now(key, command.id, Failure::NoHost);
         };
         let options: Vec<Vec<u8>> = (2..request.len()).map(|i| request.arg(i).to_vec()).collect();
         let count = count_option(&options);
         let scan = Scan {
-            pool,
             at,
             options,
             count,
@@ -82,9 +88,10 @@ impl Engine {
         let mut split = Split::new(command, self.now, 1, Vec::new());
         split.walk = Some(Box::new(Walk::Scan(scan)));
         let waiter = self.expect_reply(key, Slot::Split(Box::new(split)));
+        let target = Target::Shard(at.shard);
         self.send_to(
             pool,
-            Target::Shard(at.shard),
+            target,
             Access::Primary,
             command,
             waiter,
@@ -94,28 +101,25 @@ impl Engine {
 
     /// RANDOMKEY.
     pub(crate) fn seek(&mut self, key: usize, command: &'static Command, request: Request<'_>) {
-        let Some((_, pool)) = self.keyless_pool(key, command) else {
-            return self.fail_now(key, command.id, Failure::NoHost);
-        };
-        let mut shards: Vec<usize> = (0..self.pools[pool]
-            .live
-            .as_ref()
-            .map_or(0, |live| live.topology.shard_count()))
-            .collect();
-        self.random.shuffle(&mut shards);
-        let Some(shard) = shards.pop() else {
+        let servers = self.servers_of_all_routes(key, command);
+        let there = servers
+            .iter()
+            .filter(|server| !matches!(server.target, Target::Any));
+        let mut places: Vec<(usize, Target)> = there.map(|server| (server.cluster, server.target)).collect();
+        self.random.shuffle(&mut places);
+        let pools = self.pools_of_all_routes(key, command);
+        let Some((cluster, target)) = places.pop() else {
             return self.fail_now(key, command.id, Failure::NoHost);
         };
         let mut split = Split::new(command, self.now, 1, Vec::new());
         split.walk = Some(Box::new(Walk::Seek {
-            pool,
-            shards,
+            places,
             frame: request.frame.to_vec(),
         }));
         let waiter = self.expect_reply(key, Slot::Split(Box::new(split)));
         self.send_to(
-            pool,
-            Target::Shard(shard),
+            pools[cluster],
+            target,
             Access::Primary,
             command,
             waiter,
@@ -129,7 +133,7 @@ impl Engine {
             return;
         };
         if let Walk::Verify(scan) = *walk {
-            return self.verified(key, offset, &split, &scan);
+            return self.verified(key, offset, &split, scan);
         }
         let Some(part) = split.parts.pop() else {
             return;
@@ -141,24 +145,18 @@ impl Engine {
         };
         match *walk {
             Walk::Scan(scan) | Walk::Verify(scan) => self.scan_on(key, offset, split, scan, &raw),
-            Walk::Seek {
-                pool,
-                mut shards,
-                frame,
-            } => match shards
-                .pop()
-                .filter(|_| raw.starts_with(b"$-1") || raw.starts_with(b"_"))
-            {
-                Some(shard) => {
-                    let walk = Walk::Seek {
-                        pool,
-                        shards,
-                        frame: frame.clone(),
-                    };
-                    self.ask_next(key, offset, split, walk, shard, &frame);
+            Walk::Seek { mut places, frame } => {
+                let empty = raw.starts_with(b"$-1") || raw.starts_with(b"_");
+                let next = places.pop().filter(|_| empty);
+                let pools = self.pools_of_all_routes(key, split.command);
+                match next.and_then(|(cluster, target)| Some((*pools.get(cluster)?, target))) {
+                    Some(place) => {
+                        let own = frame.clone();
+                        self.ask_next(key, offset, split, Walk::Seek { places, frame }, place, &own);
+                    }
+                    None => self.end_walk(key, offset, &split, &raw),
                 }
-                None => self.end_walk(key, offset, &split, &raw),
-            },
+            }
         }
     }
 
@@ -169,42 +167,40 @@ impl Engine {
         };
         scan.elements.extend_from_slice(elements);
         scan.found += count;
-        if cursor >> CURSOR_BITS != 0 {
-            let refusal = b"-ERR the server's cursor is too large for the proxy\r\n";
-            return self.end_walk(key, offset, &split, refusal);
-        }
-        let Some(live) = &self.pools[scan.pool].live else {
+        let Some(own) = self.cluster_at(key, split.command, scan.at.cluster) else {
             return self.end_walk(key, offset, &split, Failure::NoHost.reply());
         };
-        let topology = live.topology.clone();
-        let map = map_of(&topology);
+        let map = map_of(&own.topology);
         scan.at.moved |= map != scan.at.map;
         (scan.at.map, scan.at.cursor) = (map, cursor);
-        if cursor != 0 {
-            return self.answer_page(key, offset, &split, &scan, pack(&topology, scan.at));
+        if cursor == 0 {
+            scan.at.shard += 1;
         }
-        scan.at.shard += 1;
-        let more = scan.at.shard < topology.shard_count();
-        if more && scan.found < scan.count {
-            let (next, frame) = (scan.at.shard, scan_frame(0, &scan.options));
-            return self.ask_next(key, offset, split, Walk::Scan(scan), next, &frame);
+        if scan.at.shard >= own.topology.shard_count() {
+            return self.end_pass(key, offset, &split, scan, &own);
         }
-        match more {
-            true => self.answer_page(key, offset, &split, &scan, pack(&topology, scan.at)),
-            false => self.end_pass(key, offset, &split, scan, &topology),
+        if cursor != 0 || scan.found >= scan.count {
+            let next = scan.at.pack(&own.topology, &self.context.peers.scans);
+            return self.answer_page(key, offset, &split, &scan, next);
         }
+        let (next, frame) = (Target::Shard(scan.at.shard), scan_frame(0, &scan.options));
+        self.ask_next(key, offset, split, Walk::Scan(scan), (own.pool, next), &frame);
     }
 
-    /// Every shard was asked. What that is worth depends on what has moved meanwhile.
-    fn end_pass(&mut self, key: usize, offset: usize, split: &Split, scan: Scan, topology: &Topology) {
+    /// Every shard of a cluster was asked. What that is worth depends on what has moved meanwhile.
+    fn end_pass(&mut self, key: usize, offset: usize, split: &Split, scan: Scan, own: &Cluster) {
         if scan.at.moved {
-            let next = pack(topology, Position::begin(topology));
+            // Perhaps the routes have changed, and with them the clusters' numbers: all begins again.
+            let next = self.cluster_from(key, split.command, 0).map_or(0, |first| {
+                let begin = Position::begin(first.number, &first.topology);
+                begin.pack(&first.topology, &self.context.peers.scans)
+            });
             return self.answer_page(key, offset, split, &scan, next);
         }
-        if scan.at.again || topology.slots().is_none() {
-            return self.answer_page(key, offset, split, &scan, 0);
+        if scan.at.again || own.topology.slots().is_none() {
+            return self.end_cluster(key, offset, split, scan);
         }
-        let (pool, command, shards) = (scan.pool, split.command, topology.shard_count());
+        let (command, shards) = (split.command, own.topology.shard_count());
         let mut verify = Split::new(command, split.since, shards, Vec::new());
         verify.walk = Some(Box::new(Walk::Verify(scan)));
         let waiter = self.place_of(key, offset);
@@ -218,7 +214,7 @@ impl Engine {
             };
             let target = Target::Shard(shard);
             self.send_to(
-                pool,
+                own.pool,
                 target,
                 Access::Primary,
                 command,
@@ -229,29 +225,26 @@ impl Engine {
     }
 
     /// The primaries have said what they serve and what is on its way. One that says nothing does not count.
-    fn verified(&mut self, key: usize, offset: usize, split: &Split, scan: &Scan) {
-        let live = self.pools[scan.pool].live.as_ref();
-        let Some(topology) = live.map(|live| live.topology.clone()) else {
+    fn verified(&mut self, key: usize, offset: usize, split: &Split, scan: Scan) {
+        let Some(own) = self.cluster_at(key, split.command, scan.at.cluster) else {
             return self.end_walk(key, offset, split, Failure::NoHost.reply());
         };
         let views = split.parts.iter().map(|part| split.raw(part).and_then(own_line));
         let settled = views
             .enumerate()
-            .all(|(shard, line)| line.is_none_or(|line| is_settled(&topology, shard, line)));
-        let next = match settled {
-            true => 0,
-            false => {
-                if let Some(live) = &self.pools[scan.pool].live {
-                    live.cluster.signal(Signal::Redirected);
-                }
-                let again = Position {
-                    again: true,
-                    ..Position::begin(&topology)
-                };
-                pack(&topology, again)
-            }
+            .all(|(shard, line)| line.is_none_or(|line| is_settled(&own.topology, shard, line)));
+        if settled {
+            return self.end_cluster(key, offset, split, scan);
+        }
+        if let Some(live) = &self.pools[own.pool].live {
+            live.cluster.signal(Signal::Redirected);
+        }
+        let again = Position {
+            again: true,
+            ..Position::begin(own.number, &own.topology)
         };
-        self.answer_page(key, offset, split, scan, next);
+        let next = again.pack(&own.topology, &self.context.peers.scans);
+        self.answer_page(key, offset, split, &scan, next);
     }
 
     fn answer_page(&mut self, key: usize, offset: usize, split: &Split, scan: &Scan, cursor: u64) {
@@ -279,13 +272,9 @@ impl Engine {
         offset: usize,
         mut split: Box<Split>,
         walk: Walk,
-        shard: usize,
+        (pool, target): (usize, Target),
         frame: &[u8],
     ) {
-        let pool = match &walk {
-            Walk::Scan(scan) | Walk::Verify(scan) => scan.pool,
-            Walk::Seek { pool, .. } => *pool,
-        };
         let command = split.command;
         *split = Split::new(command, split.since, 1, Vec::new());
         split.walk = Some(Box::new(walk));
@@ -295,7 +284,7 @@ impl Engine {
         }
         self.send_to(
             pool,
-            Target::Shard(shard),
+            target,
             Access::Primary,
             command,
             waiter,

@@ -204,7 +204,10 @@ impl Engine {
         let filter = &self.filters[self.clients[key].filter];
         if let Some(route) = filter.catch_all.as_ref().filter(|_| filter.prefixes.is_empty())
             && route.keeps_key
-            && self.pools[route.pool].live.as_ref().is_some_and(Live::is_redis)
+            && self.pools[route.pool_for(reads)]
+                .live
+                .as_ref()
+                .is_some_and(Live::is_redis)
         {
             return match redplane_command::slots(command, request.len(), |i| request.arg(i)) {
                 SlotOf::Cross => Err(Failure::CrossSlot),
@@ -226,20 +229,20 @@ impl Engine {
     }
 
     /// Where a key goes: the pool and [`group`](Self::group).
-    fn fate(&mut self, key: usize, reads: bool, name: &[u8], draw: u64) -> Result<(usize, usize), Failure> {
+    fn fate(&self, key: usize, reads: bool, name: &[u8], draw: u64) -> Result<(usize, usize), Failure> {
         let filter = &self.filters[self.clients[key].filter];
-        let route = filter.route(name).cloned().ok_or(Failure::NoHost)?;
+        let route = filter.route(name).ok_or(Failure::NoHost)?;
         let pool = route.pool_for(reads);
         let group = match route.keeps_key {
             true => self.group(pool, name, draw)?,
-            false => self.group(pool, &self.rename(key, &route, name), draw)?,
+            false => self.group(pool, &self.rename(key, route, name), draw)?,
         };
         Ok((pool, group))
     }
 
     /// What keys must share to travel together: the slot, or the host. Where hosts are drawn, all keys of a command get
     /// the same draw.
-    fn group(&mut self, pool: usize, name: &[u8], draw: u64) -> Result<usize, Failure> {
+    fn group(&self, pool: usize, name: &[u8], draw: u64) -> Result<usize, Failure> {
         let entry = &self.pools[pool];
         let live = entry.live.as_ref().ok_or(Failure::NoHost)?;
         match live.target(name, &entry.key.settings) {

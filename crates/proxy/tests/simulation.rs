@@ -23,6 +23,7 @@ mod simulation {
     mod pressing;
     mod random;
     mod redirecting;
+    mod roaming;
     mod scripting;
     mod subscribing;
     mod transacting;

@@ -1,20 +1,30 @@
 //! SCAN's cursor: where a scan is, in one number that a client hands back.
 //!
-//! `moved:1 | again:1 | map:8 | lowest slot:14 | server's cursor:39`. It names the shard by its lowest slot, not by its place
-//! in the map, and carries a few bits of the whole map: who serves what.
+//! `moved:1 | again:1 | kept:1 | cluster:4 | map:8 | lowest slot:14 | server's cursor:34`. It numbers the cluster among those
+//! of the routes, names the shard by its lowest slot and not by its place in the map, and carries a few bits of the whole
+//! map: who serves what. A cluster's number or a server's cursor that has no room is [`Kept`] apart.
 
 use redplane_resp::reply;
-use redplane_upstream::Topology;
+use redplane_upstream::{Pick, Topology, Want};
 
-pub(super) const CURSOR_BITS: u32 = 39;
+use super::kept::{Kept, Place};
+
+const SERVER_BITS: u32 = 34;
 const SLOT_BITS: u32 = 14;
 const MAP_BITS: u32 = 8;
-const AGAIN: u64 = 1 << (CURSOR_BITS + SLOT_BITS + MAP_BITS);
+const CLUSTER_BITS: u32 = 4;
+const SLOT_AT: u32 = SERVER_BITS;
+const MAP_AT: u32 = SLOT_AT + SLOT_BITS;
+const CLUSTER_AT: u32 = MAP_AT + MAP_BITS;
+const KEPT: u64 = 1 << (CLUSTER_AT + CLUSTER_BITS);
+const AGAIN: u64 = KEPT << 1;
 const MOVED: u64 = AGAIN << 1;
 
 /// Where a scan is, as its cursor says it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Position {
+    /// Which cluster of the routes.
+    pub(super) cluster: usize,
     pub(super) shard: usize,
     /// The server's own cursor there.
     pub(super) cursor: u64,
@@ -26,48 +36,100 @@ pub(super) struct Position {
     pub(super) map: u64,
 }
 
+/// A client's cursor, taken apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Cursor {
+    pub(super) cluster: usize,
+    server: u64,
+    lowest: u64,
+    map: u64,
+    moved: bool,
+    again: bool,
+    /// It names a place that is not kept any more, or it is 0.
+    begins: bool,
+}
+
 impl Position {
-    /// The beginning of a pass.
-    pub(super) fn begin(topology: &Topology) -> Self {
+    /// The beginning of a pass over one cluster.
+    pub(super) fn begin(cluster: usize, topology: &Topology) -> Self {
         Self {
+            cluster,
             map: map_of(topology),
             ..Self::default()
         }
     }
-}
 
-/// Where a cursor leads now; `None` when there are no shards.
-pub(super) fn locate(topology: &Topology, cursor: u64) -> Option<Position> {
-    let begin = Position::begin(topology);
-    if topology.shard_count() == 0 || cursor == 0 {
-        return (topology.shard_count() > 0).then_some(begin);
+    /// As a client's cursor, which is never 0: a map is not.
+    pub(super) fn pack(self, topology: &Topology, kept: &Kept) -> u64 {
+        let flag = |set: bool, flag: u64| if set { flag } else { 0 };
+        let most = (1 << CLUSTER_BITS) - 1;
+        let fits = self.cluster <= most && self.cursor >> SERVER_BITS == 0;
+        let server = match fits {
+            true => self.cursor,
+            false => {
+                let (cluster, cursor) = (self.cluster, self.cursor);
+                kept.keep(Place { cluster, cursor }, SERVER_BITS)
+            }
+        };
+        flag(self.moved, MOVED)
+            | flag(self.again, AGAIN)
+            | flag(!fits, KEPT)
+            | (self.cluster.min(most) as u64) << CLUSTER_AT
+            | self.map << MAP_AT
+            | lowest_slot(topology, self.shard) << SLOT_AT
+            | server
     }
-    let field = |from: u32, bits: u32| cursor >> from & ((1 << bits) - 1);
-    let lowest = field(CURSOR_BITS, SLOT_BITS);
-    // Whoever has that slot now.
-    let owner = topology.slots().and_then(|map| map.shard_of(lowest as u16));
-    let behind = || (0..topology.shard_count()).find(|shard| lowest_slot(topology, *shard) >= lowest);
-    let last = topology.shard_count() - 1;
-    let shard = owner.or_else(behind).unwrap_or(last);
-    // A shard whose lowest slot has moved is begun again.
-    let same = lowest_slot(topology, shard) == lowest;
-    Some(Position {
-        shard,
-        cursor: if same { field(0, CURSOR_BITS) } else { 0 },
-        moved: cursor & MOVED != 0 || field(CURSOR_BITS + SLOT_BITS, MAP_BITS) != begin.map,
-        again: cursor & AGAIN != 0,
-        ..begin
-    })
 }
 
-/// A cursor, which is never 0: a map is not.
-pub(super) fn pack(topology: &Topology, at: Position) -> u64 {
-    let flag = |set: bool, flag: u64| if set { flag } else { 0 };
-    flag(at.moved, MOVED)
-        | flag(at.again, AGAIN)
-        | at.map << (CURSOR_BITS + SLOT_BITS)
-        | lowest_slot(topology, at.shard) << CURSOR_BITS
-        | at.cursor
+impl Cursor {
+    pub(super) fn unpack(cursor: u64, kept: &Kept) -> Self {
+        let field = |from: u32, bits: u32| cursor >> from & ((1 << bits) - 1);
+        let named = field(0, SERVER_BITS);
+        let numbered = Place {
+            cluster: field(CLUSTER_AT, CLUSTER_BITS) as usize,
+            cursor: named,
+        };
+        let place = match cursor & KEPT {
+            0 => Some(numbered),
+            _ => kept.find(named, SERVER_BITS),
+        };
+        Self {
+            cluster: place.unwrap_or(numbered).cluster,
+            server: place.map_or(0, |place| place.cursor),
+            lowest: field(SLOT_AT, SLOT_BITS),
+            map: field(MAP_AT, MAP_BITS),
+            moved: cursor & MOVED != 0,
+            again: cursor & AGAIN != 0,
+            begins: cursor == 0 || place.is_none(),
+        }
+    }
+
+    /// Where it leads now, `cluster` being the one that it names or, when that is not there, the one that is next;
+    /// `None` when there are no shards.
+    pub(super) fn locate(self, cluster: usize, topology: &Topology) -> Option<Position> {
+        let begin = Position::begin(cluster, topology);
+        let last = topology.shard_count().checked_sub(1)?;
+        if self.begins {
+            return Some(begin);
+        }
+        if cluster != self.cluster {
+            // The routes have changed, and with them the numbers.
+            return Some(Position { moved: true, ..begin });
+        }
+        // Whoever has that slot now.
+        let owner = topology.slots().and_then(|map| map.shard_of(self.lowest as u16));
+        let behind = || (0..=last).find(|shard| lowest_slot(topology, *shard) >= self.lowest);
+        let shard = owner.or_else(behind).unwrap_or(last);
+        // A shard whose lowest slot has moved is begun again.
+        let same = lowest_slot(topology, shard) == self.lowest;
+        Some(Position {
+            shard,
+            cursor: if same { self.server } else { 0 },
+            moved: self.moved || self.map != begin.map,
+            again: self.again,
+            ..begin
+        })
+    }
 }
 
 /// What a node says of itself in CLUSTER NODES.
@@ -106,7 +168,7 @@ pub(super) fn is_settled(topology: &Topology, shard: usize, line: &str) -> bool 
     served == known
 }
 
-/// Where a shard begins; without slots, its number and one, so that its cursor 0 does not look like the end.
+/// Where a shard begins; without slots, the place of its host, which stays while others come to be ill and well again.
 fn lowest_slot(topology: &Topology, shard: usize) -> u64 {
     match topology.slots() {
         Some(map) => map
@@ -114,7 +176,10 @@ fn lowest_slot(topology: &Topology, shard: usize) -> u64 {
             .get(shard)
             .and_then(|shard| shard.ranges.first())
             .map_or(0, |(low, _)| u64::from(*low)),
-        None => shard as u64,
+        None => match topology.by_shard(shard, Want::Primary) {
+            Pick::Host(host) => host as u64 & ((1 << SLOT_BITS) - 1),
+            Pick::Unserved | Pick::NoHost => 0,
+        },
     }
 }
 

@@ -39,6 +39,8 @@ pub(crate) struct Node {
     pub(crate) password: Option<Vec<u8>>,
     /// SCAN walks its keys from the last to the first.
     pub(crate) reversed: bool,
+    /// SCAN's cursors need so many bits more.
+    pub(crate) cursor_shift: u32,
     pub(crate) lists: BTreeMap<Vec<u8>, VecDeque<Vec<u8>>>,
 }
 
@@ -480,7 +482,8 @@ impl Node {
 
     fn scan(&self, words: &[Vec<u8>], out: &mut Vec<u8>) {
         let number = |word: &[u8]| std::str::from_utf8(word).unwrap().parse::<usize>().unwrap();
-        let (from, count) = (number(&words[1]), words.get(3).map_or(10, |word| number(word)));
+        let from = number(&words[1]) >> self.cursor_shift;
+        let count = words.get(3).map_or(10, |word| number(word));
         let mut keys: Vec<&Vec<u8>> = self.data.keys().collect();
         if self.reversed {
             keys.reverse();
@@ -492,7 +495,7 @@ impl Node {
             0
         };
         encode::array(out, 2);
-        encode::bulk(out, next.to_string().as_bytes());
+        encode::bulk(out, (next << self.cursor_shift).to_string().as_bytes());
         encode::array(out, page.len());
         page.into_iter().for_each(|key| encode::bulk(out, key));
     }

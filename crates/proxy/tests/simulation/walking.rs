@@ -7,7 +7,7 @@ use super::node::Fabric;
 use super::world::World;
 
 /// One page: the next cursor and its keys.
-fn page(world: &mut World, peer: usize, cursor: &str, count: usize) -> (String, Vec<String>) {
+pub(super) fn page(world: &mut World, peer: usize, cursor: &str, count: usize) -> (String, Vec<String>) {
     let reply = world.call(peer, &format!("SCAN {cursor} COUNT {count}"));
     let (value, _) = redplane_resp::value::decode(reply.as_bytes()).unwrap().unwrap();
     let parts = value.elements().expect("two parts");
@@ -50,6 +50,26 @@ fn one_cursor_finds_every_key() {
 }
 
 #[test]
+fn cursors_without_room_are_kept() {
+    let (ground, _cluster) = Ground::three_shards();
+    for shift in [20, 33, 34, 45] {
+        let mut world = World::new(&ground, Fabric::new(&even(3)), 1);
+        views(&mut world, ["0-5460", "5461-10921", "10922-16383"]);
+        let keys = filled(&mut world);
+        (1..=3).for_each(|node| world.fabric.node(at(node)).cursor_shift = shift);
+        // Another client scans in between, and a page may be asked for twice.
+        let other = world.connect();
+        let found = walk(&mut world, |world, _| {
+            let (first, _) = page(world, other, "0", 10);
+            let again = page(world, other, &first, 10);
+            assert_eq!(page(world, other, &first, 10).1, again.1);
+        });
+        assert_eq!(found.len(), keys.len(), "{shift} bits more");
+        assert!(found.values().all(|times| *times == 1));
+    }
+}
+
+#[test]
 fn a_shard_that_grows_downwards_is_not_skipped() {
     let ground = Ground::new();
     let mut wider = even(3);
@@ -84,7 +104,7 @@ fn a_shard_that_grows_downwards_is_not_skipped() {
 }
 
 /// Walks with small pages; `between` may change the world after each. Says how often each key was given.
-fn walk(
+pub(super) fn walk(
     world: &mut World,
     mut between: impl FnMut(&mut World, &BTreeMap<String, usize>),
 ) -> BTreeMap<String, usize> {
@@ -220,8 +240,11 @@ fn cursors_that_no_server_gave_are_harmless() {
         "17592186044416",
         "1",
         "9223372036854775808",
+        // A place that was never kept: its cluster begins again.
+        "1152921504606846977",
     ] {
-        world.call(peer, &format!("SCAN {cursor}"));
+        let (_, keys) = page(&mut world, peer, cursor, 10);
+        assert!(!keys.is_empty() || cursor != "1152921504606846977");
     }
     for bad in ["x", "-1", "18446744073709551616", ""] {
         assert_eq!(

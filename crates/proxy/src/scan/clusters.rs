@@ -1,0 +1,60 @@
+//! From cluster to cluster: a scan walks through those of all routes in the order of
+//! [`pools_of_all_routes`](Engine::pools_of_all_routes).
+//!
+//! They are looked up anew at each step, since a push may change the routes meanwhile; pools are not held.
+
+use std::sync::Arc;
+
+use redplane_command::Command;
+use redplane_upstream::Topology;
+
+use super::cursor::Position;
+use super::{Scan, Walk, scan_frame};
+use crate::engine::Engine;
+use crate::pool::Target;
+use crate::split::Split;
+
+/// One of the routes' clusters.
+pub(super) struct Cluster {
+    /// Among them.
+    pub(super) number: usize,
+    pub(super) pool: usize,
+    pub(super) topology: Arc<Topology>,
+}
+
+impl Engine {
+    /// A cluster is done: on to the next one while there is room, else out with what was found.
+    pub(super) fn end_cluster(&mut self, key: usize, offset: usize, split: &Split, mut scan: Scan) {
+        let Some(next) = self.cluster_from(key, split.command, scan.at.cluster + 1) else {
+            return self.answer_page(key, offset, split, &scan, 0);
+        };
+        let begin = Position::begin(next.number, &next.topology);
+        if scan.found >= scan.count || next.topology.shard_count() == 0 {
+            let cursor = begin.pack(&next.topology, &self.context.peers.scans);
+            return self.answer_page(key, offset, split, &scan, cursor);
+        }
+        scan.at = begin;
+        let frame = scan_frame(0, &scan.options);
+        let split = Box::new(Split::new(split.command, split.since, 1, Vec::new()));
+        let place = (next.pool, Target::Shard(0));
+        self.ask_next(key, offset, split, Walk::Scan(scan), place, &frame);
+    }
+
+    /// The cluster of that number among those of the routes.
+    pub(super) fn cluster_at(&self, key: usize, command: &Command, number: usize) -> Option<Cluster> {
+        let pool = *self.pools_of_all_routes(key, command).get(number)?;
+        let topology = self.pools[pool].live.as_ref()?.topology.clone();
+        Some(Cluster {
+            number,
+            pool,
+            topology,
+        })
+    }
+
+    /// The first of them, from that number on, that has a server which none before it has.
+    pub(super) fn cluster_from(&self, key: usize, command: &Command, number: usize) -> Option<Cluster> {
+        let servers = self.servers_of_all_routes(key, command);
+        let next = servers.iter().find(|server| server.cluster >= number)?;
+        self.cluster_at(key, command, next.cluster)
+    }
+}
