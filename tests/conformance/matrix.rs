@@ -261,22 +261,28 @@ pub(crate) fn arity_scenes(table: &[Record]) -> Vec<Scene> {
         .collect()
 }
 
-/// Groups whose commands one server runs, so that every one of them may stand in a transaction.
-const IN_BLOCKS: [&str; 7] = [
+/// Groups whose commands may stand in a transaction and answer there as they do elsewhere.
+const IN_BLOCKS: [&str; 10] = [
+    "connection.scene",
+    "generic.scene",
     "geo.scene",
     "hashes.scene",
     "lists.scene",
+    "scripting.scene",
     "sets.scene",
     "streams.scene",
     "strings.scene",
     "zsets.scene",
 ];
 
-/// The same scenes with every request in a transaction of its own. A cluster's node judges what is before a cluster.
+/// The same scenes with every request in a transaction of its own, but those that redplane is meant to answer in its own
+/// way. A cluster's node judges what is before a cluster.
 pub(crate) fn in_blocks(scenes: &[Scene]) -> Vec<Scene> {
     let chosen = scenes
         .iter()
-        .filter(|scene| IN_BLOCKS.contains(&scene.file.as_str()));
+        .filter(|scene| IN_BLOCKS.contains(&scene.file.as_str()))
+        // What an older server refuses at once has another arity here.
+        .filter(|scene| !scene.name.contains("came with"));
     let scene = |scene: &Scene| Scene {
         file: scene.file.clone(),
         name: format!("{}, in transactions", scene.name),
@@ -286,7 +292,11 @@ pub(crate) fn in_blocks(scenes: &[Scene]) -> Vec<Scene> {
 }
 
 fn in_block(request: &Request) -> Vec<Request> {
-    if request.rule == Rule::Alone {
+    let own = request
+        .meant
+        .iter()
+        .any(|(.., meant)| matches!(meant, Meant::Reply(_)));
+    if own || request.rule == Rule::Alone || request.replies != 1 {
         return Vec::new();
     }
     let around = |word: &str, rule: Rule| Request {

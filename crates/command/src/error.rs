@@ -28,6 +28,8 @@ lines! {
     WATCH_INSIDE_MULTI = "ERR WATCH inside MULTI is not allowed";
     /// A command with the flag no_multi inside a transaction.
     NOT_IN_TRANSACTION = "ERR Command not allowed inside a transaction";
+    /// SSUBSCRIBE when EXEC runs it; SUBSCRIBE and PSUBSCRIBE are let through for clients of old.
+    SSUBSCRIBE_IN_TRANSACTION = "ERR SSUBSCRIBE isn't allowed for a DENY BLOCKING client";
     /// EXEC after an error while queueing.
     EXECABORT = "EXECABORT Transaction discarded because of previous errors.";
     /// The client has not logged in.

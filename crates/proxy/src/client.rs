@@ -22,7 +22,7 @@ use crate::input::{Buffers, Carry};
 use crate::output::{LARGE, Output};
 use crate::pubsub::Subscriber;
 use crate::split::Split;
-use crate::transaction::Transaction;
+use crate::transaction::{Share, Transaction};
 use muting::Muting;
 
 /// Names a client for the driver. Reused after the client is gone.
@@ -152,6 +152,8 @@ pub(crate) struct Session {
     pub(crate) draining: bool,
     /// Its other side is closed: it sends nothing more.
     pub(crate) hung_up: bool,
+    /// What is left of a transaction whose EXEC was sent.
+    pub(crate) share: Option<Box<Share>>,
 }
 
 /// What CLIENT SETINFO said.
@@ -178,6 +180,7 @@ impl Session {
             no_touch: false,
             draining: false,
             hung_up: false,
+            share: None,
         }
     }
 }
@@ -361,16 +364,28 @@ impl Client {
     /// A message, which is no reply: out at once, unless the confirmation of its subscription, the reply to the request
     /// of this sequence, still waits for its turn.
     pub(crate) fn push(&mut self, sequence: u32, message: &[u8]) {
-        if !self.push_behind(sequence, message) {
+        let kept = self.hold == Hold::UntilQuiet && self.keep_behind_array(message);
+        if !kept && !self.push_behind(sequence, message) {
             self.out.append(message);
         }
     }
 
     /// The same for a large one.
     pub(crate) fn push_shared(&mut self, sequence: u32, message: Bytes) {
-        if !self.push_behind(sequence, &message) {
+        let kept = self.hold == Hold::UntilQuiet && self.keep_behind_array(&message);
+        if !kept && !self.push_behind(sequence, &message) {
             self.out.append_shared(message);
         }
+    }
+
+    /// Bytes are kept elsewhere for this client, or no more.
+    pub(crate) fn keep_aside(&mut self, count: usize) {
+        self.parked_shared += count;
+    }
+
+    /// The same bytes are on their way.
+    pub(crate) fn release_kept(&mut self, count: usize) {
+        self.parked_shared -= count;
     }
 
     /// False when that reply is out.

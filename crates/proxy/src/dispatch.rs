@@ -279,7 +279,7 @@ impl Engine {
         if let NotFound::Arity(command) = not_found
             && command.request == RequestPolicy::Transaction(redplane_command::Transaction::Exec)
         {
-            return self.abort_transaction(key, command);
+            return self.abort_transaction(key, |out| error::wrong_arity(out, command));
         }
         let client = &mut self.clients[key];
         client.reply(|out| match not_found {
@@ -347,18 +347,20 @@ impl Engine {
 
     #[cold]
     pub(crate) fn refuse(&mut self, key: usize, command: &Command, request: &Request<'_>) {
+        let refusal = self.refusal(key, command, request);
+        self.answer(key, &refusal);
+    }
+
+    /// What a client is told that uses a command that is not offered; counted.
+    pub(crate) fn refusal(&self, key: usize, command: &Command, request: &Request<'_>) -> Vec<u8> {
         let client = &self.clients[key];
         self.filters[client.filter]
             .stats
             .inc(redis_proxy::SPLITTER_UNSUPPORTED_COMMAND);
-        self.answer_with(key, |out| {
-            error::refused(
-                out,
-                command,
-                request.arg(0),
-                (1..request.len()).map(|i| request.arg(i)),
-            );
-        });
+        let mut line = Vec::new();
+        let arguments = (1..request.len()).map(|i| request.arg(i));
+        error::refused(&mut line, command, request.arg(0), arguments);
+        line
     }
 
     /// Keys that must all be in one place.

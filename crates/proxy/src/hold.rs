@@ -89,6 +89,9 @@ impl Engine {
 
     /// A client's input goes on: first what has arrived already, then what its socket holds.
     pub(crate) fn go_on(&mut self, key: usize) {
+        if self.clients[key].session.share.is_some() && !self.go_on_with_share(key) {
+            return;
+        }
         let client = &mut self.clients[key];
         client.hold = Hold::No;
         client.paused &= client.is_full();

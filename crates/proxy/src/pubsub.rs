@@ -26,7 +26,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use bytes::Bytes;
-use redplane_command::{Command, Local, Pubsub as Step, RequestPolicy, error};
+use redplane_command::{Command, Local, Pubsub as Step, RequestPolicy, Transaction, error};
 use redplane_config::redis_proxy::Protocol;
 use redplane_resp::encode;
 use redplane_telemetry::Block;
@@ -157,6 +157,11 @@ impl Engine {
     /// Refuses a command of a client with subscriptions.
     #[cold]
     pub(crate) fn refuse_in_pubsub(&mut self, key: usize, served: Served) {
+        if let Served::Known(command) = served
+            && command.request == RequestPolicy::Transaction(Transaction::Exec)
+        {
+            return self.abort_transaction(key, |out| error::in_pubsub(out, command));
+        }
         self.answer_with(key, |out| match served {
             Served::Known(command) => error::in_pubsub(out, command),
             Served::Custom(_) => encode::error(out, b"ERR this command is not allowed in this context"),

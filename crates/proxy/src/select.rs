@@ -5,10 +5,10 @@
 //! closed: whatever it were sent would land in another one.
 //!
 //! The client's own SELECT goes through the twin as well, so that an index out of range gets the server's words. Its
-//! input rests until all earlier replies have come, and again until this one has. In a transaction only the database
-//! that the client is in already may be selected: the shared connection would be left in another one.
+//! input rests until all earlier replies have come, and again until this one has. In a transaction it stands in the block,
+//! which ends with another one that leads the shared connection back; the client follows when EXEC is answered.
 
-use redplane_command::{Command, Local, RequestPolicy, error};
+use redplane_command::{Command, error};
 
 use crate::client::{Slot, Waiter};
 use crate::connection::{ConnId, Pending, Purpose};
@@ -91,7 +91,7 @@ impl Engine {
     }
 
     /// Whether any route leads to a Redis Cluster, which has one database only.
-    fn has_cluster(&self, key: usize) -> bool {
+    pub(crate) fn has_cluster(&self, key: usize) -> bool {
         let is_cluster = |pool: usize| self.pools[pool].live.as_ref().is_some_and(Live::is_redis);
         let pools = self.filters[self.clients[key].filter].pools();
         pools.into_iter().any(is_cluster)
@@ -156,25 +156,9 @@ impl Engine {
         asked.iter().for_each(|pending| self.selected(pending, raw, true));
         self.upstream_gone(ConnId(key as u32), Gone::Protocol);
     }
-
-    /// Whether a command may be queued in a transaction as far as databases are concerned.
-    pub(crate) fn stays_in_database(
-        &self,
-        key: usize,
-        served: Served,
-        request: &Request<'_>,
-    ) -> Result<(), Vec<u8>> {
-        let selects = matches!(served, Served::Known(command) if command.request == RequestPolicy::Local(Local::Select));
-        if !selects || number(request.arg(1)) == Some(i64::from(self.database(key))) {
-            return Ok(());
-        }
-        Err(
-            b"-ERR SELECT of another database is not supported inside a transaction by the proxy\r\n"
-                .to_vec(),
-        )
-    }
 }
 
-fn number(text: &[u8]) -> Option<i64> {
+/// A database's index as SELECT has it.
+pub(crate) fn number(text: &[u8]) -> Option<i64> {
     std::str::from_utf8(text).ok()?.parse().ok()
 }

@@ -166,10 +166,13 @@ impl Engine {
         let id = ClientId(key as u32);
         if client.queue.is_empty() {
             if client.ending == Ending::AfterReplies {
-                self.close_client(id);
+                // Half an array is no reply.
+                if client.session.share.is_none() || self.go_on_with_share(key) {
+                    self.close_client(id);
+                }
                 return;
             }
-            if client.session.draining && client.transaction.is_none() {
+            if client.session.draining && client.transaction.is_none() && client.session.share.is_none() {
                 return self.drain_close(id);
             }
             if client.hold == Hold::UntilQuiet {

@@ -6,18 +6,23 @@
 //! node in between takes the same way.
 
 mod exec;
+mod place;
+mod share;
 mod watch;
 
-use redplane_command::{Command, Flags, Local, Pubsub, RequestPolicy, Transaction as Step, error};
+use redplane_command::{Command, Local, RequestPolicy, Transaction as Step, error};
 
-use crate::dispatch::{Request, Served, error_line};
+use crate::dispatch::{Request, Served};
 use crate::engine::Engine;
 use crate::failure::Failure;
 use crate::filter::RouteTo;
 use crate::forward::rename::{Renamed, TOO_LONG};
 use crate::pool::Target;
+pub(crate) use share::Share;
+use share::Step as Meaning;
 
 const QUEUED: &[u8] = b"+QUEUED\r\n";
+const TOO_LARGE: &[u8] = b"-ERR the transaction is too large\r\n";
 /// Bytes above which nothing more is queued.
 const MAX_BLOCK: usize = 512 * 1024 * 1024;
 
@@ -43,8 +48,15 @@ pub(crate) struct Transaction {
     pausable: bool,
     /// A script is named by its SHA1.
     scripts: bool,
+    /// The block, and how many commands it has.
     frames: Vec<u8>,
     count: u32,
+    /// What is done here when EXEC is answered.
+    share: Share,
+    /// A command that runs behind the block: no command of the block may follow.
+    behind: Option<&'static str>,
+    /// The block leaves the client's database: the connection has to be led back.
+    wanders: bool,
     watch: Option<Watch>,
     /// What a lost connection guarded is guarded no more: EXEC tells the client to begin again.
     lost: bool,
@@ -76,12 +88,28 @@ impl Transaction {
 
     /// Commands queued so far.
     pub(crate) fn queued(&self) -> u32 {
-        self.count
+        self.count + self.share.count()
     }
 
     /// Bytes of them.
     pub(crate) fn size(&self) -> usize {
-        self.frames.capacity()
+        self.frames.capacity() + self.share.size()
+    }
+
+    fn is_too_large(&self) -> bool {
+        self.frames.len() + self.share.size() > MAX_BLOCK
+    }
+
+    /// The next command of the block means something here, too.
+    fn note_meaning(&mut self, meaning: Meaning) {
+        self.wanders |= matches!(meaning, Meaning::Select(_));
+        let at = self.queued();
+        self.share.add(at, meaning);
+    }
+
+    /// Commands between MULTI and EXEC as the server gets them.
+    fn sent(&self) -> u32 {
+        self.count + u32::from(self.wanders)
     }
 
     /// A command could not be queued.
@@ -138,27 +166,23 @@ impl Engine {
         }
     }
 
-    /// EXEC itself is malformed: Redis discards the transaction with the reason.
-    pub(crate) fn abort_transaction(&mut self, key: usize, command: &'static Command) {
+    /// EXEC itself cannot be: Redis discards the transaction with the reason.
+    pub(crate) fn abort_transaction(&mut self, key: usize, reason_in: impl FnOnce(&mut Vec<u8>)) {
         self.drop_transaction(key);
         self.answer_with(key, |out| {
             let mut reason = Vec::new();
-            error::wrong_arity(&mut reason, command);
+            reason_in(&mut reason);
             let reason = reason.strip_prefix(b"-ERR ").unwrap_or(&reason);
             out.extend_from_slice(b"-EXECABORT Transaction discarded because of: ");
             out.extend_from_slice(reason);
         });
     }
 
-    /// Puts a command aside until EXEC.
-    pub(crate) fn queue_command(&mut self, key: usize, served: Served, request: &Request<'_>) {
-        let allowed = may_be_queued(served, || self.has_one_shard(key));
-        if let Err(refusal) = allowed.and_then(|()| self.stays_in_database(key, served, request)) {
-            return self.spoil_transaction(key, &refusal);
-        }
-        let queued = self.clients[key].transaction.as_ref();
-        if queued.is_some_and(|transaction| transaction.frames.len() > MAX_BLOCK) {
-            return self.spoil_transaction(key, b"-ERR the transaction is too large\r\n");
+    /// Puts a command aside that the keys' server runs.
+    fn queue_in_block(&mut self, key: usize, served: Served, request: &Request<'_>) {
+        let queued = self.clients[key].transaction.as_deref();
+        if queued.is_some_and(Transaction::is_too_large) {
+            return self.spoil_transaction(key, TOO_LARGE);
         }
         let at = match served {
             Served::Custom(_) => Some(1),
@@ -183,10 +207,15 @@ impl Engine {
             matches!(served, Served::Custom(_)) || matches!(served, Served::Known(c) if !c.is_read());
         let pausable = crate::pause::is_write(served);
         let scripts = matches!(served, Served::Known(c) if self.script_queued(c, request));
+        self.script_effect_queued(served, request);
+        let meaning = self.meaning_in_block(key, served, request);
         let client = &mut self.clients[key];
         let Some(transaction) = &mut client.transaction else {
             return;
         };
+        if let Some(meaning) = meaning {
+            transaction.note_meaning(meaning);
+        }
         transaction.count += 1;
         transaction.scripts |= scripts;
         transaction.writes |= writes;
@@ -221,17 +250,6 @@ impl Engine {
         self.answer(key, reply);
     }
 
-    /// Whether commands for all servers have one to go to, which is the one for commands without keys.
-    fn has_one_shard(&self, key: usize) -> bool {
-        let filter = &self.filters[self.clients[key].filter];
-        let Some(pool) = filter.catch_all.as_ref().map(|route| route.pool) else {
-            return false;
-        };
-        let live = self.pools[pool].live.as_ref();
-        filter.prefixes.iter().all(|route| route.pool == pool)
-            && live.is_some_and(|live| live.topology.shard_count() == 1)
-    }
-
     fn place_queued(&mut self, key: usize, name: &[u8]) -> Option<(usize, Target, std::rc::Rc<RouteTo>)> {
         let route = self.filters[self.clients[key].filter].route(name)?.clone();
         let renamed = self.rename(key, &route, name);
@@ -251,54 +269,5 @@ fn same_place(a: Target, b: Target) -> bool {
         (Target::Slot(a), Target::Slot(b)) => a == b,
         (Target::Host(a), Target::Host(b)) | (Target::Shard(a), Target::Shard(b)) => a == b,
         _ => false,
-    }
-}
-
-/// Commands that concern every shard, or this connection, have no place in a block that one server runs. Where there
-/// is only one, it is every shard.
-fn may_be_queued(served: Served, has_one_shard: impl Fn() -> bool) -> Result<(), Vec<u8>> {
-    let Served::Known(command) = served else {
-        return Ok(());
-    };
-    if command.flags.contains(Flags::NO_MULTI) {
-        return Err(error::NOT_IN_TRANSACTION.to_vec());
-    }
-    match command.request {
-        RequestPolicy::ByKey
-        | RequestPolicy::Script(_)
-        | RequestPolicy::MultiShard
-        | RequestPolicy::Blocking(_)
-        | RequestPolicy::AnyNode
-        | RequestPolicy::Transaction(Step::Unwatch)
-        | RequestPolicy::Pubsub(Pubsub::Publish | Pubsub::SPublish)
-        | RequestPolicy::Local(
-            Local::Ping
-            | Local::Echo
-            | Local::Time
-            | Local::Select
-            | Local::Command
-            | Local::CommandCount
-            | Local::CommandDocs
-            | Local::CommandGetKeys
-            | Local::CommandGetKeysAndFlags
-            | Local::CommandInfo
-            | Local::CommandList,
-        ) => Ok(()),
-        RequestPolicy::AllShards | RequestPolicy::AllNodes | RequestPolicy::RandomShards
-            if has_one_shard() =>
-        {
-            Ok(())
-        }
-        _ => {
-            let mut line = Vec::new();
-            error_line(
-                &mut line,
-                &format!(
-                    "ERR '{}' is not supported inside a transaction by the proxy",
-                    command.name
-                ),
-            );
-            Err(line)
-        }
     }
 }

@@ -25,6 +25,7 @@ mod simulation {
     mod redirecting;
     mod roaming;
     mod scripting;
+    mod sharing;
     mod subscribing;
     mod transacting;
     mod walking;

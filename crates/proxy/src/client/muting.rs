@@ -84,6 +84,22 @@ impl Client {
             .is_some_and(|muting| muting.mode == ReplyMode::Off)
     }
 
+    /// Whether the reply of the next request is dropped, and no other.
+    pub(crate) fn skips_next(&self) -> bool {
+        self.muting
+            .as_ref()
+            .is_some_and(|muting| muting.mode == ReplyMode::Skip)
+    }
+
+    /// Takes CLIENT REPLY SKIP back; true when there was one.
+    pub(crate) fn take_skip(&mut self) -> bool {
+        let skips = self.skips_next();
+        if skips {
+            self.set_reply_mode(ReplyMode::On);
+        }
+        skips
+    }
+
     /// Whether the reply that would be written now is dropped.
     #[cold]
     pub(super) fn drops_next(&mut self) -> bool {

@@ -3,7 +3,7 @@
 //!
 //! A server counts the connections that subscribed to it: of this proxy's clients it sees a connection for each worker
 //! at most. What a publisher is told is that count without those connections and with the clients behind them. Clients
-//! of other proxies and of other nodes are not known here, nor is what a transaction or a script publishes corrected.
+//! of other proxies and of other nodes are not known here, nor is what a script publishes corrected.
 
 use redplane_command::{Command, Pubsub as Step, RequestPolicy};
 use redplane_resp::request::{self, Args};
@@ -67,6 +67,20 @@ impl Engine {
             .map_or(found, Ok)
     }
 
+    /// Whether servers' counts have to be put right: clients are subscribed to something.
+    pub(crate) fn corrects_publications(&self) -> bool {
+        self.pubsub.ledger.is_anybody_there()
+    }
+
+    /// What must be added to the count of a cluster's host that has published.
+    pub(crate) fn clients_beyond(&self, step: Step, channel: &[u8], (cluster, host): (&str, u64)) -> i64 {
+        let kind = match step {
+            Step::SPublish => Kind::Shard,
+            _ => Kind::Channel,
+        };
+        self.pubsub.ledger.correction(cluster, kind, channel, host)
+    }
+
     /// The reply of a publication while clients are subscribed to something.
     #[cold]
     pub(crate) fn published(&mut self, key: usize, pending: &Pending, raw: &[u8], is_error: bool) {
@@ -79,13 +93,11 @@ impl Engine {
             let mut args = Args::default();
             request::decode(frame, &mut args, &mut None, true).ok()?;
             let command = redplane_command::all().get(pending.command.index())?;
-            let kind = match command.request {
-                RequestPolicy::Pubsub(Step::SPublish) => Kind::Shard,
-                _ => Kind::Channel,
+            let RequestPolicy::Pubsub(step) = command.request else {
+                return None;
             };
-            let cluster = &self.pools[connection.pool].key.cluster;
-            let ledger = &self.pubsub.ledger;
-            Some(count + ledger.correction(cluster, kind, args.arg(frame, 1), connection.host.id))
+            let by = (&*self.pools[connection.pool].key.cluster, connection.host.id);
+            Some(count + self.clients_beyond(step, args.arg(frame, 1), by))
         });
         let mut own = Vec::new();
         let answer = match corrected {

@@ -5,8 +5,9 @@
 
 use redplane_command::{Command, CommandId, error};
 use redplane_config::redis_proxy::Protocol;
+use redplane_resp::encode;
 
-use super::{Transaction, Watch};
+use super::{Share, Transaction, Watch};
 use crate::client::{Slot, Waiter};
 use crate::connection::{Pending, Purpose};
 use crate::engine::Engine;
@@ -24,11 +25,12 @@ impl Engine {
             return self.answer(key, error::EXEC_WITHOUT_MULTI);
         };
         let held = std::mem::take(&mut transaction.held);
-        self.exec_taken(key, command, &transaction);
+        let share = std::mem::take(&mut transaction.share);
+        self.exec_taken(key, command, &transaction, share);
         self.release_pools(&held);
     }
 
-    fn exec_taken(&mut self, key: usize, command: &'static Command, transaction: &Transaction) {
+    fn exec_taken(&mut self, key: usize, command: &'static Command, transaction: &Transaction, share: Share) {
         let lost = transaction.lost || transaction.watch.is_some_and(|watch| self.has_moved(watch));
         if transaction.spoiled
             || transaction.cross
@@ -42,7 +44,7 @@ impl Engine {
                 (_, true, _) => self.answer(key, error::CROSSSLOT),
                 // The guard is gone with its connection: the client has to begin again, as after a failed WATCH.
                 (.., true) => self.answer(key, null_array(resp3)),
-                _ => self.answer(key, b"*0\r\n"),
+                _ => self.begin_share_alone(key, share),
             };
         }
         if transaction.nowhere {
@@ -50,7 +52,11 @@ impl Engine {
             return self.fail_now(key, command.id, Failure::NoHost);
         }
         match self.exec_connection(key, transaction) {
-            Ok(connection) => self.send_block(key, command, transaction, connection),
+            Ok(connection) => {
+                let muted = self.clients[key].skips_next();
+                self.send_block(key, command, transaction, connection);
+                self.await_share(key, share, muted);
+            }
             Err(failure) => {
                 self.end_lease(transaction.lease());
                 self.fail_now(key, command.id, failure);
@@ -117,11 +123,15 @@ impl Engine {
         let mut block = self.buffers.take_empty();
         block.extend_from_slice(MULTI);
         block.extend_from_slice(&transaction.frames);
+        if transaction.wanders {
+            let database = self.database(key).to_string();
+            encode::request(&mut block, &[b"SELECT", database.as_bytes()]);
+        }
         block.extend_from_slice(EXEC);
         let waiter = self.expect_reply(key, Slot::Waiting);
         let exec = Pending {
             waiter: Waiter {
-                part: transaction.count,
+                part: transaction.sent(),
                 ..waiter
             },
             since: self.now,
@@ -180,7 +190,7 @@ impl Engine {
                 continue;
             };
             let waiter = Waiter {
-                part: transaction.count,
+                part: transaction.sent(),
                 ..Waiter::NOBODY
             };
             let at = self.begin_send(connection);
@@ -194,7 +204,7 @@ impl Engine {
                 purpose: Purpose::Mirror,
                 hops: 0,
             };
-            (0..transaction.count + 2).for_each(|_| self.note_sent(connection, pending));
+            (0..transaction.sent() + 2).for_each(|_| self.note_sent(connection, pending));
         }
     }
 
@@ -238,7 +248,10 @@ impl Engine {
             Some(_) if follows && redirect::parse(raw).is_some() => Answer::Failed(Failure::Upstream),
             _ => Answer::Raw(raw),
         };
-        self.settle(pending.waiter, pending.command, pending.since, answer);
+        match answer {
+            Answer::Raw(raw) if self.begin_share(key, pending, raw) => {}
+            answer => self.settle(pending.waiter, pending.command, pending.since, answer),
+        }
         if leased {
             self.end_lease(Some(key as u32));
         }

@@ -1,0 +1,201 @@
+//! Where a queued command runs: in the block that one server executes, or here, when EXEC's reply has come.
+//!
+//! A block cannot hold what the proxy answers itself, nor what all servers are asked. The first kind does not care about
+//! keys, so that it may stand anywhere. The second kind does: it runs behind the block, and so nothing that belongs
+//! into the block may stand behind it in the transaction. Where there is one server, it is all servers.
+
+use redplane_command::{Command, Effect, Flags, Local, Pubsub, Refusal, ReplyPolicy, RequestPolicy, error};
+use redplane_resp::encode;
+
+use super::share::Step;
+use crate::dispatch::{Request, Served};
+use crate::engine::Engine;
+use crate::select;
+
+/// Where a queued command runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    /// With the keys, on their server.
+    Block,
+    /// Here, at its place among the others.
+    Here,
+    /// Here, and no server's command may follow.
+    Last,
+}
+
+impl Engine {
+    /// Puts a command aside until EXEC.
+    pub(crate) fn queue_command(&mut self, key: usize, served: Served, request: &Request<'_>) {
+        let place = match self.place_in_transaction(key, served, request) {
+            Ok(place) => place,
+            Err(refusal) => return self.spoil_transaction(key, &refusal),
+        };
+        match (place, served) {
+            (Place::Here | Place::Last, Served::Known(command)) => {
+                self.queue_here(key, command, place == Place::Last, request);
+            }
+            _ => self.queue_in_block(key, served, request),
+        }
+    }
+
+    /// A command's place; the words of its refusal where it has none.
+    fn place_in_transaction(
+        &self,
+        key: usize,
+        served: Served,
+        request: &Request<'_>,
+    ) -> Result<Place, Vec<u8>> {
+        let behind = self.clients[key]
+            .transaction
+            .as_ref()
+            .and_then(|transaction| transaction.behind);
+        let name = match served {
+            Served::Known(command) => command.name,
+            Served::Custom(_) => "this command",
+        };
+        let place = match served {
+            Served::Known(command) => self.place_by_policy(key, command, behind.is_some(), request)?,
+            Served::Custom(_) => Place::Block,
+        };
+        match behind.filter(|_| place == Place::Block) {
+            None => Ok(place),
+            Some(last) => Err(out_of_order(name, last)),
+        }
+    }
+
+    /// The place by the table's policy. `behind`: a command that must come last is queued already.
+    fn place_by_policy(
+        &self,
+        key: usize,
+        command: &'static Command,
+        behind: bool,
+        request: &Request<'_>,
+    ) -> Result<Place, Vec<u8>> {
+        if command.flags.contains(Flags::NO_MULTI) {
+            return Err(error::NOT_IN_TRANSACTION.to_vec());
+        }
+        let of_all = |one: bool| if one && !behind { Place::Block } else { Place::Last };
+        Ok(match command.request {
+            RequestPolicy::ByKey
+            | RequestPolicy::Script(_)
+            | RequestPolicy::MultiShard
+            | RequestPolicy::Blocking(_)
+            | RequestPolicy::Transaction(_)
+            | RequestPolicy::Local(Local::Select) => Place::Block,
+            RequestPolicy::AnyNode => of_all(true),
+            // Replies to what follows have the new form.
+            RequestPolicy::Local(Local::Hello) => Place::Last,
+            RequestPolicy::Local(_) => Place::Here,
+            RequestPolicy::AllShards if command.reply == ReplyPolicy::Info => Place::Here,
+            // What the block runs by its SHA1 is given to its server in front of it.
+            RequestPolicy::AllNodes if command.effect == Effect::LoadScript => Place::Here,
+            RequestPolicy::AllShards
+            | RequestPolicy::AllNodes
+            | RequestPolicy::RandomShards
+            | RequestPolicy::SlotArgument => of_all(self.has_one_shard(key)),
+            RequestPolicy::Scan | RequestPolicy::ShardIndex => Place::Last,
+            RequestPolicy::Pubsub(Pubsub::Publish | Pubsub::SPublish) => {
+                // Elsewhere a message reaches only those who asked the server that it goes to.
+                match self.reaches_all(key, request.arg(1)) {
+                    true => Place::Block,
+                    false => Place::Here,
+                }
+            }
+            RequestPolicy::Pubsub(_) => Place::Here,
+            RequestPolicy::Refuse(Refusal::OneDatabase) => {
+                match self.may_change_databases(key, command, request) {
+                    true => of_all(true),
+                    false => Place::Here,
+                }
+            }
+            RequestPolicy::Refuse(_) => return Err(self.refusal(key, command, request)),
+            RequestPolicy::Container => {
+                let mut line = Vec::new();
+                error::wrong_arity(&mut line, command);
+                return Err(line);
+            }
+        })
+    }
+
+    /// Whether MOVE or SWAPDB can be left to the one server of a block.
+    fn may_change_databases(&self, key: usize, command: &'static Command, request: &Request<'_>) -> bool {
+        match redplane_command::first_key(command, request.len(), |i| request.arg(i)) {
+            Some(at) => !self.is_cluster(key, request.arg(at)),
+            None => !self.has_cluster(key) && self.has_one_shard(key),
+        }
+    }
+
+    /// Whether commands for all servers have one to go to, which is the one for commands without keys.
+    fn has_one_shard(&self, key: usize) -> bool {
+        let filter = &self.filters[self.clients[key].filter];
+        let Some(pool) = filter.catch_all.as_ref().map(|route| route.pool) else {
+            return false;
+        };
+        let live = self.pools[pool].live.as_ref();
+        filter.prefixes.iter().all(|route| route.pool == pool)
+            && live.is_some_and(|live| live.topology.shard_count() == 1)
+    }
+
+    /// Whether what one server of a channel's cluster publishes reaches all that are subscribed there.
+    fn reaches_all(&self, key: usize, channel: &[u8]) -> bool {
+        let route = self.filters[self.clients[key].filter].route(channel);
+        let live = route.and_then(|route| self.pools[route.pool].live.as_ref());
+        live.is_some_and(|live| live.is_redis() || live.topology.shard_count() == 1)
+    }
+
+    /// Puts a command aside that runs here.
+    fn queue_here(&mut self, key: usize, command: &'static Command, last: bool, request: &Request<'_>) {
+        let pausable = crate::pause::is_write(Served::Known(command));
+        let Some(transaction) = &mut self.clients[key].transaction else {
+            return;
+        };
+        if transaction.is_too_large() {
+            return self.spoil_transaction(key, super::TOO_LARGE);
+        }
+        transaction.pausable |= pausable;
+        if last {
+            transaction.behind.get_or_insert(command.name);
+        }
+        let at = transaction.queued();
+        transaction.share.add_request(at, command, request.frame);
+        self.script_effect_queued(Served::Known(command), request);
+        self.answer(key, super::QUEUED);
+    }
+
+    /// What an element of the block means here, besides being passed on.
+    pub(super) fn meaning_in_block(&self, key: usize, served: Served, request: &Request<'_>) -> Option<Step> {
+        let Served::Known(command) = served else {
+            return None;
+        };
+        match command.request {
+            RequestPolicy::Local(Local::Select) => {
+                let database = u32::try_from(select::number(request.arg(1))?).ok()?;
+                let wanders = self.clients[key]
+                    .transaction
+                    .as_ref()
+                    .is_some_and(|transaction| transaction.wanders);
+                (wanders || database != self.database(key)).then_some(Step::Select(database))
+            }
+            RequestPolicy::Pubsub(step) if self.corrects_publications() => {
+                Some(Step::Publish(step, request.arg(1).to_vec()))
+            }
+            _ => None,
+        }
+    }
+
+    /// What SCRIPT LOAD and FLUSH mean to what is queued behind them.
+    pub(super) fn script_effect_queued(&mut self, served: Served, request: &Request<'_>) {
+        if let Served::Known(command) = served
+            && matches!(command.effect, Effect::LoadScript | Effect::FlushScripts)
+        {
+            self.script_effect(command, request);
+        }
+    }
+}
+
+fn out_of_order(name: &str, last: &str) -> Vec<u8> {
+    let mut line = Vec::new();
+    let text = format!("ERR '{name}' cannot follow '{last}' in a transaction: the proxy runs '{last}' last");
+    encode::error(&mut line, text.as_bytes());
+    line
+}

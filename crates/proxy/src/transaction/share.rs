@@ -1,0 +1,312 @@
+//! The proxy's share of a transaction: commands that no server runs, and what replies of the block mean here.
+//!
+//! They run when EXEC's reply has come, so that a transaction that is not executed leaves nothing behind. An array is its
+//! header and its elements one behind the other: the header goes out as EXEC's reply, then each element in its turn,
+//! the server's as they came, the others as the command itself answers ([`Engine::serve`]). One that waits for servers or
+//! workers is waited for. Meanwhile the client's input rests ([`crate::hold`]) and messages for it are kept until the
+//! array is whole.
+//!
+//! Redis: `execCommand` in `src/multi.c`.
+
+use std::ops::Range;
+
+use redplane_command::{Command, Pubsub, RequestPolicy, error};
+use redplane_resp::encode;
+use redplane_resp::reply::{self, Scan, Scanner};
+use redplane_resp::request::{Args, decode};
+
+use crate::client::Client;
+use crate::client::muting::ReplyMode;
+use crate::connection::Pending;
+use crate::dispatch::{Request, Served, mark_dirty};
+use crate::engine::Engine;
+use crate::hold::Hold;
+use crate::pool::Greeting;
+use crate::settle::Answer;
+
+/// Unwritten bytes above which the next command waits until they are written.
+const MAX_UNWRITTEN: usize = 1024 * 1024;
+
+/// What happens at one place of a transaction, besides passing on what the server answered.
+#[derive(Debug)]
+pub(super) enum Step {
+    /// A command that runs here; where its request is.
+    Run(&'static Command, Range<usize>),
+    /// SELECT of this database in the block: the client follows.
+    Select(u32),
+    /// PUBLISH in the block, to this channel: its count is put right.
+    Publish(Pubsub, Vec<u8>),
+}
+
+/// What of a transaction is done here.
+#[derive(Debug, Default)]
+pub(crate) struct Share {
+    /// By place in the transaction.
+    steps: Vec<(u32, Step)>,
+    /// The requests of those that run here.
+    requests: Vec<u8>,
+    /// Replies are not wanted: EXEC stood behind CLIENT REPLY SKIP.
+    muted: bool,
+    reply: Option<Box<Given>>,
+}
+
+/// EXEC's reply as far as it was not passed on.
+#[derive(Debug, Default)]
+struct Given {
+    /// The server's elements.
+    elements: Vec<u8>,
+    /// Where the next one is.
+    element: usize,
+    /// All elements, and how many are out.
+    total: u32,
+    at: u32,
+    /// How many of `steps` are done.
+    done: usize,
+    /// The cluster and the host that ran the block.
+    cluster: String,
+    host: u64,
+    /// CLIENT REPLY SKIP was among the commands: it holds behind EXEC.
+    skips: bool,
+    /// Messages that must not come before the array is whole.
+    late: Vec<u8>,
+}
+
+impl Given {
+    /// The server's next elements.
+    fn take(&mut self, count: u32) -> Range<usize> {
+        let from = self.element;
+        for _ in 0..count {
+            let rest = self.elements.get(self.element..).unwrap_or_default();
+            let Ok(Scan::Whole(end)) = Scanner::default().scan(rest) else {
+                break;
+            };
+            self.element += end;
+        }
+        from..self.element
+    }
+}
+
+impl Share {
+    /// Bytes of the requests that run here.
+    pub(super) fn size(&self) -> usize {
+        self.requests.len()
+    }
+
+    /// How many commands run here.
+    pub(super) fn count(&self) -> u32 {
+        let runs = |(_, step): &&(u32, Step)| matches!(step, Step::Run(..));
+        self.steps.iter().filter(runs).count() as u32
+    }
+
+    pub(super) fn add(&mut self, at: u32, step: Step) {
+        self.steps.push((at, step));
+    }
+
+    pub(super) fn add_request(&mut self, at: u32, command: &'static Command, frame: &[u8]) {
+        let start = self.requests.len();
+        self.requests.extend_from_slice(frame);
+        self.add(at, Step::Run(command, start..self.requests.len()));
+    }
+}
+
+impl Client {
+    /// Keeps a message back while an array is on its way; false when there is none.
+    #[cold]
+    pub(crate) fn keep_behind_array(&mut self, message: &[u8]) -> bool {
+        let share = self.session.share.as_mut();
+        let Some(given) = share.and_then(|share| share.reply.as_mut()) else {
+            return false;
+        };
+        given.late.extend_from_slice(message);
+        self.keep_aside(message.len());
+        true
+    }
+}
+
+impl Engine {
+    /// What is to be done here once EXEC, which has just been sent, is answered. Nothing behind it is looked at before.
+    pub(super) fn await_share(&mut self, key: usize, share: Share, muted: bool) {
+        if !share.steps.is_empty() {
+            self.clients[key].session.share = Some(Box::new(Share { muted, ..share }));
+            self.rest_behind(key);
+        }
+    }
+
+    /// A transaction without a block: no server has to be asked.
+    pub(super) fn begin_share_alone(&mut self, key: usize, mut share: Share) {
+        let total = share.count();
+        share.reply = Some(Box::new(Given {
+            total,
+            ..Given::default()
+        }));
+        let muted = self.clients[key].skips_next();
+        share.muted = muted;
+        self.clients[key].session.share = Some(Box::new(share));
+        self.answer_with(key, |out| encode::array(out, total as usize));
+        if muted {
+            self.clients[key].set_reply_mode(ReplyMode::Off);
+        }
+        self.go_on_with_share(key);
+    }
+
+    /// EXEC's reply: the rest of the transaction is done. False when there is none, or nothing was executed.
+    pub(super) fn begin_share(&mut self, connection: usize, pending: &Pending, raw: &[u8]) -> bool {
+        let key = pending.waiter.client as usize;
+        let client = self.clients.get_mut(key);
+        let Some(client) = client.filter(|client| client.generation == pending.waiter.generation) else {
+            return false;
+        };
+        let (Some(share), Some((count, start))) = (&mut client.session.share, reply::array_header(raw))
+        else {
+            return false;
+        };
+        let connection = &self.connections[connection];
+        let total = pending.waiter.part + share.count();
+        let mut given = Given {
+            total,
+            cluster: self.pools[connection.pool].key.cluster.clone(),
+            host: connection.host.id,
+            ..Given::default()
+        };
+        given.elements.extend_from_slice(&raw[start..]);
+        // Behind the last one stands that of the SELECT that leads back.
+        let extra = share
+            .steps
+            .iter()
+            .any(|(_, step)| matches!(step, Step::Select(_)));
+        if count != u64::from(pending.waiter.part) {
+            return false;
+        }
+        given.total -= u32::from(extra);
+        let total = given.total;
+        share.reply = Some(Box::new(given));
+        let muted = share.muted;
+        let mut header = Vec::new();
+        encode::array(&mut header, total as usize);
+        self.settle(
+            pending.waiter,
+            pending.command,
+            pending.since,
+            Answer::Raw(&header),
+        );
+        if muted {
+            self.clients[key].set_reply_mode(ReplyMode::Off);
+        }
+        self.go_on_with_share(key);
+        true
+    }
+
+    /// Does what is left, until a command has to be waited for. True when nothing is left and the client's input may be
+    /// looked at.
+    pub(crate) fn go_on_with_share(&mut self, key: usize) -> bool {
+        loop {
+            let Some(client) = self.clients.get_mut(key) else {
+                return false;
+            };
+            let Some(mut share) = client.session.share.take() else {
+                return true;
+            };
+            let Some(given) = &mut share.reply else {
+                // EXEC was answered with an error or with null: nothing was executed.
+                return true;
+            };
+            if !client.queue.is_empty() || client.out.unwritten() > MAX_UNWRITTEN {
+                client.session.share = Some(share);
+                client.hold = Hold::UntilQuiet;
+                mark_dirty(client, key, &mut self.dirty_clients);
+                return false;
+            }
+            if given.at == given.total {
+                return self.end_share(key, *share);
+            }
+            self.next_of_share(key, &mut share);
+            if let Some(client) = self.clients.get_mut(key) {
+                client.session.share = Some(share);
+            }
+        }
+    }
+
+    /// The next element, or all up to the next that means something here.
+    fn next_of_share(&mut self, key: usize, share: &mut Share) {
+        let Some(given) = &mut share.reply else {
+            return;
+        };
+        let next = share.steps.get(given.done);
+        let at = next.map_or(given.total, |(at, _)| *at);
+        if given.at < at {
+            let own = given.take(at - given.at);
+            given.at = at;
+            let elements = given.elements.get(own).unwrap_or_default();
+            return self.answer(key, elements);
+        }
+        given.at += 1;
+        given.done += 1;
+        match next {
+            None => {}
+            Some((_, Step::Run(command, request))) => {
+                let request = share.requests.get(request.clone()).unwrap_or_default();
+                self.run_here(key, command, request);
+                // Redis: it is for the reply behind EXEC's.
+                given.skips |= self.clients.get_mut(key).is_some_and(Client::take_skip);
+            }
+            Some((_, Step::Select(database))) => {
+                let own = given.take(1);
+                let element = given.elements.get(own).unwrap_or_default();
+                if element == b"+OK\r\n" {
+                    let greeting = self.filters[self.clients[key].filter].greeting;
+                    let database = *database;
+                    self.greet_with(key, Greeting { database, ..greeting });
+                }
+                self.answer(key, element);
+            }
+            Some((_, Step::Publish(step, channel))) => {
+                let own = given.take(1);
+                let element = given.elements.get(own).unwrap_or_default();
+                let beyond = self.clients_beyond(*step, channel, (&given.cluster, given.host));
+                match reply::integer(element) {
+                    Some(count) => self.answer_with(key, |out| encode::integer(out, (count + beyond).max(0))),
+                    None => self.answer(key, element),
+                }
+            }
+        }
+    }
+
+    fn run_here(&mut self, key: usize, command: &'static Command, frame: &[u8]) {
+        if command.request == RequestPolicy::Pubsub(Pubsub::SSubscribe) {
+            return self.answer(key, error::SSUBSCRIBE_IN_TRANSACTION);
+        }
+        let mut args = Args::default();
+        // It was decoded once when it was queued.
+        if decode(frame, &mut args, &mut None, true).is_err() || args.is_empty() {
+            return;
+        }
+        let request = Request {
+            frame,
+            args: &args,
+            shared: None,
+        };
+        self.serve(key, Served::Known(command), request);
+    }
+
+    /// The array is whole.
+    fn end_share(&mut self, key: usize, share: Share) -> bool {
+        let client = &mut self.clients[key];
+        let Some(given) = share.reply else {
+            return true;
+        };
+        if share.muted {
+            client.set_reply_mode(ReplyMode::On);
+        }
+        if given.skips {
+            client.set_reply_mode(ReplyMode::Skip);
+        }
+        client.release_kept(given.late.len());
+        client.out.append(&given.late);
+        if client.out.unwritten() > 0 {
+            mark_dirty(client, key, &mut self.dirty_clients);
+        }
+        // A pipeline of such transactions is written one by one: replies may be long, and requests for them short.
+        self.rest_until_written(key);
+        self.clients[key].is_quiet()
+    }
+}
