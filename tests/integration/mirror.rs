@@ -158,3 +158,42 @@ fn a_dead_mirror_is_counted_and_comes_back() {
         mirror.run("EXISTS again").integer() == Some(1)
     });
 }
+
+#[test]
+fn a_mirror_gets_the_scripts_that_it_lacks() {
+    let (front, _main, mirror) = two_servers("");
+    until_answered(front.port, "SET there yes", "OK");
+    let mut client = front.client();
+    let body = "return(redis.call('incr',KEYS[1]))";
+    assert_eq!(ask(&mut client, &format!("EVAL {body} 1 k")), "1");
+    let sha = ask(&mut client, &format!("SCRIPT LOAD {body}"));
+    let reached = |count: &str| {
+        until(&format!("{count} on the mirror"), PATIENCE, || {
+            mirror.run("GET k").text().as_deref() == Some(count)
+        });
+    };
+    reached("1");
+    // It loses them, and does not say so.
+    mirror.run("SCRIPT FLUSH");
+    assert_eq!(ask(&mut client, &format!("EVALSHA {sha} 1 k")), "2");
+    reached("2");
+    // A new connection to it gives them beforehand.
+    mirror.run("SCRIPT FLUSH");
+    mirror.run("CLIENT KILL TYPE normal SKIPME yes");
+    until("the copy's connection to go", PATIENCE, || {
+        front.stat("cluster.mirror.upstream_cx_active") == 0
+    });
+    mirror.reset_stats();
+    assert_eq!(ask(&mut client, &format!("EVALSHA {sha} 1 k")), "3");
+    reached("3");
+    assert_eq!((mirror.calls("evalsha"), mirror.calls("script|load")), (1, 1));
+    mirror.run("SCRIPT FLUSH");
+    for (line, reply) in [("MULTI", "OK"), (&format!("EVALSHA {sha} 1 k"), "QUEUED")] {
+        assert_eq!(ask(&mut client, line), reply);
+    }
+    assert_eq!(
+        client.command(&["EXEC"]).expect("an answer").to_string(),
+        "[ :4 ]"
+    );
+    reached("4");
+}

@@ -3,7 +3,7 @@
 //! EVAL teaches one node only, and a new primary knows nothing. So bodies are remembered ([`Scripts`]), and a server is
 //! given a script before the first EVALSHA of it that a connection carries, in the same write: what a client pipelines
 //! behind runs behind. When a server has lost it all the same (NOSCRIPT), the script is loaded there and the command
-//! sent once more. Without its body NOSCRIPT passes, and clients fall back to EVAL.
+//! sent once more, on mirrors too. Without its body NOSCRIPT passes, and clients fall back to EVAL.
 
 mod bodies;
 
@@ -17,11 +17,13 @@ use bodies::parse_sha;
 pub(crate) use bodies::{Known, Seen, Sha};
 
 use crate::connection::{Pending, Purpose};
-use crate::dispatch::Request;
+use crate::dispatch::{Request, Served};
 use crate::engine::Engine;
 use crate::failure::Failure;
 use crate::forward::{access_of, payload};
 use crate::pool::Access;
+
+const MISSING: &[u8] = b"-NOSCRIPT No matching script";
 
 impl Engine {
     /// EVAL, EVALSHA, FCALL and their read-only forms.
@@ -96,6 +98,17 @@ impl Engine {
         }
     }
 
+    /// The same for a mirror, which may hold fewer scripts than the cluster.
+    pub(crate) fn load_before_copy(&mut self, connection: u32, served: Served, request: &Request<'_>) {
+        if let Served::Known(command) = served
+            && command.request == RequestPolicy::Script(Argument::Sha)
+            && !self.is_full_mirror(connection)
+            && let Some(sha) = parse_sha(request.arg(1))
+        {
+            self.load_before(connection, &sha);
+        }
+    }
+
     /// Puts SCRIPT LOAD into a connection's output, if the script is new there and its body is known.
     fn load_before(&mut self, connection: u32, sha: &Sha) {
         let flushes = self.context.scripts.flushes();
@@ -116,7 +129,7 @@ impl Engine {
     /// Looks at a script's error before the client does. True when the command was sent once more.
     #[cold]
     pub(crate) fn script_failed(&mut self, key: usize, pending: &Pending, raw: &[u8]) -> bool {
-        let missing = raw.starts_with(b"-NOSCRIPT No matching script");
+        let missing = raw.starts_with(MISSING);
         if !missing && !raw.starts_with(b"-ERR Error compiling script") {
             return false;
         }
@@ -124,16 +137,9 @@ impl Engine {
         let Some(RequestPolicy::Script(argument)) = command.map(|command| command.request) else {
             return false;
         };
-        let out = &self.connections[key].out;
-        let len = pending.len as usize;
-        let shared = out.shared_range(pending.at, len);
-        let Some(frame) = shared.or_else(|| out.range(pending.at, len).map(Bytes::copy_from_slice)) else {
+        let Some((frame, args)) = self.sent(key, pending) else {
             return false;
         };
-        let mut args = Args::default();
-        if decode(&frame, &mut args, &mut None, true).is_err() || args.len() < 2 {
-            return false;
-        }
         match (argument, args.arg(&frame, 1)) {
             (Argument::Sha, text) if missing && pending.purpose == Purpose::Reply => {
                 parse_sha(text).is_some_and(|sha| self.load_and_resend(key, pending, &frame, &sha))
@@ -147,6 +153,39 @@ impl Engine {
             }
             _ => false,
         }
+    }
+
+    /// A mirror has lost a script that it was given: it gets it, and the command, once more.
+    #[cold]
+    pub(crate) fn mirror_failed(&mut self, key: usize, pending: &Pending, raw: &[u8]) {
+        let command = redplane_command::all().get(pending.command.index());
+        let by_sha = command.is_some_and(|c| c.request == RequestPolicy::Script(Argument::Sha));
+        if !by_sha || !raw.starts_with(MISSING) || self.is_full_mirror(key as u32) {
+            return;
+        }
+        if let Some((frame, args)) = self.sent(key, pending)
+            && let Some(sha) = parse_sha(args.arg(&frame, 1))
+            && self.load(key as u32, &sha)
+        {
+            // Nobody looks at the answer this time.
+            let again = Pending {
+                purpose: Purpose::Setup,
+                since: self.now,
+                ..*pending
+            };
+            self.resend_here(key, &again, &frame);
+        }
+    }
+
+    /// A request as it was sent.
+    fn sent(&self, key: usize, pending: &Pending) -> Option<(Bytes, Args)> {
+        let out = &self.connections[key].out;
+        let len = pending.len as usize;
+        let shared = out.shared_range(pending.at, len);
+        let frame = shared.or_else(|| out.range(pending.at, len).map(Bytes::copy_from_slice))?;
+        let mut args = Args::default();
+        decode(&frame, &mut args, &mut None, true).ok()?;
+        (args.len() >= 2).then_some((frame, args))
     }
 
     fn load_and_resend(&mut self, key: usize, pending: &Pending, frame: &Bytes, sha: &Sha) -> bool {

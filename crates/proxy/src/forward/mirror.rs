@@ -23,7 +23,10 @@ impl Engine {
                 continue;
             }
             match self.connection_for_key(mirror.pool, name, Access::Primary) {
-                Ok(connection) => self.send_mirrored(mirror.pool, connection, served.id(), payload(request)),
+                Ok(connection) => {
+                    self.load_before_copy(connection, served, request);
+                    self.send_mirrored(mirror.pool, connection, served.id(), payload(request));
+                }
                 Err(_) => self.count_lost_mirror(mirror.pool),
             }
         }

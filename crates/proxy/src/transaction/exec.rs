@@ -189,6 +189,9 @@ impl Engine {
                 self.count_lost_mirror(mirror.pool);
                 continue;
             };
+            if transaction.scripts {
+                self.load_for_block(connection, block);
+            }
             let waiter = Waiter {
                 part: transaction.sent(),
                 ..Waiter::NOBODY

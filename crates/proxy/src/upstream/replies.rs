@@ -157,6 +157,7 @@ impl Engine {
             Purpose::Feed => self.feed_reply(key, raw, is_error),
             Purpose::Database => self.database_reply(key, raw, is_error),
             Purpose::Select => self.selected(&pending, raw, is_error),
+            Purpose::Mirror if is_error => self.mirror_failed(key, &pending, raw),
             Purpose::Mirror | Purpose::Setup => {}
             Purpose::Auth if is_error => self.login_refused(key, raw),
             Purpose::Hello if is_error => self.hello_refused(key, raw),
