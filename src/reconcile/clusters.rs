@@ -23,7 +23,7 @@ use super::{Incoming, Reconcile};
 use crate::book::{Origin, version};
 use crate::bootstrap::initial_fetch_timeout;
 
-/// How long a DNS answer or a Redis topology is worth waiting for. A cluster without one goes on looking.
+/// How long a DNS answer, a Redis topology or a token is worth waiting for. A cluster without one goes on looking.
 const MOMENT: Duration = Duration::from_secs(2);
 
 /// How long the predecessor serves on when its successor finds no Redis topology.
@@ -305,13 +305,13 @@ impl Reconcile {
 }
 
 /// Whether a cluster has what it needs. A Redis cluster, or one behind Sentinels, counts as warm from the start; here its
-/// first topology counts.
+/// first topology counts, and for all the first IAM token where they are in use.
 fn is_ready(cluster: &Cluster) -> bool {
     let discovers = matches!(
         cluster.config().discovery,
         Discovery::Redis(_) | Discovery::Sentinel(_)
     );
-    cluster.is_warm() && (!discovers || cluster.topology().shard_count() > 0)
+    cluster.is_warm() && cluster.can_log_in() && (!discovers || cluster.topology().shard_count() > 0)
 }
 
 /// How long a cluster may keep others waiting; `None` is for ever.

@@ -1,11 +1,14 @@
 //! IAM tokens as passwords: on every connection, discovery's too, and never the same one for long.
 
 use std::collections::BTreeSet;
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
 
-use redplane_testkit::{Act, Backend, Request, until};
+use redplane_testkit::{Act, Backend, Proxy, ProxyKind, Request, free_port, until, until_some};
 
-use crate::front::{EAGER, Front, all_to, discovered, redis_filter};
-use crate::stage::{PATIENCE, ask};
+use crate::front::{EAGER, Front, all_to, discovered, listener, redis_filter};
+use crate::stage::{PATIENCE, admin, ask, client, static_resources};
 
 const SECRET: &str = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY";
 
@@ -109,4 +112,52 @@ fn without_credentials_nothing_is_sent_and_all_is_counted() {
         let log = front.proxy.process().output();
         log.contains("credentials file: profile `default` has no credentials")
     });
+}
+
+#[test]
+fn the_first_command_waits_for_the_first_token() {
+    let node = node();
+    let service = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let uri = format!(
+        "http://{}/credentials",
+        service.local_addr().expect("it is bound")
+    );
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let program = folder.path().join("redplane");
+    let real = env!("CARGO_BIN_EXE_redplane");
+    let script = format!("#!/bin/sh\nAWS_CONTAINER_CREDENTIALS_FULL_URI={uri} exec {real} \"$@\"\n");
+    std::fs::write(&program, script).expect("the folder can be written");
+    std::fs::set_permissions(&program, PermissionsExt::from_mode(0o755)).expect("it is ours");
+    let options = ", typed_extension_protocol_options: {envoy.filters.network.redis_proxy: {\"@type\": \
+                   type.googleapis.com/envoy.extensions.filters.network.redis_proxy.v3.RedisProtocolOptions, \
+                   auth_username: {inline_string: iam-user}, aws_iam: {cache_name: my-cache, region: eu-west-1, \
+                   credential_provider: {custom_credential_provider_chain: true, container_credential_provider: {}}}}}";
+    let hosts = crate::front::hosts("c", &[node.addr().port()], options);
+    let (port, admin_port) = (free_port(), free_port());
+    let filter = redis_filter("r", "op_timeout: 5s", &all_to("c"));
+    let text = format!(
+        "node: {{id: n, cluster: c}}\n{}{}",
+        admin(admin_port),
+        static_resources(&[listener("redis", port, &filter)], &[hosts])
+    );
+    let kind = ProxyKind::Redplane(program);
+    let proxy = Proxy::start_without_waiting(&kind, &text, admin_port, &["--concurrency", "1"]);
+    let (mut asked, _) = service.accept().expect("credentials are asked for");
+    let status = until_some("the admin pages", PATIENCE, || {
+        let ready = redplane_testkit::http_get(proxy.admin(), "/ready");
+        ready.ok().map(|reply| reply.status)
+    });
+    assert_eq!(status, 503, "it serves without a token");
+    let body = format!(
+        "{{\"AccessKeyId\": \"AKIDEXAMPLE\", \"SecretAccessKey\": \"{SECRET}\", \"Token\": \"t\", \
+         \"Expiration\": \"2099-01-01T00:00:00Z\"}}"
+    );
+    let _ = asked.read(&mut [0; 4096]).expect("a request");
+    let head = format!(
+        "HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+        body.len()
+    );
+    asked.write_all((head + &body).as_bytes()).expect("it is read");
+    let _proxy = proxy.wait_until_ready();
+    assert_eq!(ask(&mut client(port), "GET k"), "v");
 }

@@ -98,6 +98,11 @@ impl Cluster {
         }
     }
 
+    /// Whether a connection could say what it has to: where tokens are needed, there is one.
+    pub fn can_log_in(&self) -> bool {
+        self.tokens.get().is_none_or(|tokens| tokens.current().is_some())
+    }
+
     /// Waits until there is a token, if the cluster needs one, but not for long.
     pub(crate) async fn login_ready(&self) {
         if let Some(tokens) = self.tokens.get() {
