@@ -52,3 +52,5 @@ mod stage;
 mod start_up;
 #[path = "integration/tcp_proxy.rs"]
 mod tcp_proxy;
+#[path = "integration/tracking.rs"]
+mod tracking;

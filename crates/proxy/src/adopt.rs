@@ -13,7 +13,7 @@ use redplane_upstream::Snapshot;
 
 use crate::client::Client;
 use crate::engine::Engine;
-use crate::filter::{self, Filter};
+use crate::filter::{self, Answered, Filter};
 use crate::hold::Hold;
 use crate::pool::{Greeting, Live, Pool, PoolKey, PoolUse};
 
@@ -33,6 +33,7 @@ impl Engine {
             filters.extend((0..self.filters.capacity()).filter(|&key| self.filters.contains(key)));
             filters.retain(|&key| self.resolve_filter(key));
             self.adopt_pubsub(&filters);
+            self.adopt_tracking(&filters);
         }
         if !changed.is_empty() || !filters.is_empty() {
             self.rest_where(&changed, &filters);
@@ -63,6 +64,7 @@ impl Engine {
             return false;
         };
         self.drain_connections(&gone);
+        self.tracking_moved(pool);
         true
     }
 
@@ -123,11 +125,14 @@ impl Engine {
     ) -> Filter {
         let registry = self.context.registry.clone();
         let settings = proxy.settings.clone();
-        let mut filter = Filter::new(listener, chain, proxy, &registry, |cluster| {
+        let mut filter = Filter::new(listener, chain, proxy, &registry, |cluster, answered| {
             self.acquire_pool(PoolKey {
                 cluster: cluster.to_owned(),
                 settings: settings.clone(),
-                greeting,
+                greeting: match answered {
+                    Answered::ToClients => greeting,
+                    Answered::ToNobody => greeting.untracked(),
+                },
                 purpose: PoolUse::Requests,
             })
         });
@@ -202,6 +207,10 @@ impl Engine {
     pub(crate) fn speak(&mut self, key: usize, protocol: Protocol) {
         let greeting = self.filters[self.clients[key].filter].greeting;
         self.greet_with(key, Greeting { protocol, ..greeting });
+        if greeting.protocol != protocol && self.clients[key].tracker.is_some() {
+            // What it has read before the servers could tell only in the other protocol.
+            self.tell_all(key);
+        }
     }
 
     /// Moves a client to the twin of its filter with this greeting. Its requests in flight end as they began.

@@ -150,7 +150,7 @@ impl Engine {
                 self.answer(key, error::BAD_CLIENT_NAME);
                 return false;
             }
-            self.clients[key].session.name = name.to_vec();
+            self.clients[key].session.name = name.into();
         }
         true
     }

@@ -6,7 +6,6 @@ mod container;
 mod listing;
 pub(crate) mod muting;
 pub(crate) mod selection;
-mod tracking;
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -22,6 +21,7 @@ use crate::input::{Buffers, Carry};
 use crate::output::{LARGE, Output};
 use crate::pubsub::Subscriber;
 use crate::split::Split;
+use crate::tracking::Tracker;
 use crate::transaction::{Share, Transaction};
 use muting::Muting;
 
@@ -126,6 +126,8 @@ pub(crate) struct Client {
     pub(crate) wrote: u64,
     /// There while it is subscribed to anything.
     pub(crate) subscriber: Option<Box<Subscriber>>,
+    /// There while CLIENT TRACKING is on.
+    pub(crate) tracker: Option<Box<Tracker>>,
     pub(crate) received: u64,
     pub(crate) sent: u64,
 }
@@ -134,7 +136,7 @@ pub(crate) struct Client {
 #[derive(Debug)]
 pub(crate) struct Session {
     pub(crate) id: u64,
-    pub(crate) name: Vec<u8>,
+    pub(crate) name: Box<[u8]>,
     /// It has logged in, or need not.
     pub(crate) logged_in: bool,
     pub(crate) remote: Option<SocketAddr>,
@@ -168,7 +170,7 @@ impl Session {
     pub(crate) fn new(id: u64, opened: &Opened, now: u64) -> Self {
         Self {
             id,
-            name: Vec::new(),
+            name: Box::default(),
             logged_in: true,
             remote: opened.remote,
             local: opened.local,
@@ -224,6 +226,7 @@ impl Client {
             transaction: None,
             wrote: 0,
             subscriber: None,
+            tracker: None,
             received: 0,
             sent: 0,
         }

@@ -58,10 +58,12 @@ pub(crate) enum Purpose {
     Published,
     /// A command on a connection that carries subscriptions.
     Feed,
-    /// SELECT in front of all requests: until it is granted none of them is written.
-    Database,
+    /// SELECT and CLIENT TRACKING in front of all requests: until they are granted none of those is written.
+    Greeting,
     /// A client's own SELECT: it waits, and goes back to where it was (`part` of the waiter) when it is refused.
     Select,
+    /// A PING whose reply a client's CLIENT TRACKING waits for: the server has granted what stands in front of it.
+    Track,
 }
 
 /// A request that waits for its reply.
@@ -90,6 +92,17 @@ impl Pending {
     }
 }
 
+/// What else a connection brings than replies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Carries {
+    /// Nothing.
+    Replies,
+    /// Messages of subscriptions, and no requests of clients: its place among the feeds.
+    Subscriptions(usize),
+    /// Invalidations of what was read through it.
+    Invalidations,
+}
+
 /// How far a connection is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum State {
@@ -115,12 +128,12 @@ pub(crate) struct Connection {
     pub(crate) leased: bool,
     /// Leased to this client (index and generation): from WATCH to EXEC, or while a command blocks.
     pub(crate) lease: Option<(u32, u32)>,
-    /// It carries subscriptions and nothing else: its place among the feeds.
-    pub(crate) feed: Option<usize>,
+    pub(crate) carries: Carries,
     /// Gets no new requests and closes when nothing is pending: its host or its cluster is gone.
     pub(crate) draining: bool,
     pub(crate) out: Output,
-    /// What must be answered before anything of `out` is written; only on connections to a database other than 0.
+    /// What must be answered before anything of `out` is written; only on connections with tracking or to
+    /// a database other than 0.
     pub(crate) greeting: Option<Box<Output>>,
     pub(crate) pending: VecDeque<Pending>,
     pub(crate) carry: Carry,
@@ -157,7 +170,7 @@ impl Connection {
             connected: false,
             leased: false,
             lease: None,
-            feed: None,
+            carries: Carries::Replies,
             draining: false,
             out: Output::default(),
             greeting: None,
@@ -172,6 +185,14 @@ impl Connection {
             moved_in_transaction: None,
             seen_scripts: Seen::default(),
             tally: tally::Upstream::default(),
+        }
+    }
+
+    /// Its place among the connections with subscriptions.
+    pub(crate) fn feed(&self) -> Option<usize> {
+        match self.carries {
+            Carries::Subscriptions(feed) => Some(feed),
+            Carries::Replies | Carries::Invalidations => None,
         }
     }
 

@@ -300,6 +300,9 @@ impl Engine {
         if !client.authenticated && !may_come_before_login(served) {
             return self.not_admitted(key);
         }
+        if client.tracker.is_some() {
+            client.note_caching(served);
+        }
         if client.subscriber.is_some() && pubsub::is_refused(filter.greeting.protocol, served) {
             return self.refuse_in_pubsub(key, served);
         }

@@ -39,6 +39,7 @@ use crate::pubsub::PubSub;
 use crate::redirect::Unresolved;
 use crate::scripts::{Known, Scripts};
 use crate::tally;
+use crate::tracking::TrackingState;
 
 /// What an engine works with.
 #[derive(Clone)]
@@ -138,6 +139,8 @@ pub struct Engine {
     /// Clients that wait for replicas.
     pub(crate) acknowledged: BTreeMap<u32, Acknowledged>,
     pub(crate) pubsub: PubSub,
+    /// What clients cache.
+    pub(crate) tracking: TrackingState,
     /// What clients asked and were answered in this turn, not yet added to the statistics.
     pub(crate) tally: tally::Downstream,
 }
@@ -179,6 +182,7 @@ impl Engine {
             waits: FxHashMap::default(),
             asked: Slab::new(),
             acknowledged: BTreeMap::new(),
+            tracking: TrackingState::default(),
             tally: tally::Downstream::default(),
         }
     }
@@ -253,6 +257,9 @@ impl Engine {
         self.abandon_acknowledged(id.0);
         if let Some(subscriber) = client.subscriber.take() {
             self.leave_all(id.0 as usize, *subscriber);
+        }
+        if client.tracker.is_some() {
+            self.forget_tracker(id.0 as usize);
         }
         self.leave_filter(client.filter, client.waits_for());
         traffic
@@ -330,16 +337,21 @@ impl Engine {
 
     /// Bytes for a client.
     pub fn client_output(&mut self, id: ClientId) -> Option<&mut Output> {
+        let client = self.clients.get(id.0 as usize)?;
+        if client.tracker.is_some() {
+            self.release_late(id.0 as usize);
+        }
         self.clients.get_mut(id.0 as usize).map(|client| &mut client.out)
     }
 
     /// How long until [`Self::tick`] has something to do; `None` when nothing waits.
     pub fn next_tick(&self) -> Option<Duration> {
-        let pubsub = self.next_pubsub_tick();
-        match (self.next_request_tick(), pubsub) {
-            (Some(request), Some(pubsub)) => Some(request.min(pubsub)),
-            (request, pubsub) => request.or(pubsub),
-        }
+        let ticks = [
+            self.next_request_tick(),
+            self.next_pubsub_tick(),
+            self.next_tracking_tick(),
+        ];
+        ticks.into_iter().flatten().min()
     }
 
     fn next_request_tick(&self) -> Option<Duration> {

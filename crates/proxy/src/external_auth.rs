@@ -195,7 +195,7 @@ impl Engine {
             return reply.extend_from_slice(b"+OK\r\n");
         };
         if let Some(name) = &after.name {
-            self.clients[key].session.name.clone_from(name);
+            self.clients[key].session.name = name.as_slice().into();
         }
         if let Some(protocol) = after.protocol {
             self.speak(key, protocol);

@@ -48,6 +48,15 @@ impl RouteTo {
     }
 }
 
+/// For whom a pool is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Answered {
+    /// Replies go to clients.
+    ToClients,
+    /// A mirror's.
+    ToNobody,
+}
+
 /// One mirror of a route.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct MirrorTo {
@@ -93,7 +102,7 @@ impl Filter {
         chain: Rc<str>,
         proxy: Arc<RedisProxy>,
         registry: &Registry,
-        mut pool: impl FnMut(&str) -> usize,
+        mut pool: impl FnMut(&str, Answered) -> usize,
     ) -> Self {
         let Statistics {
             scope,
@@ -195,6 +204,13 @@ impl Filter {
         cells.record_many(redis_command::LATENCY, elapsed, times);
     }
 
+    /// The pools whose replies its clients get.
+    pub(crate) fn pools_read(&self) -> Vec<usize> {
+        let routes = self.prefixes.iter().chain(&self.catch_all);
+        let pools = routes.flat_map(|route| [route.pool].into_iter().chain(route.read_pool));
+        pools.collect()
+    }
+
     /// Every pool it refers to, once for each reference.
     pub(crate) fn pools(&self) -> Vec<usize> {
         let routes = self.prefixes.iter().chain(&self.catch_all);
@@ -202,9 +218,9 @@ impl Filter {
     }
 }
 
-fn resolve(route: &Route, pool: &mut impl FnMut(&str) -> usize) -> RouteTo {
+fn resolve(route: &Route, pool: &mut impl FnMut(&str, Answered) -> usize) -> RouteTo {
     let mirrors = route.mirrors.iter().map(|mirror| MirrorTo {
-        pool: pool(&mirror.cluster),
+        pool: pool(&mirror.cluster, Answered::ToNobody),
         parts_per_million: mirror.parts_per_million,
         writes_only: mirror.exclude_read_commands,
     });
@@ -213,8 +229,11 @@ fn resolve(route: &Route, pool: &mut impl FnMut(&str) -> usize) -> RouteTo {
         prefix: route.prefix.clone(),
         remove_prefix: route.remove_prefix,
         formatter: route.key_formatter.clone(),
-        pool: pool(&route.cluster),
-        read_pool: route.read_cluster.as_deref().map(&mut *pool),
+        pool: pool(&route.cluster, Answered::ToClients),
+        read_pool: route
+            .read_cluster
+            .as_deref()
+            .map(|cluster| pool(cluster, Answered::ToClients)),
         keeps_key: !route.remove_prefix && route.key_formatter.is_none(),
     }
 }

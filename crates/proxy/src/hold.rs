@@ -51,7 +51,9 @@ impl Engine {
         // These go out on leased connections, beside the shared ones, or lead to others that are shared.
         let leaves = match command.request {
             RequestPolicy::Transaction(Step::Watch)
-            | RequestPolicy::Local(Local::Select | Local::Hello | Local::Reset) => true,
+            | RequestPolicy::Local(Local::Select | Local::Hello | Local::Reset | Local::ClientTracking) => {
+                true
+            }
             _ => self.might_block(key, command, request),
         };
         if !leaves {

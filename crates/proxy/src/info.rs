@@ -38,6 +38,8 @@ enum Rule {
 pub(crate) struct Own {
     pub(crate) clients: u64,
     pub(crate) blocked: u64,
+    /// Clients that track.
+    pub(crate) tracking: u64,
     pub(crate) max_clients: u64,
     /// Of the address that the client came to; 0 for a Unix socket.
     pub(crate) port: u64,
@@ -53,6 +55,7 @@ impl Engine {
         Own {
             clients: peers.clients() as u64,
             blocked: peers.blocked() as u64,
+            tracking: peers.tracking() as u64,
             max_clients: peers.max_clients(),
             port: local.map_or(0, |local| u64::from(local.port())),
             uptime: self.now / 1_000_000,
@@ -116,7 +119,7 @@ const RULES: &[(&str, Rule)] = &[
     ("uptime_in_seconds", Rule::Own(|own| own.uptime)),
     ("uptime_in_days", Rule::Own(|own| own.uptime / 86_400)),
     ("latency_percentiles_*", Rule::Highest),
-    ("tracking_clients", Rule::Sum),
+    ("tracking_clients", Rule::Own(|own| own.tracking)),
     ("clients_in_timeout_table", Rule::Sum),
     ("unexpected_error_replies", Rule::Sum),
     ("rdb_changes_since_last_save", Rule::Sum),

@@ -16,6 +16,7 @@ use crate::filter::ChainName;
 use crate::pause::Paused;
 use crate::peers::Letter;
 use crate::settle::Answer;
+use crate::tracking::{Joining, Wanted};
 
 /// What is asked. The answers to one question are all of one kind.
 #[derive(Clone, Debug)]
@@ -30,6 +31,8 @@ pub(crate) enum Question {
     Unpause(Arc<ChainName>),
     /// CLIENT UNBLOCK: end the wait of the client with this id, with an error or as if its time were over.
     Unblock(Arc<ChainName>, u64, bool),
+    /// CLIENT TRACKING … REDIRECT: whose client that is.
+    Whereabouts(Arc<Wanted>),
 }
 
 /// What one engine answers.
@@ -101,6 +104,8 @@ impl Engine {
                     address.answer(finding);
                 }
                 Letter::Answer(ticket, finding) => self.hear(ticket, finding),
+                Letter::Forwarded(forwarded) => self.hear_forwarded(forwarded),
+                Letter::Unheard(id) => self.lose_redirect_of(id),
             }
         }
         self.resume_paused();
@@ -135,6 +140,7 @@ impl Engine {
             Question::Unblock(chain, id, with_error) => {
                 Finding::Count(self.unblock_session(chain, *id, *with_error))
             }
+            Question::Whereabouts(wanted) => Finding::Count(self.has_client(wanted)),
         }
     }
 
@@ -148,6 +154,11 @@ impl Engine {
             (Question::Kill(selection), Finding::Count(count)) => selection.killed(&mut reply, count),
             (Question::Pause(..) | Question::Unpause(_), _) => reply.extend_from_slice(b"+OK\r\n"),
             (Question::Unblock(..), Finding::Count(count)) => encode::integer(&mut reply, count as i64),
+            (Question::Whereabouts(wanted), Finding::Count(found)) => {
+                let joining = Joining::new(inquiry.waiter, inquiry.command, inquiry.since);
+                self.redirect_found(joining, &wanted, found);
+                return self.buffers.give(reply);
+            }
             (_, _) => reply.extend_from_slice(b"-ERR the worker ended\r\n"),
         }
         self.settle(

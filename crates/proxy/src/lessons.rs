@@ -5,7 +5,7 @@
 //! topology changes: servers are upgraded and load modules. All of it is bounded, since names come from clients.
 
 use redplane_command::{
-    CommandId, DescribedBegin, DescribedKeys, Description, Find, Learnt, NotFound, learn,
+    Command, CommandId, DescribedBegin, DescribedKeys, Description, Find, Learnt, NotFound, learn,
 };
 use redplane_resp::encode;
 use redplane_resp::value::{self, Value};
@@ -65,6 +65,21 @@ pub(crate) enum Lesson {
 }
 
 impl Lessons {
+    /// The row of a request's command, if it was learnt.
+    pub(crate) fn command<'a>(
+        &self,
+        count: usize,
+        arg: impl Fn(usize) -> &'a [u8],
+    ) -> Option<&'static Command> {
+        let name = arg(0).to_ascii_lowercase();
+        let sub = if count > 1 { arg(1) } else { b"" };
+        if let Some(learnt) = self.known.get(&name) {
+            return Some(learnt.subcommand(sub).unwrap_or(&learnt.command));
+        }
+        let whole = [&name, &b"|"[..], &sub.to_ascii_lowercase()].concat();
+        self.known.get(&whole).map(|learnt| &learnt.command)
+    }
+
     fn note_missing(&mut self, name: Vec<u8>, missing: Missing, now: u64) {
         if self.missing.len() >= MAX_MISSING {
             self.missing.retain(|_, missing| now < missing.until);

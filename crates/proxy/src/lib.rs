@@ -44,6 +44,7 @@ mod settle;
 mod split;
 mod statistics;
 mod tally;
+mod tracking;
 mod transaction;
 mod upstream;
 

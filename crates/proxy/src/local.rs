@@ -76,8 +76,9 @@ impl Engine {
         if let Some(subscriber) = self.clients[key].subscriber.take() {
             self.leave_all(key, *subscriber);
         }
+        self.untrack(key);
         let client = &mut self.clients[key];
-        client.session.name.clear();
+        client.session.name = Box::default();
         client.session.user = Box::default();
         (client.session.no_evict, client.session.no_touch) = (false, false);
         client.set_reply_mode(ReplyMode::On);
@@ -91,7 +92,7 @@ impl Engine {
         if !is_client_name(name) {
             return self.answer(key, error::BAD_CLIENT_NAME);
         }
-        self.clients[key].session.name = name.to_vec();
+        self.clients[key].session.name = name.into();
         self.answer(key, b"+OK\r\n");
     }
 

@@ -12,6 +12,7 @@ use std::task::Waker;
 use crate::inquiry::{Finding, Question};
 use crate::pubsub::Subscriptions;
 use crate::scan::Kept;
+use crate::tracking::Notice;
 
 /// All engines of a process, and what they number together.
 #[derive(Debug)]
@@ -37,6 +38,8 @@ struct Mailbox {
     clients: AtomicUsize,
     /// Those of them that wait in a command.
     blocked: AtomicUsize,
+    /// Those of them that track.
+    tracking: AtomicUsize,
     /// A std mutex: held while a letter is put in or all are taken out, and never in a turn without letters.
     inside: Mutex<Inside>,
 }
@@ -56,6 +59,19 @@ pub(crate) enum Letter {
     Question(Question, ReturnAddress),
     /// The answer to one's own question.
     Answer(u64, Finding),
+    /// What a client that tracks wants another one to be told.
+    Forwarded(Forwarded),
+    /// The client with this id redirects to one that is gone.
+    Unheard(u64),
+}
+
+/// An invalidation for a client of another worker.
+#[derive(Debug)]
+pub(crate) struct Forwarded {
+    pub(crate) to: u64,
+    pub(crate) notice: Notice,
+    /// The worker and the client that it comes from.
+    pub(crate) from: (usize, u64),
 }
 
 /// Where an answer goes. Dropped without one, it says that there is none.
@@ -116,21 +132,28 @@ impl Peers {
         blocked.map(|count| count.load(Relaxed)).sum()
     }
 
+    /// Clients of all engines that track.
+    pub(crate) fn tracking(&self) -> usize {
+        let tracking = self.mailboxes.iter().map(|mailbox| &mailbox.tracking);
+        tracking.map(|count| count.load(Relaxed)).sum()
+    }
+
     /// Workers, whether or not their engines run.
     pub(crate) fn count(&self) -> usize {
         self.mailboxes.len()
     }
 
-    /// A letter to nobody is dropped, which answers it.
-    fn send(&self, worker: usize, letter: Letter) {
+    /// A letter to nobody is dropped, which answers it; false then.
+    fn send(&self, worker: usize, letter: Letter) -> bool {
         let Some(mailbox) = self.mailboxes.get(worker) else {
-            return;
+            return false;
         };
         let mut inside = mailbox.lock();
         if !inside.taken {
             // Its answer may have to go into this very mailbox.
             drop(inside);
-            return drop(letter);
+            drop(letter);
+            return false;
         }
         inside.letters.push(letter);
         let waker = (!mailbox.told.swap(true, Relaxed)).then(|| inside.waker.clone());
@@ -138,6 +161,7 @@ impl Peers {
         if let Some(Some(waker)) = waker {
             waker.wake();
         }
+        true
     }
 }
 
@@ -224,6 +248,28 @@ impl Seat {
         (others.count(), ticket)
     }
 
+    /// Its number.
+    pub(crate) fn worker(&self) -> usize {
+        self.worker
+    }
+
+    /// Has another worker tell one of its clients something; false when there is no such worker.
+    pub(crate) fn forward(&self, worker: usize, to: u64, notice: &Notice, from: (usize, u64)) -> bool {
+        let notice = notice.clone();
+        self.peers
+            .send(worker, Letter::Forwarded(Forwarded { to, notice, from }))
+    }
+
+    /// Tells another worker that its client redirects to one that is gone.
+    pub(crate) fn return_unheard(&self, (worker, id): (usize, u64)) {
+        self.peers.send(worker, Letter::Unheard(id));
+    }
+
+    /// So many clients track.
+    pub(crate) fn note_tracking(&self, clients: usize) {
+        self.mailbox().tracking.store(clients, Relaxed);
+    }
+
     /// A client has come: the id it gets, higher than all before it in the whole process.
     pub(crate) fn client_came(&mut self) -> u64 {
         self.note_clients(self.clients + 1);
@@ -260,6 +306,7 @@ impl Drop for Seat {
     fn drop(&mut self) {
         self.note_clients(0);
         self.note_blocked(0);
+        self.note_tracking(0);
         let mut inside = self.mailbox().lock();
         (inside.taken, inside.waker) = (false, None);
         let letters = std::mem::take(&mut inside.letters);

@@ -15,6 +15,7 @@ use rustc_hash::FxHashMap;
 use crate::failure::Failure;
 use crate::lease::Leases;
 use crate::lessons::Lessons;
+use crate::tracking::Tracking;
 
 /// How long a host that could not be reached is left alone, at first and at most.
 const FIRST_BACKOFF: u64 = 20_000;
@@ -100,6 +101,18 @@ pub(crate) struct Greeting {
     pub(crate) protocol: Protocol,
     /// And so has each database: which one is a matter of the connection.
     pub(crate) database: u32,
+    /// And what servers are asked to tell: they do so on the connection that asked.
+    pub(crate) tracking: Tracking,
+}
+
+impl Greeting {
+    /// The same without tracking.
+    pub(crate) fn untracked(self) -> Self {
+        Self {
+            tracking: Tracking::Off,
+            ..self
+        }
+    }
 }
 
 impl Default for Greeting {
@@ -107,6 +120,7 @@ impl Default for Greeting {
         Self {
             protocol: Protocol::Resp2,
             database: 0,
+            tracking: Tracking::Off,
         }
     }
 }

@@ -11,13 +11,14 @@
 use redplane_command::{Command, error};
 
 use crate::client::{Slot, Waiter};
-use crate::connection::{ConnId, Pending, Purpose};
+use crate::connection::{Carries, ConnId, Pending, Purpose};
 use crate::dispatch::{Request, Served};
 use crate::engine::Engine;
 use crate::failure::Failure;
 use crate::forward::{Sending, payload};
 use crate::pool::{Access, Greeting, Live, Target};
 use crate::settle::Answer;
+use crate::tracking::Tracking;
 use crate::upstream::Gone;
 
 const OUT_OF_RANGE: &[u8] = b"-ERR DB index is out of range\r\n";
@@ -116,44 +117,61 @@ impl Engine {
         }
     }
 
-    /// Puts SELECT behind what a new connection begins with, and keeps all requests back until it is granted.
-    pub(crate) fn begin_in_database(&mut self, id: u32) {
-        let database = self.pools[self.connections[id as usize].pool]
-            .key
-            .greeting
-            .database;
-        if database == 0 {
+    /// Puts SELECT and CLIENT TRACKING behind what a new connection begins with, and keeps all requests back until they
+    /// are granted.
+    pub(crate) fn begin_as_greeted(&mut self, id: u32) {
+        let greeting = self.pools[self.connections[id as usize].pool].key.greeting;
+        if greeting.database == 0 && greeting.tracking == Tracking::Off {
             return;
         }
-        self.setup(
-            id,
-            Purpose::Database,
-            &[b"SELECT", database.to_string().as_bytes()],
-        );
+        if greeting.database != 0 {
+            let database = greeting.database.to_string();
+            self.setup(id, Purpose::Greeting, &[b"SELECT", database.as_bytes()]);
+        }
+        match greeting.tracking {
+            Tracking::Off => {}
+            Tracking::Keys => self.setup(id, Purpose::Greeting, &[b"CLIENT", b"TRACKING", b"ON"]),
+            Tracking::Broadcast => {
+                self.setup(id, Purpose::Greeting, &[b"CLIENT", b"TRACKING", b"ON", b"BCAST"]);
+            }
+        }
         let connection = &mut self.connections[id as usize];
+        if greeting.tracking != Tracking::Off {
+            connection.carries = Carries::Invalidations;
+        }
         connection.greeting = Some(Box::new(std::mem::take(&mut connection.out)));
     }
 
-    /// The reply to that: requests go on, or the connection goes. Clients that asked for this very database hear why.
-    pub(crate) fn database_reply(&mut self, key: usize, raw: &[u8], is_error: bool) {
+    /// The reply to that: requests go on, or the connection goes. Clients that asked for this very database, or for
+    /// tracking, hear why.
+    pub(crate) fn greeting_reply(&mut self, key: usize, raw: &[u8], is_error: bool) {
         let connection = &mut self.connections[key];
         if !is_error {
+            let unanswered = |pending: &Pending| pending.purpose == Purpose::Greeting;
+            if connection.pending.iter().any(unanswered) {
+                return;
+            }
             connection.greeting = None;
             if connection.out.unwritten() > 0 && !connection.dirty {
                 connection.dirty = true;
                 self.dirty_connections.push(key as u32);
             }
-            return;
+            return self.tracking_granted(key);
         }
         let host = connection.host.address.clone();
-        tracing::warn!(target: "redis", cluster = connection.cluster.name(), %host, reply = %String::from_utf8_lossy(raw).trim_end(), "upstream refused SELECT");
+        tracing::warn!(target: "redis", cluster = connection.cluster.name(), %host, reply = %String::from_utf8_lossy(raw).trim_end(), "upstream refused SELECT or CLIENT TRACKING");
         let asked: Vec<Pending> = connection
             .pending
             .iter()
-            .filter(|pending| pending.purpose == Purpose::Select)
+            .filter(|pending| matches!(pending.purpose, Purpose::Select | Purpose::Track))
             .copied()
             .collect();
-        asked.iter().for_each(|pending| self.selected(pending, raw, true));
+        for pending in &asked {
+            match pending.purpose {
+                Purpose::Track => self.refuse_joining(pending, raw),
+                _ => self.selected(pending, raw, true),
+            }
+        }
         self.upstream_gone(ConnId(key as u32), Gone::Protocol);
     }
 }

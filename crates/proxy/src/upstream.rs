@@ -125,6 +125,7 @@ impl Engine {
         }
         self.end_pauses();
         self.tick_pubsub();
+        self.tick_tracking();
         self.release_held();
         self.send_again();
         self.tick_waits();

@@ -13,6 +13,7 @@ use super::{Client, Ending, Session};
 use crate::engine::Engine;
 use crate::hold::Hold;
 use crate::pubsub::Kind as Subscribed;
+use crate::tracking::{Tracker, redirect_of};
 
 impl Session {
     /// The user that logged in.
@@ -49,10 +50,14 @@ impl Client {
     /// Redis's letters for what is special about it; `N` for nothing.
     fn flags(&self, blocked: bool) -> String {
         let transaction = self.transaction.as_deref();
+        let tracker = self.tracker.as_deref();
         let letters = [
             ('P', self.subscriber.is_some()),
             ('b', self.hold == Hold::Paused || blocked),
             ('x', transaction.is_some_and(|transaction| transaction.is_open())),
+            ('t', tracker.is_some()),
+            ('R', tracker.is_some_and(|tracker| tracker.broken)),
+            ('B', tracker.is_some_and(Tracker::is_broadcast)),
             ('d', transaction.is_some_and(|transaction| transaction.is_lost())),
             ('c', self.ending == Ending::AfterReplies),
             ('U', self.session.remote.is_none()),
@@ -128,7 +133,7 @@ impl Engine {
             line,
             " age={} idle={} flags={} db={} sub={} psub={} ssub={} multi={} qbuf={used} qbuf-free={free} argv-mem=0 \
              multi-mem={} rbs={held} rbp=0 obl={waits} oll=0 omem=0 tot-mem={total} events={events} cmd={} user={} \
-             redir=-1 resp={} lib-name={} lib-ver={}",
+             redir={} resp={} lib-name={} lib-ver={}",
             seconds(session.opened),
             seconds(client.heard),
             client.flags(self.is_blocked(key)),
@@ -140,6 +145,7 @@ impl Engine {
             queued.1,
             self.command_name(client),
             one_word(session.user()),
+            client.tracker.as_deref().map_or(-1, redirect_of),
             if self.is_resp3(key) { 3 } else { 2 },
             session.library.name,
             session.library.version,

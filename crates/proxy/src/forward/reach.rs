@@ -173,7 +173,7 @@ impl Engine {
         if probe {
             self.setup(id, Purpose::Probe, &[b"PING"]);
         }
-        self.begin_in_database(id);
+        self.begin_as_greeted(id);
         self.actions
             .push(Action::Connect(crate::ConnId(id), cluster, host));
         Ok(id)

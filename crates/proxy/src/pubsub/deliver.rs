@@ -127,6 +127,16 @@ impl Engine {
         full
     }
 
+    /// Looks whether a client that was told something can take no more.
+    pub(crate) fn watch_slow(&mut self, key: u32) {
+        let Some(client) = self.clients.get_mut(key as usize) else {
+            return;
+        };
+        if client.subscriber.is_some() && is_full(client, key, self.now, &mut self.pubsub.slow) {
+            self.close_slow(key);
+        }
+    }
+
     fn close_slow(&mut self, key: u32) {
         let Some(client) = self.clients.get(key as usize) else {
             return;

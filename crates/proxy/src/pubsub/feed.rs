@@ -14,7 +14,7 @@ use rustc_hash::FxHashSet;
 use super::Kind;
 use super::topic::Leg;
 use crate::ConnId;
-use crate::connection::Purpose;
+use crate::connection::{Carries, Purpose};
 use crate::engine::{Action, Engine};
 use crate::failure::Failure;
 use crate::redirect;
@@ -82,7 +82,7 @@ impl Engine {
             asked: VecDeque::new(),
             heard: self.now,
         });
-        self.connections[connection as usize].feed = Some(feed);
+        self.connections[connection as usize].carries = Carries::Subscriptions(feed);
         let hub = &mut self.pubsub.hubs[hub];
         hub.feeds.push(feed);
         hub.count(|stats| stats.inc(redis_pubsub::UPSTREAM_CX_TOTAL));
@@ -140,7 +140,7 @@ impl Engine {
 
     /// A reply on a feed.
     pub(crate) fn feed_reply(&mut self, connection: usize, raw: &[u8], is_error: bool) {
-        let Some(feed) = self.connections[connection].feed else {
+        let Some(feed) = self.connections[connection].feed() else {
             return;
         };
         let now = self.now;
@@ -195,7 +195,7 @@ impl Engine {
 
     /// The slot is another node's, or is on its way: asked again there. Anything else is what clients are told.
     fn subscription_refused(&mut self, connection: usize, asked: &Asked, ticket: u64, raw: &[u8]) {
-        let Some(feed) = self.connections[connection].feed else {
+        let Some(feed) = self.connections[connection].feed() else {
             return;
         };
         let Some(id) = self.topic_of(feed, asked, ticket) else {
@@ -282,7 +282,7 @@ impl Engine {
         };
         self.pubsub.hubs[entry.hub].feeds.retain(|known| *known != feed);
         let id = ConnId(entry.connection);
-        self.connections[id.0 as usize].feed = None;
+        self.connections[id.0 as usize].carries = Carries::Replies;
         self.actions.push(Action::CloseUpstream(id));
         self.upstream_gone(id, Gone::Local);
         self.forget_feed(feed, entry);

@@ -85,6 +85,8 @@ impl Engine {
             RequestPolicy::AnyNode => of_all(true),
             // Replies to what follows have the new form.
             RequestPolicy::Local(Local::Hello) => Place::Last,
+            // What follows in the block would be read before it is remembered.
+            RequestPolicy::Local(Local::ClientTracking | Local::ClientCaching) => Place::Last,
             RequestPolicy::Local(_) => Place::Here,
             RequestPolicy::AllShards if command.reply == ReplyPolicy::Info => Place::Here,
             // What the block runs by its SHA1 is given to its server in front of it.

@@ -7,7 +7,7 @@ use redplane_telemetry::stats::{cluster, redis_cluster};
 use redplane_upstream::Signal;
 
 use super::Gone;
-use crate::connection::{ConnId, Connection, Pending, Purpose, State};
+use crate::connection::{Carries, ConnId, Connection, Pending, Purpose, State};
 use crate::engine::{Action, Engine};
 use crate::failure::Failure;
 use crate::settle::Answer;
@@ -67,8 +67,10 @@ impl Engine {
             self.lease_lost(id.0, client, generation);
             self.wait_lost(id.0, &connection, why);
         }
-        if let Some(feed) = connection.feed {
-            self.feed_lost(feed);
+        match connection.carries {
+            Carries::Replies => {}
+            Carries::Subscriptions(feed) => self.feed_lost(feed),
+            Carries::Invalidations => self.tracking_lost(id.0, &connection),
         }
         self.drop_pool_if_unused(pool);
     }
@@ -98,6 +100,9 @@ impl Engine {
         }
         if pending.purpose == Purpose::Acknowledged {
             self.acknowledged_lost(pending.waiter);
+        }
+        if pending.purpose == Purpose::Track {
+            self.step_joining(pending, false);
         }
     }
 

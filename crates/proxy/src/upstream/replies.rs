@@ -5,7 +5,7 @@ use redplane_resp::reply::{Scan, Scanner};
 use redplane_telemetry::stats::{cluster, redis_cluster};
 
 use super::Gone;
-use crate::connection::{ConnId, MAX_HELD, Purpose, State};
+use crate::connection::{Carries, ConnId, MAX_HELD, Purpose, State};
 use crate::engine::Engine;
 use crate::forward::counts_upstream;
 use crate::output::LARGE;
@@ -112,12 +112,16 @@ impl Engine {
         let connection = &mut self.connections[key];
         if raw.first() == Some(&b'>') {
             // Push frames answer nothing.
-            return;
+            return self.pushed(key, raw);
         }
-        if let Some(feed) = connection.feed
-            && self.fed(feed, raw)
-        {
-            return;
+        match connection.carries {
+            Carries::Replies => {}
+            Carries::Subscriptions(feed) => {
+                if self.fed(feed, raw) {
+                    return;
+                }
+            }
+            Carries::Invalidations => self.note_answered(key, raw),
         }
         let connection = &mut self.connections[key];
         let Some(pending) = connection.pending.pop_front() else {
@@ -155,9 +159,10 @@ impl Engine {
             Purpose::Nudge => self.nudged(key, pending.waiter),
             Purpose::Published => self.published(key, &pending, raw, is_error),
             Purpose::Feed => self.feed_reply(key, raw, is_error),
-            Purpose::Database => self.database_reply(key, raw, is_error),
+            Purpose::Greeting => self.greeting_reply(key, raw, is_error),
             Purpose::Select => self.selected(&pending, raw, is_error),
             Purpose::Mirror if is_error => self.mirror_failed(key, &pending, raw),
+            Purpose::Track => self.step_joining(&pending, true),
             Purpose::Mirror | Purpose::Setup => {}
             Purpose::Auth if is_error => self.login_refused(key, raw),
             Purpose::Hello if is_error => self.hello_refused(key, raw),
@@ -203,6 +208,10 @@ impl Engine {
             return;
         };
         connection.release();
+        if connection.carries == Carries::Invalidations {
+            self.tracking.forget_own_writes();
+        }
+        let connection = &mut self.connections[key];
         connection.add_up(self.pools[connection.pool].live.as_mut());
         if let Some(buffer) = connection.out.take_idle_buffer() {
             self.buffers.give(buffer);

@@ -1,0 +1,402 @@
+//! CLIENT TRACKING, CACHING, TRACKINGINFO and GETREDIR, as clients ask for them.
+//!
+//! ON moves a client to the twin of its filter whose connections have tracking, and is answered when such a connection
+//! is there (with BCAST one to every primary): from then on nothing that it reads can change unheard. A server that
+//! refuses tracking refuses the client with its own words. REDIRECT asks all workers for the client first.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use redplane_command::{Command, CommandId, Local, RequestPolicy, Transaction as Step, error};
+use redplane_resp::encode;
+
+use super::{Mode, Redirect, Tracker, Tracking, Wanted};
+use crate::client::{Client, Slot, Waiter};
+use crate::connection::{Pending, Purpose};
+use crate::dispatch::{Request, Served};
+use crate::engine::Engine;
+use crate::failure::Failure;
+use crate::forward::{Payload, Sending};
+use crate::inquiry::Question;
+use crate::pool::{Access, Greeting, Live, Target};
+use crate::settle::Answer;
+
+/// Draws of a primary before the client is told that there is none.
+const DRAWS: usize = 4;
+
+const CACHING: &[u8] =
+    b"-ERR CLIENT CACHING can be called only when the client is in tracking mode with OPTIN or \
+OPTOUT mode enabled\r\n";
+const CACHING_YES: &[u8] =
+    b"-ERR CLIENT CACHING YES is only valid when tracking is enabled in OPTIN mode.\r\n";
+const CACHING_NO: &[u8] =
+    b"-ERR CLIENT CACHING NO is only valid when tracking is enabled in OPTOUT mode.\r\n";
+const RENAMED: &[u8] =
+    b"-ERR CLIENT TRACKING is not offered by the proxy on routes that change the names of keys\r\n";
+const RESP3_ALONE: &[u8] = b"-ERR REDIRECT is offered by the proxy to clients of RESP3 only\r\n";
+const PING: &[u8] = b"*1\r\n$4\r\nPING\r\n";
+
+/// A CLIENT TRACKING that waits.
+#[derive(Clone, Debug)]
+pub(crate) struct Joining {
+    waiter: Waiter,
+    command: CommandId,
+    since: u64,
+    /// Connections that it waits for, and those that are there.
+    left: u32,
+    granted: u32,
+}
+
+impl Joining {
+    pub(crate) fn new(waiter: Waiter, command: CommandId, since: u64) -> Self {
+        Self {
+            waiter,
+            command,
+            since,
+            left: 0,
+            granted: 0,
+        }
+    }
+}
+
+impl Engine {
+    /// CLIENT TRACKING, TRACKINGINFO, CACHING and GETREDIR.
+    pub(crate) fn client_tracking(
+        &mut self,
+        key: usize,
+        local: Local,
+        command: &'static Command,
+        request: &Request<'_>,
+    ) {
+        match local {
+            Local::ClientTracking => self.ask_tracking(key, command, request),
+            Local::ClientCaching => self.set_caching(key, request.arg(2)),
+            Local::ClientGetRedir => {
+                let redirect = self.clients[key].tracker.as_deref().map_or(-1, redirect_of);
+                self.answer_with(key, |out| encode::integer(out, redirect));
+            }
+            Local::ClientTrackingInfo => {
+                let resp3 = self.is_resp3(key);
+                let mut info = Vec::new();
+                describe(self.clients[key].tracker.as_deref(), &mut info, resp3);
+                self.answer(key, &info);
+            }
+            _ => self.answer_with(key, |out| error::wrong_arity(out, command)),
+        }
+    }
+
+    fn ask_tracking(&mut self, key: usize, command: &'static Command, request: &Request<'_>) {
+        let chain = self.filters[self.clients[key].filter].chain_name();
+        let wanted = match Wanted::read(request, chain) {
+            Ok(wanted) => wanted,
+            Err(line) => return self.answer(key, &line),
+        };
+        if wanted.redirect.is_some() {
+            return self.ask_all(key, command, Question::Whereabouts(Arc::new(wanted)));
+        }
+        let waiter = self.expect_reply(key, Slot::Waiting);
+        self.track(Joining::new(waiter, command.id, self.now), &wanted, None);
+        self.rest_behind(key);
+    }
+
+    /// Who has this client: the worker's number and one more, or 0.
+    pub(crate) fn has_client(&self, wanted: &Wanted) -> u64 {
+        let named = |client: &Client| {
+            wanted.redirect == Some(client.session.id) && self.filters[client.filter].is_of(&wanted.chain)
+        };
+        let here = self.clients.iter().any(|(_, client)| named(client));
+        if here { self.seat.worker() as u64 + 1 } else { 0 }
+    }
+
+    /// All workers have said whether they have the client that is to be redirected to.
+    pub(crate) fn redirect_found(&mut self, joining: Joining, wanted: &Wanted, found: u64) {
+        match (
+            usize::try_from(found).unwrap_or(0).checked_sub(1),
+            wanted.redirect,
+        ) {
+            (Some(worker), Some(id)) => self.track(joining, wanted, Some(Redirect { id, worker })),
+            _ => self.end_joining(&joining, &Answer::Raw(Wanted::no_client())),
+        }
+    }
+
+    fn track(&mut self, joining: Joining, wanted: &Wanted, redirect: Option<Redirect>) {
+        let key = joining.waiter.client as usize;
+        let client = self.clients.get(key);
+        let Some(client) = client.filter(|client| client.generation == joining.waiter.generation) else {
+            return;
+        };
+        if !wanted.on {
+            self.untrack(key);
+            return self.end_joining(&joining, &Answer::Raw(b"+OK\r\n"));
+        }
+        let mode = match wanted.mode_after(client.tracker.as_deref()) {
+            Ok(mode) => mode,
+            Err(line) => return self.end_joining(&joining, &Answer::Raw(&line)),
+        };
+        let filter = &self.filters[client.filter];
+        let mut routes = filter.prefixes.iter().chain(&filter.catch_all);
+        if !routes.all(|route| route.keeps_key) {
+            return self.end_joining(&joining, &Answer::Raw(RENAMED));
+        }
+        if redirect.is_some() && !self.is_resp3(key) {
+            return self.end_joining(&joining, &Answer::Raw(RESP3_ALONE));
+        }
+        let former = self.clients[key].tracker.is_some();
+        let tracker = self.tracker_of(key);
+        tracker.mode = mode;
+        tracker.noloop = wanted.noloop;
+        tracker.redirect = redirect;
+        tracker.broken = false;
+        match former {
+            true => self.end_joining(&joining, &Answer::Raw(b"+OK\r\n")),
+            false => self.join(key, joining),
+        }
+    }
+
+    /// A client's tracker, made if there is none.
+    fn tracker_of(&mut self, key: usize) -> &mut Tracker {
+        if self.clients[key].tracker.is_none() {
+            self.tracking.clients += 1;
+            self.seat.note_tracking(self.tracking.clients);
+        }
+        let made = || Box::new(Tracker::new(Mode::Default));
+        self.clients[key].tracker.get_or_insert_with(made)
+    }
+
+    /// Moves a client to connections with tracking and waits for one of them, with BCAST for all.
+    fn join(&mut self, key: usize, mut joining: Joining) {
+        let tracking = self.clients[key]
+            .tracker
+            .as_ref()
+            .map_or(Tracking::Off, |tracker| tracker.greets_with());
+        let former = self.filters[self.clients[key].filter].greeting;
+        self.greet_with(key, Greeting { tracking, ..former });
+        let found = match tracking {
+            Tracking::Broadcast => {
+                self.tracking.broadcast.push(key as u32);
+                self.all_primaries(key)
+            }
+            Tracking::Off | Tracking::Keys => self.any_primary(key),
+        };
+        if found.is_empty() {
+            self.untrack(key);
+            return self.end_joining(&joining, &Answer::Failed(Failure::NoHost));
+        }
+        joining.left = found.len() as u32;
+        let sending = Sending {
+            waiter: joining.waiter,
+            command: joining.command,
+            purpose: Purpose::Track,
+        };
+        self.tracking.joining.insert(key as u32, joining);
+        // Its reply says that the server has granted what was asked for in front of it.
+        for connection in found {
+            self.send(connection, sending, Payload::Copied(PING));
+        }
+    }
+
+    fn any_primary(&mut self, key: usize) -> Vec<u32> {
+        let filter = &self.filters[self.clients[key].filter];
+        let route = filter.catch_all.as_ref().or_else(|| filter.prefixes.first());
+        let Some(pool) = route.map(|route| route.pool) else {
+            return Vec::new();
+        };
+        let found = (0..DRAWS).find_map(|_| self.connection_for(pool, Target::Any, Access::Primary).ok());
+        found.into_iter().collect()
+    }
+
+    fn all_primaries(&mut self, key: usize) -> Vec<u32> {
+        let pools = self.filters[self.clients[key].filter].pools_read();
+        let mut found: Vec<u32> = pools
+            .into_iter()
+            .flat_map(|pool| self.open_primaries(pool))
+            .collect();
+        found.sort_unstable();
+        found.dedup();
+        found
+    }
+
+    /// The connections to all primaries of a pool, opened where there are none.
+    pub(super) fn open_primaries(&mut self, pool: usize) -> Vec<u32> {
+        let live = self.pools[pool].live.as_ref();
+        let shards = live.map_or(0, |live: &Live| live.topology.shard_count());
+        (0..shards)
+            .filter_map(|shard| {
+                self.connection_for(pool, Target::Shard(shard), Access::Primary)
+                    .ok()
+            })
+            .collect()
+    }
+
+    /// A connection that a CLIENT TRACKING waits for has answered, or never will.
+    pub(crate) fn step_joining(&mut self, pending: &Pending, granted: bool) {
+        let own = self.tracking.joining.get_mut(&pending.waiter.client);
+        let same = |own: &&mut Joining| own.waiter.generation == pending.waiter.generation;
+        let Some(joining) = own.filter(same) else {
+            return;
+        };
+        joining.left -= 1;
+        joining.granted += u32::from(granted);
+        if joining.left > 0 {
+            return;
+        }
+        let any = joining.granted > 0;
+        let Some(joining) = self.tracking.joining.remove(&pending.waiter.client) else {
+            return;
+        };
+        if any {
+            return self.end_joining(&joining, &Answer::Raw(b"+OK\r\n"));
+        }
+        self.untrack(pending.waiter.client as usize);
+        self.end_joining(&joining, &Answer::Failed(Failure::Upstream));
+    }
+
+    /// A server does not grant tracking: the client hears why.
+    pub(crate) fn refuse_joining(&mut self, pending: &Pending, raw: &[u8]) {
+        let own = self.tracking.joining.get(&pending.waiter.client);
+        if own.is_none_or(|own| own.waiter.generation != pending.waiter.generation) {
+            return;
+        }
+        if let Some(joining) = self.tracking.joining.remove(&pending.waiter.client) {
+            self.untrack(pending.waiter.client as usize);
+            self.end_joining(&joining, &Answer::Raw(raw));
+        }
+    }
+
+    fn end_joining(&mut self, joining: &Joining, answer: &Answer<'_>) {
+        let answer = match answer {
+            Answer::Failed(failure) => Answer::Failed(*failure),
+            other => Answer::Raw(other.bytes()),
+        };
+        self.settle(joining.waiter, joining.command, joining.since, answer);
+    }
+
+    /// A client tracks no more.
+    pub(crate) fn untrack(&mut self, key: usize) {
+        if self.clients[key].tracker.take().is_none() {
+            return;
+        }
+        self.forget_tracker(key);
+        let greeting = self.filters[self.clients[key].filter].greeting;
+        let tracking = Tracking::Off;
+        self.greet_with(key, Greeting { tracking, ..greeting });
+    }
+
+    /// What is known of a client that tracked is forgotten; keys that it read go when they change.
+    pub(crate) fn forget_tracker(&mut self, key: usize) {
+        let key = key as u32;
+        self.tracking.clients -= 1;
+        self.seat.note_tracking(self.tracking.clients);
+        self.tracking.joining.remove(&key);
+        self.tracking.broadcast.retain(|own| *own != key);
+        self.tracking.own.retain(|own| own.client != key);
+    }
+
+    /// `CLIENT CACHING YES|NO`.
+    fn set_caching(&mut self, key: usize, word: &[u8]) {
+        let is = |name: &str| word.eq_ignore_ascii_case(name.as_bytes());
+        let Some(tracker) = &mut self.clients[key].tracker else {
+            return self.answer(key, CACHING);
+        };
+        let reply: &[u8] = match &tracker.mode {
+            _ if !is("YES") && !is("NO") => error::SYNTAX,
+            Mode::OptIn if is("YES") => b"+OK\r\n",
+            Mode::OptOut if is("NO") => b"+OK\r\n",
+            _ if is("YES") => CACHING_YES,
+            _ => CACHING_NO,
+        };
+        tracker.caching |= reply == b"+OK\r\n";
+        self.answer(key, reply);
+    }
+}
+
+impl Client {
+    /// CLIENT CACHING holds for one command, a transaction being one, and CLIENT's own do not count.
+    #[cold]
+    pub(crate) fn note_caching(&mut self, served: Served) {
+        let open = self.transaction.as_ref().is_some_and(|own| own.is_open());
+        let (sequence, head) = (self.next_sequence(), self.head);
+        let Some(tracker) = self.tracker.as_mut().filter(|own| own.caching) else {
+            return;
+        };
+        let request = match served {
+            Served::Known(command) => Some(command.request),
+            Served::Custom(_) => None,
+        };
+        tracker.caching = match request {
+            Some(RequestPolicy::Local(local)) if is_of_client(local) => return,
+            Some(RequestPolicy::Transaction(Step::Multi)) => true,
+            Some(
+                RequestPolicy::Transaction(Step::Exec | Step::Discard)
+                | RequestPolicy::Local(Local::Quit | Local::Reset),
+            ) => false,
+            _ => open,
+        };
+        if !matches!(request, Some(RequestPolicy::Local(_))) {
+            tracker.mark(sequence, head);
+        }
+    }
+}
+
+fn is_of_client(local: Local) -> bool {
+    matches!(
+        local,
+        Local::ClientCaching
+            | Local::ClientCapa
+            | Local::ClientGetName
+            | Local::ClientGetRedir
+            | Local::ClientId
+            | Local::ClientInfo
+            | Local::ClientKill
+            | Local::ClientList
+            | Local::ClientNoEvict
+            | Local::ClientNoTouch
+            | Local::ClientPause
+            | Local::ClientReply
+            | Local::ClientSetInfo
+            | Local::ClientSetName
+            | Local::ClientTracking
+            | Local::ClientTrackingInfo
+            | Local::ClientUnblock
+            | Local::ClientUnpause
+    )
+}
+
+/// CLIENT GETREDIR of a client that tracks: 0 for itself.
+pub(crate) fn redirect_of(tracker: &Tracker) -> i64 {
+    tracker.redirect.map_or(0, |redirect| redirect.id as i64)
+}
+
+/// CLIENT TRACKINGINFO.
+fn describe(tracker: Option<&Tracker>, out: &mut Vec<u8>, resp3: bool) {
+    let mode = tracker.map(|tracker| &tracker.mode);
+    let is = |set: fn(&Tracker) -> bool| tracker.is_some_and(set);
+    let flags = [
+        ("off", tracker.is_none()),
+        ("on", tracker.is_some()),
+        ("bcast", is(Tracker::is_broadcast)),
+        ("optin", mode == Some(&Mode::OptIn)),
+        ("caching-yes", mode == Some(&Mode::OptIn) && is(|own| own.caching)),
+        ("optout", mode == Some(&Mode::OptOut)),
+        ("caching-no", mode == Some(&Mode::OptOut) && is(|own| own.caching)),
+        ("noloop", is(|own| own.noloop)),
+        ("broken_redirect", is(|own| own.broken)),
+    ];
+    let set = flags.iter().filter(|(_, set)| *set);
+    encode::map(out, 3, resp3);
+    encode::bulk(out, b"flags");
+    let kind = if resp3 { b'~' } else { b'*' };
+    encode::header(out, kind, set.clone().count() as i64);
+    set.for_each(|(name, _)| encode::bulk(out, name.as_bytes()));
+    encode::bulk(out, b"redirect");
+    encode::integer(out, tracker.map_or(-1, redirect_of));
+    encode::bulk(out, b"prefixes");
+    let none: BTreeSet<Bytes> = BTreeSet::new();
+    let prefixes = match mode {
+        Some(Mode::Broadcast(prefixes)) => prefixes,
+        _ => &none,
+    };
+    encode::array(out, prefixes.len());
+    prefixes.iter().for_each(|prefix| encode::bulk(out, prefix));
+}

@@ -1,0 +1,96 @@
+//! BCAST: clients that hear of all keys with certain beginnings, whether they read them or not.
+//!
+//! Every primary is listened to for as long as anybody wants to hear. The servers tell of all keys, and what concerns
+//! whom is found out here: prefixes come and go with clients, and a server forgets one only with all the others. Redis
+//! writes one push for each prefix of a client, in their order.
+
+use bytes::Bytes;
+use redplane_config::redis_proxy::ReadPolicy;
+use redplane_upstream::Role;
+
+use super::{Mode, Notice, Tracking};
+use crate::engine::Engine;
+
+impl Engine {
+    /// A server tells of keys that have changed.
+    pub(super) fn broadcast(&mut self, key: usize, notice: &Notice) {
+        if self.is_echo(key) {
+            return;
+        }
+        let pool = self.connections[key].pool;
+        for client in self.tracking.broadcast.clone() {
+            if !self.reads_through(client as usize, pool) {
+                continue;
+            }
+            match notice {
+                Notice::All => self.tell_all(client as usize),
+                Notice::Keys(keys) => self.tell_prefixed(client, key as u32, keys),
+            }
+        }
+    }
+
+    fn tell_prefixed(&mut self, client: u32, connection: u32, keys: &[Bytes]) {
+        let Some(entry) = self.clients.get(client as usize) else {
+            return;
+        };
+        let behind = entry.last_answered();
+        let mode = entry.tracker.as_ref().map(|tracker| tracker.mode.clone());
+        let Some(Mode::Broadcast(prefixes)) = mode else {
+            return;
+        };
+        for prefix in prefixes {
+            let concerned = keys.iter().filter(|name| name.starts_with(&prefix));
+            let told: Vec<Bytes> = concerned
+                .filter(|name| !self.take_own_write(connection, client, name))
+                .cloned()
+                .collect();
+            if !told.is_empty() {
+                self.tell(client as usize, behind, &Notice::Keys(told));
+            }
+        }
+    }
+
+    /// Whether a push comes from a replica that nobody reads from: its primary tells the same.
+    fn is_echo(&self, key: usize) -> bool {
+        let connection = &self.connections[key];
+        let entry = &self.pools[connection.pool];
+        let Some(live) = entry
+            .live
+            .as_ref()
+            .filter(|_| entry.key.settings.read_policy == ReadPolicy::Master)
+        else {
+            return false;
+        };
+        let mut hosts = live.topology.hosts.iter();
+        let at = hosts.position(|host| host.id == connection.host.id);
+        at.and_then(|at| live.topology.role(at)) == Some(Role::Replica)
+    }
+
+    /// Looks for primaries that are not listened to.
+    pub(super) fn tend_broadcasts(&mut self) {
+        if self.tracking.broadcast.is_empty() {
+            return;
+        }
+        let listens = |pool: &crate::pool::Pool| pool.users > 0;
+        let pools: Vec<usize> = self
+            .pools
+            .iter()
+            .filter(|(_, pool)| pool.key.greeting.tracking == Tracking::Broadcast && listens(pool))
+            .map(|(pool, _)| pool)
+            .collect();
+        for pool in pools {
+            self.open_primaries(pool);
+        }
+    }
+
+    /// Clients that listen through a pool may have missed something; those whose CLIENT TRACKING is not answered yet
+    /// have nothing that could be outdated.
+    pub(super) fn empty_listeners(&mut self, pool: usize) {
+        for client in self.tracking.broadcast.clone() {
+            let joins = self.tracking.joining.contains_key(&client);
+            if !joins && self.reads_through(client as usize, pool) {
+                self.tell_all(client as usize);
+            }
+        }
+    }
+}
