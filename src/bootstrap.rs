@@ -31,6 +31,8 @@ pub(crate) struct Bootstrap {
     pub(crate) config: Config,
     /// The message, node completed, for `/config_dump` and the control plane.
     pub(crate) message: proto::Bootstrap,
+    /// `node`, completed, as the admin pages show it.
+    pub(crate) node: Value,
     /// `stats_config`
     pub(crate) stats: StatsConfig,
     /// `application_log_config`
@@ -49,6 +51,8 @@ impl Bootstrap {
     /// # Errors
     /// One line that names the source, the field and the reason.
     pub(crate) fn load(flags: &Flags) -> Result<Self, String> {
+        // Whoever needs the descriptors on the way shares this one copy.
+        let json = Json::load();
         let file = flags.config_path.as_deref();
         let yaml = flags.config_yaml.as_deref();
         let (mut config, mut message) =
@@ -60,6 +64,7 @@ impl Bootstrap {
         let dynamic = message.dynamic_resources.clone().unwrap_or_default();
         Ok(Self {
             stats,
+            node: json.message_value(&message.node.clone().unwrap_or_default()),
             log: log_pattern(&message),
             runtime: runtime(&message),
             cds_patience: initial_fetch_timeout(dynamic.cds_config.as_ref()),

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use redplane_admin::{Action, Level, Levels, Order};
 use redplane_config::Address;
 use redplane_listener::{Workers, redis};
-use redplane_proto::{Json, pack};
+use redplane_proto::pack;
 use redplane_telemetry::Registry;
 use redplane_telemetry::access_log::{Files, Options};
 use redplane_upstream::{Context, Dns, Store};
@@ -152,7 +152,7 @@ fn start_world(
         workers,
         drain_time: flags.drain_time(),
         options: flags.options(count),
-        node: Json::load().message_value(&bootstrap.message.node.clone().unwrap_or_default()),
+        node: bootstrap.node.clone(),
         runtime: bootstrap.runtime.clone(),
         started,
     }))
