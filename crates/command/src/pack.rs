@@ -33,19 +33,16 @@ impl Packed {
 #[inline]
 pub(crate) fn pack(name: &[u8]) -> Packed {
     let len = u8::try_from(name.len()).unwrap_or(u8::MAX);
-    let (low, high) = match (
-        name.first_chunk::<8>(),
-        name.get(8..16).and_then(|s| s.first_chunk::<8>()),
-    ) {
-        (Some(low), Some(high)) => (u64::from_le_bytes(*low), u64::from_le_bytes(*high)),
-        (Some(low), None) => (
-            u64::from_le_bytes(*low),
-            name.last_chunk().map_or(0, |s| u64::from_le_bytes(*s)),
-        ),
-        _ => (short(name), 0),
+    let Some(low) = name.first_chunk::<8>() else {
+        let low = fold(short(name));
+        return Packed { low, high: 0, len };
     };
+    let second = name.get(8..16).and_then(|second| second.first_chunk::<8>());
+    let high = second
+        .or_else(|| name.last_chunk::<8>())
+        .map_or(0, |high| u64::from_le_bytes(*high));
     Packed {
-        low: fold(low),
+        low: fold(u64::from_le_bytes(*low)),
         high: fold(high),
         len,
     }
@@ -59,13 +56,8 @@ fn short(name: &[u8]) -> u64 {
             u64::from(u32::from_le_bytes(*head)) | u64::from(u32::from_le_bytes(*tail)) << 32
         }
         _ => {
-            let (first, middle, last) = match *name {
-                [first, middle, last] => (first, middle, last),
-                [first, last] => (first, last, last),
-                [only] => (only, only, only),
-                _ => (0, 0, 0),
-            };
-            u64::from(first) | u64::from(middle) << 8 | u64::from(last) << 16
+            let at = |place: usize| name.get(place).map_or(0, |byte| u64::from(*byte));
+            at(0) | at(name.len() / 2) << 8 | at(name.len().saturating_sub(1)) << 16
         }
     }
 }

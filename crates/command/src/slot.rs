@@ -35,17 +35,22 @@ const fn tables() -> [[u16; 256]; 8] {
 /// The hash slot of a key.
 #[inline]
 pub fn slot(key: &[u8]) -> u16 {
+    // Most keys have no tag: that is seen on the way.
+    match scan(key) {
+        (sum, false) => sum % SLOTS,
+        (_, true) => slot_by_tag(key),
+    }
+}
+
+#[inline(never)]
+fn slot_by_tag(key: &[u8]) -> u16 {
     crc16(hash_tag(key)) % SLOTS
 }
 
 /// The part of a key that is hashed: between the first `{` and the next `}`, if that is not empty.
 #[inline]
 pub fn hash_tag(key: &[u8]) -> &[u8] {
-    if has_brace(key) {
-        tag(key).unwrap_or(key)
-    } else {
-        key
-    }
+    tag(key).unwrap_or(key)
 }
 
 fn tag(key: &[u8]) -> Option<&[u8]> {
@@ -55,26 +60,12 @@ fn tag(key: &[u8]) -> Option<&[u8]> {
     rest.get(..end).filter(|tag| !tag.is_empty())
 }
 
-/// Whether there may be a `{`, eight bytes at a time: most keys have none, and a search byte by byte would
-/// cost as much as the checksum.
+/// Not 0 when one of eight bytes is a `{`: the usual test for a zero byte, after making every `{` one.
 #[inline]
-fn has_brace(key: &[u8]) -> bool {
-    let (words, _) = key.as_chunks::<8>();
-    match key.last_chunk::<8>() {
-        Some(last) => words
-            .iter()
-            .chain([last])
-            .any(|word| brace_in(u64::from_le_bytes(*word))),
-        None => brace_in(padded(key)),
-    }
-}
-
-/// The usual test for a zero byte, after making every `{` one.
-#[inline]
-const fn brace_in(word: u64) -> bool {
+const fn braces_in(word: u64) -> u64 {
     const ONES: u64 = 0x0101_0101_0101_0101;
     let zero = word ^ (b'{' as u64 * ONES);
-    zero.wrapping_sub(ONES) & !zero & (0x80 * ONES) != 0
+    zero.wrapping_sub(ONES) & !zero & (0x80 * ONES)
 }
 
 /// CRC16/XMODEM, eight bytes at a time.
@@ -84,13 +75,26 @@ const fn brace_in(word: u64) -> bool {
 /// 20 % on whole blocks of sixteen only, and take twice the cache (`benches/lookup.rs`).
 #[inline]
 pub fn crc16(bytes: &[u8]) -> u16 {
+    scan(bytes).0
+}
+
+/// The checksum, and whether there is a `{`.
+#[inline]
+fn scan(bytes: &[u8]) -> (u16, bool) {
     let (odd, words) = bytes.split_at(bytes.len() % 8);
     let (words, _) = words.as_chunks::<8>();
-    let mut sum = if odd.is_empty() { 0 } else { step(0, padded(odd)) };
-    for word in words {
-        sum = step(sum, u64::from_be_bytes(*word));
+    let (mut sum, mut braces) = (0, 0);
+    if !odd.is_empty() {
+        // Bytes that stand in front do not change the sum as long as they are 0.
+        let word = padded(odd).swap_bytes();
+        (sum, braces) = (step(0, word), braces_in(word));
     }
-    sum
+    for word in words {
+        let word = u64::from_le_bytes(*word);
+        braces |= braces_in(word);
+        sum = step(sum, word);
+    }
+    (sum, braces != 0)
 }
 
 /// Up to seven bytes as a big-endian integer, out of two pieces that may overlap.
@@ -108,7 +112,9 @@ fn padded(odd: &[u8]) -> u64 {
 #[inline]
 #[expect(clippy::indexing_slicing, reason = "a byte is an index below 256")]
 fn step(sum: u16, word: u64) -> u16 {
-    let [a, b, c, d, e, f, g, h] = (word ^ u64::from(sum) << 48).to_be_bytes().map(usize::from);
+    let [a, b, c, d, e, f, g, h] = (word ^ u64::from(sum.swap_bytes()))
+        .to_le_bytes()
+        .map(usize::from);
     let [t0, t1, t2, t3, t4, t5, t6, t7] = &TABLES;
     t7[a] ^ t6[b] ^ t5[c] ^ t4[d] ^ t3[e] ^ t2[f] ^ t1[g] ^ t0[h]
 }

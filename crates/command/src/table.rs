@@ -80,6 +80,14 @@ impl Command {
         self.flags.contains(Flags::READONLY)
     }
 
+    /// Whether it goes where its one place for keys says, like GET and SET, and cannot block on the way.
+    #[inline]
+    pub const fn is_plain(&self) -> bool {
+        matches!(self.request, RequestPolicy::ByKey)
+            && matches!(self.fast_keys, FastKeys::First)
+            && !self.flags.contains(Flags::BLOCKING)
+    }
+
     /// Whether a read policy may send it to a replica.
     ///
     /// Not what depends on the one server (TOUCH, OBJECT FREQ and IDLETIME, SCAN's order of buckets).

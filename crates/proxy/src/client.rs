@@ -232,6 +232,24 @@ impl Client {
         }
     }
 
+    /// Whether it is in none of the states that change how its requests are served: what it sends is forwarded as it
+    /// comes, and replies go back as they come. (Whether it is read from at all is looked at before.)
+    #[inline]
+    pub(crate) fn is_plain(&self) -> bool {
+        self.authenticated
+            && self.transaction.is_none()
+            && self.subscriber.is_none()
+            && self.muting.is_none()
+            && self.delays.is_none()
+            && self.tracker.is_none()
+    }
+
+    /// Whether something hangs on all replies being written: an end, or that it is read from again.
+    #[inline]
+    pub(crate) fn awaits_output(&self) -> bool {
+        self.paused || self.ending != Ending::No || self.hold != Hold::No || self.session.draining
+    }
+
     /// The sequence of the next request.
     #[inline]
     pub(crate) fn next_sequence(&self) -> u32 {

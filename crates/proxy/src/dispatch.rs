@@ -95,10 +95,10 @@ impl Engine {
         if client.carry.is_empty() {
             let data = &shared[..count.min(shared.len())];
             let (used, need) = self.decode_all(key, data, None);
-            let Some(client) = self.clients.get_mut(key) else {
-                return;
-            };
-            if used < data.len() && client.ending == Ending::No {
+            if used < data.len()
+                && let Some(client) = self.clients.get_mut(key)
+                && client.ending == Ending::No
+            {
                 client.carry.begin(&data[used..], need, &mut self.buffers);
             }
             return;
@@ -230,6 +230,21 @@ impl Engine {
         } else {
             find_with_custom(filter, &request)
         };
+        if let Ok(Served::Known(command)) = served
+            && self.send_straight(key, command, &request)
+        {
+            return true;
+        }
+        self.request_at_length(key, served, request)
+    }
+
+    /// The same where something has to be looked at more closely.
+    fn request_at_length(
+        &mut self,
+        key: usize,
+        served: Result<Served, NotFound>,
+        request: Request<'_>,
+    ) -> bool {
         let served = match served {
             Err(not_found) => match self.consult(key, not_found, &request) {
                 Lesson::Served(served) => Ok(served),

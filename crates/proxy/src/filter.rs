@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use redplane_command::{Command, CommandId};
 use redplane_config::listener::{FilterChain, Terminal};
-use redplane_config::redis_proxy::{KeyFormatter, RedisProxy, Route};
+use redplane_config::redis_proxy::{KeyFormatter, ReadPolicy, RedisProxy, Route, Settings};
 use redplane_telemetry::stats::redis_command;
 use redplane_telemetry::{Block, Cells, Registry, TableBlock};
 use redplane_upstream::Snapshot;
@@ -29,6 +29,10 @@ pub(crate) struct RouteTo {
     pub(crate) mirrors: Rc<[MirrorTo]>,
     /// The key is forwarded as it came, which lets requests pass through whole.
     pub(crate) keeps_key: bool,
+    /// Requests go through whole, to one pool and nowhere else, and may take time.
+    pub(crate) is_plain: bool,
+    /// The read policy is MASTER.
+    pub(crate) reads_primary: bool,
 }
 
 impl RouteTo {
@@ -125,13 +129,13 @@ impl Filter {
             .routes
             .prefixes
             .iter()
-            .map(|route| Rc::new(resolve(route, &mut pool)))
+            .map(|route| Rc::new(resolve(route, &proxy.settings, &mut pool)))
             .collect();
         let catch_all = proxy
             .routes
             .catch_all
             .as_ref()
-            .map(|route| Rc::new(resolve(route, &mut pool)));
+            .map(|route| Rc::new(resolve(route, &proxy.settings, &mut pool)));
         Self {
             listener,
             chain,
@@ -218,12 +222,14 @@ impl Filter {
     }
 }
 
-fn resolve(route: &Route, pool: &mut impl FnMut(&str, Answered) -> usize) -> RouteTo {
+fn resolve(route: &Route, settings: &Settings, pool: &mut impl FnMut(&str, Answered) -> usize) -> RouteTo {
     let mirrors = route.mirrors.iter().map(|mirror| MirrorTo {
         pool: pool(&mirror.cluster, Answered::ToNobody),
         parts_per_million: mirror.parts_per_million,
         writes_only: mirror.exclude_read_commands,
     });
+    let keeps_key = !route.remove_prefix && route.key_formatter.is_none();
+    let one_pool = route.mirrors.is_empty() && route.read_cluster.is_none();
     RouteTo {
         mirrors: mirrors.collect(),
         prefix: route.prefix.clone(),
@@ -234,7 +240,9 @@ fn resolve(route: &Route, pool: &mut impl FnMut(&str, Answered) -> usize) -> Rou
             .read_cluster
             .as_deref()
             .map(|cluster| pool(cluster, Answered::ToClients)),
-        keeps_key: !route.remove_prefix && route.key_formatter.is_none(),
+        keeps_key,
+        is_plain: keeps_key && one_pool && !settings.op_timeout.is_zero(),
+        reads_primary: settings.read_policy == ReadPolicy::Master,
     }
 }
 

@@ -5,6 +5,7 @@
 mod mirror;
 mod reach;
 pub(crate) mod rename;
+mod straight;
 
 use std::rc::Rc;
 

@@ -114,6 +114,18 @@ impl Output {
         self.written += count as u64;
     }
 
+    /// Notes that, and lets go of all that was written.
+    #[inline]
+    pub fn wrote_for_good(&mut self, count: usize) {
+        self.written += count as u64;
+        if self.sealed.is_empty() && self.written == self.end() {
+            self.start = self.written;
+            self.tail.clear();
+        } else {
+            self.release_part(self.written);
+        }
+    }
+
     /// Lets go of everything before `position`, at most of what was written.
     #[inline]
     pub fn release(&mut self, position: u64) {
@@ -227,7 +239,7 @@ mod tests {
     proptest! {
         /// Whatever is appended comes out once and in order, however it is written and released.
         #[test]
-        fn nothing_is_lost(steps in prop::collection::vec((0u8..4, prop::collection::vec(any::<u8>(), 0..60)), 0..40)) {
+        fn nothing_is_lost(steps in prop::collection::vec((0u8..5, prop::collection::vec(any::<u8>(), 0..60)), 0..40)) {
             let (mut output, mut wrote, mut expected) = (Output::default(), Vec::new(), Vec::new());
             for (kind, bytes) in steps {
                 match kind {
@@ -239,11 +251,15 @@ mod tests {
                         expected.extend_from_slice(&bytes);
                         output.append_shared(Bytes::from(bytes));
                     }
-                    2 => {
+                    2 | 3 => {
                         let slice = output.next_slice();
                         let n = slice.len().min(bytes.len());
                         wrote.extend_from_slice(&slice[..n]);
-                        output.wrote(n);
+                        if kind == 2 {
+                            output.wrote(n);
+                        } else {
+                            output.wrote_for_good(n);
+                        }
                     }
                     _ => output.release(output.end() - output.unwritten() as u64),
                 }

@@ -292,6 +292,16 @@ impl Live {
         matches!(self.topology.layout, Layout::Replicated(_))
     }
 
+    /// The connection to the primary that a key leads to, where keys are spread by slot and it is there.
+    #[inline]
+    pub(crate) fn primary_for(&self, key: &[u8]) -> Option<u32> {
+        if !self.is_redis {
+            return None;
+        }
+        let host = self.topology.primary_of(redplane_command::slot(key))?;
+        self.links.get(host)?.connection
+    }
+
     /// The connection to the primary of a slot, where there is one.
     #[inline]
     pub(crate) fn open_primary(&self, target: Target) -> Option<u32> {

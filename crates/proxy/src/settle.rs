@@ -4,6 +4,7 @@ use bytes::Bytes;
 use redplane_command::CommandId;
 
 use crate::client::{ClientId, Ending, MAX_BACKLOG, MAX_OUTPUT, Slot, Waiter};
+use crate::connection::Pending;
 use crate::dispatch::mark_dirty;
 use crate::engine::{Action, Engine};
 use crate::failure::Failure;
@@ -45,8 +46,33 @@ impl Answer<'_> {
 }
 
 impl Engine {
-    /// A request is answered. `since` is when it was sent, for the statistics.
+    /// A server's reply, for a client that nearly always waits for just that.
     #[inline]
+    pub(crate) fn settle_raw(&mut self, pending: &Pending, reply: &[u8]) {
+        let waiter = pending.waiter;
+        let key = waiter.client as usize;
+        let Some(client) = self.clients.get_mut(key) else {
+            return;
+        };
+        let offset = waiter.sequence.wrapping_sub(client.head) as usize;
+        let waits = client.generation == waiter.generation
+            && client.delays.is_none()
+            && matches!(client.queue.get(offset), Some(Slot::Waiting));
+        if !waits {
+            return self.settle(waiter, pending.command, pending.since, Answer::Raw(reply));
+        }
+        client.out.lend(|| self.buffers.take_empty());
+        client.finish(offset, reply);
+        let outcome = Outcome {
+            command: Some(pending.command),
+            success: true,
+            micros: self.now - pending.since,
+        };
+        self.tally.ended(client.filter, &self.filters, outcome);
+        mark_dirty(client, key, &mut self.dirty_clients);
+    }
+
+    /// A request is answered. `since` is when it was sent, for the statistics.
     pub(crate) fn settle(&mut self, waiter: Waiter, command: CommandId, since: u64, answer: Answer<'_>) {
         let key = waiter.client as usize;
         let Some(client) = self
@@ -144,9 +170,7 @@ impl Engine {
             self.close_client(id);
             return false;
         }
-        client.out.wrote(count);
-        let position = client.out.end() - client.out.unwritten() as u64;
-        client.out.release(position);
+        client.out.wrote_for_good(count);
         client.sent += count as u64;
         self.tally.sent(client.filter, &self.filters, count);
         if client.out.unwritten() > 0 {
@@ -156,7 +180,9 @@ impl Engine {
             self.buffers.give(buffer);
         }
         client.rest(&mut self.buffers);
-        self.after_output(key);
+        if client.awaits_output() {
+            self.after_output(key);
+        }
         false
     }
 

@@ -111,6 +111,14 @@ impl Downstream {
         }
     }
 
+    /// A request came, is a command that is served, and waits for a reply: all at once.
+    #[inline]
+    pub(crate) fn sent_on(&mut self, filter: usize, filters: &Slab<Filter>, command: CommandId) {
+        self.asked(filter, filters, command);
+        self.requests += 1;
+        self.begun += 1;
+    }
+
     /// It waits for a reply from a server.
     #[inline]
     pub(crate) fn begun(&mut self, filter: usize, filters: &Slab<Filter>) {

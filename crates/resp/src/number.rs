@@ -40,6 +40,30 @@ pub(crate) fn short(buf: &[u8], at: usize) -> Option<(usize, usize)> {
     None
 }
 
+/// The number below 100 of the header (`*2`, `$16`) that begins `buf`, and the position behind its LF, with one load for
+/// all of it. `None` for anything else.
+#[inline]
+pub(crate) fn header(buf: &[u8], kind: u8) -> Option<(usize, usize)> {
+    const ONE: u64 = u64::from_le_bytes([0xff, 0, 0xff, 0xff, 0, 0, 0, 0]);
+    const TWO: u64 = u64::from_le_bytes([0xff, 0, 0, 0xff, 0xff, 0, 0, 0]);
+    let Some(word) = buf.first_chunk::<8>() else {
+        // The last bytes there are.
+        return short(buf, 1).filter(|_| buf.first() == Some(&kind));
+    };
+    let word = u64::from_le_bytes(*word);
+    let first = (word >> 8 & 0xff).wrapping_sub(u64::from(b'0'));
+    if word & ONE == u64::from_le_bytes([kind, 0, b'\r', b'\n', 0, 0, 0, 0]) && first < 10 {
+        return Some((first as usize, 4));
+    }
+    let second = (word >> 16 & 0xff).wrapping_sub(u64::from(b'0'));
+    // No leading zero: 1 to 9.
+    let two = word & TWO == u64::from_le_bytes([kind, 0, 0, b'\r', b'\n', 0, 0, 0]);
+    if two && first.wrapping_sub(1) < 9 && second < 10 {
+        return Some(((first * 10 + second) as usize, 5));
+    }
+    None
+}
+
 #[inline(never)]
 fn long_line(rest: &[u8], at: usize) -> Line {
     let Some(end) = memchr::memchr(b'\r', rest) else {
@@ -87,6 +111,28 @@ pub(crate) fn integer(text: &[u8]) -> Option<i64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn headers_are_read_as_lines_are() {
+        for number in 0..1000 {
+            for text in [
+                format!("${number}\r\n"),
+                format!("${number:02}\r\n"),
+                format!("${number}\n\r"),
+                format!("${number}"),
+            ] {
+                for more in ["", "1234567"] {
+                    let buf = [text.as_bytes(), more.as_bytes()].concat();
+                    assert_eq!(header(&buf, b'$'), short(&buf, 1), "{text:?}{more}");
+                    assert_eq!(header(&buf, b'*'), None);
+                }
+            }
+        }
+        assert_eq!(header(b"*3\r\n$3\r\n", b'*'), Some((3, 4)));
+        assert_eq!(header(b"$/\r\n12345", b'$'), None);
+        assert_eq!(header(b"$1:\r\n1234", b'$'), None);
+        assert_eq!(header(b"", b'$'), None);
+    }
 
     #[test]
     fn integers_are_read_as_redis_reads_them() {

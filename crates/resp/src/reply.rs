@@ -63,9 +63,10 @@ impl Scanner {
 fn plain(buf: &[u8]) -> Option<usize> {
     match buf.first() {
         Some(b'$') => {
-            let Some((length, start)) = number::short(buf, 1) else {
-                return buf.starts_with(b"$-1\r\n").then_some(5);
-            };
+            if buf.starts_with(b"$-1\r\n") {
+                return Some(5);
+            }
+            let (length, start) = number::header(buf, b'$')?;
             let end = start + length;
             (buf.get(end..end + 2) == Some(b"\r\n")).then_some(end + 2)
         }

@@ -91,6 +91,47 @@ pub fn decode(
     trusted: bool,
 ) -> Result<Decoded, ProtocolError> {
     args.ranges.clear();
+    if partial.is_none() {
+        if let Some(end) = plain(buf, args) {
+            return Ok(Decoded::Frame(end));
+        }
+        args.ranges.clear();
+    }
+    at_length(buf, args, partial, trusted)
+}
+
+/// The end of what most requests are: there as a whole, with few and short arguments, which are allowed to everybody.
+/// `None` for anything else, whatever is wrong with it or lacks.
+#[inline]
+fn plain(buf: &[u8], args: &mut Args) -> Option<usize> {
+    let (count, mut at) = number::header(buf, b'*')?;
+    if count > MAX_UNAUTHENTICATED_ARGS as usize {
+        return None;
+    }
+    let mut rest = buf.get(at..)?;
+    for _ in 0..count {
+        let (length, start) = number::header(rest, b'$')?;
+        let end = start + length;
+        let (argument, behind) = rest.split_at_checked(end + 2)?;
+        if argument.last_chunk() != Some(b"\r\n") {
+            return None;
+        }
+        // Offsets are small: ten arguments of less than 100 bytes.
+        args.ranges.push(((at + start) as u32, (at + end) as u32));
+        at += end + 2;
+        rest = behind;
+    }
+    Some(at)
+}
+
+/// Any request, with all limits and errors.
+#[inline(never)]
+fn at_length(
+    buf: &[u8],
+    args: &mut Args,
+    partial: &mut Option<Box<Partial>>,
+    trusted: bool,
+) -> Result<Decoded, ProtocolError> {
     let (at, left) = match partial.take() {
         None => match begin(buf, trusted)? {
             Begin::Array(left, at) => (at, left),
@@ -178,9 +219,6 @@ fn argument(buf: &[u8], at: usize, trusted: bool) -> Result<Argument, ProtocolEr
         None => return Ok(Argument::Needs(buf.len() + 1)),
         Some(b'$') => {}
         Some(&got) => return Err(ProtocolError::ExpectedBulk(got)),
-    }
-    if let Some((length, start)) = number::short(buf, at + 1) {
-        return ends_at(buf, start, start + length);
     }
     let (length, start) = match number::line(buf, at + 1) {
         Line::Number(length, start) => (length, start),

@@ -80,6 +80,17 @@ impl Topology {
         }
     }
 
+    /// The primary of a slot, as an index of [`hosts`](Self::hosts); `None` where nobody serves it, and on a cluster
+    /// without slots.
+    #[inline]
+    pub fn primary_of(&self, slot: u16) -> Option<usize> {
+        let Layout::Slots(map) = &self.layout else {
+            return None;
+        };
+        let shard = map.shards.get(map.shard_of(slot)?)?;
+        Some(shard.primary)
+    }
+
     /// A node of a shard, counted as [`shard_count`](Self::shard_count) does; on a cluster without slots each host that
     /// may be chosen is a shard of its own.
     pub fn by_shard(&self, shard: usize, want: Want<'_>) -> Pick {

@@ -5,7 +5,7 @@ use redplane_resp::reply::{Scan, Scanner};
 use redplane_telemetry::stats::{cluster, redis_cluster};
 
 use super::Gone;
-use crate::connection::{Carries, ConnId, MAX_HELD, Purpose, State};
+use crate::connection::{Carries, ConnId, MAX_HELD, Pending, Purpose, State};
 use crate::engine::Engine;
 use crate::forward::counts_upstream;
 use crate::output::LARGE;
@@ -109,19 +109,12 @@ impl Engine {
     /// One whole reply.
     #[inline]
     fn reply(&mut self, key: usize, raw: &[u8], shared: Option<&Bytes>) {
-        let connection = &mut self.connections[key];
         if raw.first() == Some(&b'>') {
             // Push frames answer nothing.
             return self.pushed(key, raw);
         }
-        match connection.carries {
-            Carries::Replies => {}
-            Carries::Subscriptions(feed) => {
-                if self.fed(feed, raw) {
-                    return;
-                }
-            }
-            Carries::Invalidations => self.note_answered(key, raw),
+        if self.is_fed(key, raw) {
+            return;
         }
         let connection = &mut self.connections[key];
         let Some(pending) = connection.pending.pop_front() else {
@@ -129,7 +122,7 @@ impl Engine {
             return self.upstream_gone(ConnId(key as u32), Gone::Protocol);
         };
         self.in_flight -= 1;
-        let is_error = matches!(raw.first(), Some(b'-' | b'!'));
+        let is_error = is_error(raw);
         let outcome = Outcome {
             command: counts_upstream(&pending).then_some(pending.command),
             success: !is_error,
@@ -138,37 +131,51 @@ impl Engine {
         connection
             .tally
             .answered(outcome, self.pools[connection.pool].live.as_mut());
+        if pending.purpose == Purpose::Reply && !is_error && shared.is_none() {
+            return self.settle_raw(&pending, raw);
+        }
+        self.reply_to(key, &pending, raw, shared);
+    }
+
+    /// Whether it belongs to a subscription; on a connection with tracking, what it tells about is noted.
+    #[inline]
+    fn is_fed(&mut self, key: usize, raw: &[u8]) -> bool {
+        match self.connections[key].carries {
+            Carries::Replies => return false,
+            Carries::Subscriptions(feed) => return self.fed(feed, raw),
+            Carries::Invalidations => self.note_answered(key, raw),
+        }
+        false
+    }
+
+    /// A reply for whoever waits for it.
+    fn reply_to(&mut self, key: usize, pending: &Pending, raw: &[u8], shared: Option<&Bytes>) {
+        let is_error = is_error(raw);
+        let answer = || match shared.filter(|_| raw.len() >= LARGE) {
+            Some(shared) => Answer::Shared(shared.slice_ref(raw)),
+            None => Answer::Raw(raw),
+        };
         match pending.purpose {
-            Purpose::Reply | Purpose::Loaded if is_error && self.intercept(key, &pending, raw) => {}
+            Purpose::Reply | Purpose::Loaded if is_error && self.intercept(key, pending, raw) => {}
             Purpose::Reply | Purpose::Loaded | Purpose::Pinned => {
-                let answer = match shared.filter(|_| raw.len() >= LARGE) {
-                    Some(shared) => Answer::Shared(shared.slice_ref(raw)),
-                    None => Answer::Raw(raw),
-                };
-                self.settle(pending.waiter, pending.command, pending.since, answer);
+                self.settle(pending.waiter, pending.command, pending.since, answer());
             }
-            Purpose::Exec => self.exec_reply(key, &pending, raw),
-            Purpose::Block => {
-                let answer = match shared.filter(|_| raw.len() >= LARGE) {
-                    Some(shared) => Answer::Shared(shared.slice_ref(raw)),
-                    None => Answer::Raw(raw),
-                };
-                self.block_reply(key, &pending, answer);
-            }
+            Purpose::Exec => self.exec_reply(key, pending, raw),
+            Purpose::Block => self.block_reply(key, pending, answer()),
             Purpose::Acknowledged => self.acknowledged_reply(pending.waiter, raw),
             Purpose::Nudge => self.nudged(key, pending.waiter),
-            Purpose::Published => self.published(key, &pending, raw, is_error),
+            Purpose::Published => self.published(key, pending, raw, is_error),
             Purpose::Feed => self.feed_reply(key, raw, is_error),
             Purpose::Greeting => self.greeting_reply(key, raw, is_error),
-            Purpose::Select => self.selected(&pending, raw, is_error),
-            Purpose::Mirror if is_error => self.mirror_failed(key, &pending, raw),
-            Purpose::Track => self.step_joining(&pending, true),
+            Purpose::Select => self.selected(pending, raw, is_error),
+            Purpose::Mirror if is_error => self.mirror_failed(key, pending, raw),
+            Purpose::Track => self.step_joining(pending, true),
             Purpose::Mirror | Purpose::Setup => {}
             Purpose::Auth if is_error => self.login_refused(key, raw),
             Purpose::Hello if is_error => self.hello_refused(key, raw),
             Purpose::Auth | Purpose::Hello => {}
             Purpose::Probe => self.probe_reply(key, raw),
-            Purpose::Lesson => self.lesson(&pending, Some(raw)),
+            Purpose::Lesson => self.lesson(pending, Some(raw)),
             Purpose::Queued => self.queued_reply(key, raw, is_error),
         }
     }
@@ -237,4 +244,10 @@ impl Engine {
             }
         }
     }
+}
+
+/// Whether a reply is an error.
+#[inline]
+fn is_error(raw: &[u8]) -> bool {
+    matches!(raw.first(), Some(b'-' | b'!'))
 }

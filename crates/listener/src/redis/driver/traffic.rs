@@ -139,6 +139,7 @@ impl Driver {
         self.engine.upstream_gone(id, Gone::Refused);
     }
 
+    #[inline]
     pub(super) fn readable(&mut self, token: Token) {
         let done = match token.0 & UPSTREAM {
             0 => self.read_client(ClientId(token.0 as u32)),
@@ -150,6 +151,7 @@ impl Driver {
     }
 
     /// False when there is more to read than one turn allows.
+    #[inline]
     pub(super) fn read_client(&mut self, id: ClientId) -> bool {
         for _ in 0..READS {
             let Some(Some(client)) = self.clients.get_mut(id.0 as usize) else {
