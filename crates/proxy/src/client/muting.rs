@@ -1,7 +1,8 @@
 //! CLIENT REPLY: replies that their client does not want.
 //!
 //! Servers always reply. What comes for a muted request is dropped at its place, so that the order of the others is
-//! kept. A reply that needs no server is never written. Nothing here concerns a client that has not asked for it.
+//! kept. A reply that needs no server is never written. Nothing here concerns a client that has not asked for it, nor what
+//! is no reply: messages and confirmations of subscriptions.
 
 use std::collections::VecDeque;
 
@@ -102,7 +103,7 @@ impl Client {
 
     /// Whether the reply that would be written now is dropped.
     #[cold]
-    pub(super) fn drops_next(&mut self) -> bool {
+    pub(crate) fn drops_next(&mut self) -> bool {
         self.muting.as_mut().is_some_and(|muting| muting.next())
     }
 

@@ -27,6 +27,8 @@ pub(super) struct Join {
     kind: Kind,
     /// What it subscribed to; nothing for UNSUBSCRIBE.
     added: Vec<Bytes>,
+    /// CLIENT REPLY drops its error, if there is one.
+    muted: bool,
 }
 
 /// What a client's command waits for.
@@ -46,11 +48,17 @@ impl Engine {
         waiting: Waiting,
         reply: Vec<u8>,
     ) {
+        // Confirmations are messages: CLIENT REPLY drops none of them, although SKIP ends with one.
+        let client = &mut self.clients[key];
+        let muted = client.muting.is_some() && client.drops_next();
+        let muting = client.muting.take();
         if waiting.left == 0 {
             self.answer(key, &reply);
+            self.clients[key].muting = muting;
             return self.buffers.give(reply);
         }
         let waiter = self.expect_reply(key, Slot::Waiting);
+        self.clients[key].muting = muting;
         let settings = &self.filters[self.clients[key].filter].proxy.settings;
         let deadline = self.now + settings.op_timeout.as_micros() as u64;
         let join = Join {
@@ -63,6 +71,7 @@ impl Engine {
             early: Vec::new(),
             kind: waiting.kind,
             added: waiting.added,
+            muted,
         };
         self.pubsub.joins.insert(waiting.id, join);
     }
@@ -129,6 +138,7 @@ impl Engine {
             }
         }
         let answer = match answer {
+            _ if join.muted => Answer::Raw(b""),
             Answer::Failed(failure) => Answer::Failed(*failure),
             other => Answer::Raw(other.bytes()),
         };
