@@ -42,7 +42,7 @@ impl Engine {
     /// Whether a request has to wait for its client's earlier replies; if so it is to be put back.
     #[inline]
     pub(crate) fn must_rest(&mut self, key: usize, served: Served, request: &Request<'_>) -> bool {
-        if !self.pauses.is_empty() && self.must_pause(key, served) {
+        if !self.pauses.is_empty() && self.must_pause(key, served, request) {
             return true;
         }
         let Served::Known(command) = served else {

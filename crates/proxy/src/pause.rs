@@ -7,12 +7,13 @@
 
 use std::sync::Arc;
 
-use redplane_command::{Flags, RequestPolicy, Transaction as Step};
+use redplane_command::{Flags, RequestPolicy, Script, Transaction as Step};
 
-use crate::dispatch::Served;
+use crate::dispatch::{Request, Served};
 use crate::engine::Engine;
 use crate::filter::ChainName;
 use crate::hold::Hold;
+use crate::scripts::parse_sha;
 
 /// What waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -63,12 +64,13 @@ impl Engine {
 
     /// Whether a command has to wait for the end of a pause; if so it is to be put back.
     #[cold]
-    pub(crate) fn must_pause(&mut self, key: usize, served: Served) -> bool {
+    pub(crate) fn must_pause(&mut self, key: usize, served: Served, request: &Request<'_>) -> bool {
         let Some(what) = self.pause_of(key).map(|pause| pause.what) else {
             return false;
         };
         // Who has not logged in is told so at once.
-        let waits = self.clients[key].authenticated && (what == Paused::All || self.may_write(key, served));
+        let waits =
+            self.clients[key].authenticated && (what == Paused::All || self.may_write(key, served, request));
         if waits {
             self.clients[key].hold = Hold::Paused;
             self.seat.client_blocked();
@@ -76,11 +78,28 @@ impl Engine {
         waits
     }
 
-    fn may_write(&self, key: usize, served: Served) -> bool {
+    fn may_write(&self, key: usize, served: Served, request: &Request<'_>) -> bool {
         let executes = matches!(served, Served::Known(command)
             if matches!(command.request, RequestPolicy::Transaction(Step::Exec)));
         let transaction = self.clients[key].transaction.as_ref();
-        is_write(served) || executes && transaction.is_some_and(|transaction| transaction.may_write())
+        self.may_replicate(served, request)
+            || executes && transaction.is_some_and(|transaction| transaction.may_write())
+    }
+
+    /// Whether a command waits while writes are paused. Of custom ones nothing is known, nor of functions: what their
+    /// script says of itself counts for EVAL and EVALSHA alone.
+    pub(crate) fn may_replicate(&self, served: Served, request: &Request<'_>) -> bool {
+        let Served::Known(command) = served else {
+            return true;
+        };
+        let declared = match command.request {
+            RequestPolicy::Script(Script::Body) => writes_by_shebang(request.arg(1)),
+            RequestPolicy::Script(Script::Sha) => parse_sha(request.arg(1))
+                .and_then(|sha| self.context.scripts.with_sha(&sha))
+                .and_then(|script| writes_by_shebang(&script.body)),
+            _ => None,
+        };
+        declared.unwrap_or_else(|| command.is_write() || command.flags.contains(Flags::MAY_REPLICATE))
     }
 
     /// Ends pauses whose time is over.
@@ -112,10 +131,31 @@ impl Engine {
     }
 }
 
-/// Whether a command waits while writes are paused. Of custom ones nothing is known.
-pub(crate) fn is_write(served: Served) -> bool {
-    match served {
-        Served::Known(command) => command.is_write() || command.flags.contains(Flags::MAY_REPLICATE),
-        Served::Custom(_) => true,
+/// Whether a script may write by its first line, `#!lua flags=no-writes`; `None` where it has no such line.
+fn writes_by_shebang(body: &[u8]) -> Option<bool> {
+    let line = body.strip_prefix(b"#!")?;
+    let line = line.split(|byte| *byte == b'\n').next()?;
+    let words = line.split(|byte| *byte == b' ').skip(1);
+    let mut flags = words.filter_map(|word| word.strip_prefix(b"flags="));
+    let declared = |flags: &[u8]| flags.split(|byte| *byte == b',').any(|flag| flag == b"no-writes");
+    Some(!flags.any(declared))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scripts_say_whether_they_write() {
+        for (body, expected) in [
+            ("return 1", None),
+            ("#!lua\nreturn 1", Some(true)),
+            ("#!lua flags=no-writes\nreturn 1", Some(false)),
+            ("#!lua name=x flags=allow-stale,no-writes\nreturn 1", Some(false)),
+            ("#!lua flags=allow-oom\n-- flags=no-writes", Some(true)),
+            ("#!", Some(true)),
+        ] {
+            assert_eq!(writes_by_shebang(body.as_bytes()), expected, "{body}");
+        }
     }
 }

@@ -13,8 +13,7 @@ use redplane_config::redis_proxy::ReadPolicy;
 use redplane_resp::request::{Args, Decoded, decode};
 
 pub use bodies::Scripts;
-use bodies::parse_sha;
-pub(crate) use bodies::{Known, Seen, Sha};
+pub(crate) use bodies::{Known, Seen, Sha, parse_sha};
 
 use crate::connection::{Pending, Purpose};
 use crate::dispatch::{Request, Served};

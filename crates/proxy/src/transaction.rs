@@ -205,7 +205,7 @@ impl Engine {
         let first_name = at.map_or_else(Vec::new, |at| queued.arg(at).to_vec());
         let writes =
             matches!(served, Served::Custom(_)) || matches!(served, Served::Known(c) if !c.is_read());
-        let pausable = crate::pause::is_write(served);
+        let pausable = self.may_replicate(served, request);
         let scripts = matches!(served, Served::Known(c) if self.script_queued(c, request));
         self.script_effect_queued(served, request);
         let meaning = self.meaning_in_block(key, served, request);

@@ -147,7 +147,7 @@ impl Engine {
 
     /// Puts a command aside that runs here.
     fn queue_here(&mut self, key: usize, command: &'static Command, last: bool, request: &Request<'_>) {
-        let pausable = crate::pause::is_write(Served::Known(command));
+        let pausable = self.may_replicate(Served::Known(command), request);
         let Some(transaction) = &mut self.clients[key].transaction else {
             return;
         };
