@@ -7,6 +7,7 @@ use std::sync::Arc;
 use redplane_command::{Command, Local, error};
 use redplane_resp::encode;
 
+use super::listing::Asking;
 use super::muting::ReplyMode;
 use super::selection::{Selection, number};
 use crate::dispatch::Request;
@@ -40,12 +41,16 @@ impl Engine {
                 self.client_switch(key, request.arg(2), |session, on| session.no_touch = on);
             }
             Local::ClientInfo => {
-                let line = self.client_line(key, &self.clients[key]);
+                let client = &self.clients[key];
+                let line = self.client_line(key, client, Asking::new(client, request));
                 let resp3 = self.is_resp3(key);
                 self.answer_with(key, |out| encode::text(out, &line, resp3));
             }
             Local::ClientList => match Selection::of_list(request, self.chain_of(key)) {
-                Ok(selection) => self.ask_all(key, command, Question::List(Arc::new(selection))),
+                Ok(mut selection) => {
+                    selection.asking = Asking::new(&self.clients[key], request);
+                    self.ask_all(key, command, Question::List(Arc::new(selection)));
+                }
                 Err(line) => self.answer(key, &line),
             },
             Local::ClientKill => self.client_kill(key, command, request),

@@ -1,7 +1,8 @@
 //! A client in one line: what CLIENT LIST and CLIENT INFO say of it, in the server's layout.
 //!
-//! Redis: <https://redis.io/docs/latest/commands/client-list/>. Memory is what this proxy holds for the client; what it
-//! has nothing of (`rbp`, `argv-mem`) is 0.
+//! Redis: <https://redis.io/docs/latest/commands/client-list/>. Memory is what this proxy holds for the client: `qbuf` is
+//! what has come and is not dealt with, the request that asks being a part of it, as is `argv-mem` its arguments; other
+//! clients' are dealt with already. What the proxy has nothing of (`rbp`) is 0.
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
@@ -10,10 +11,37 @@ use redplane_command::CommandId;
 
 use super::selection::{Kind, Selection};
 use super::{Client, Ending, Session};
+use crate::dispatch::Request;
 use crate::engine::Engine;
 use crate::hold::Hold;
 use crate::pubsub::Kind as Subscribed;
 use crate::tracking::{Tracker, redirect_of};
+
+/// The request for the list: whose it is, its bytes, and those of its arguments.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Asking {
+    client: u64,
+    frame: usize,
+    arguments: usize,
+}
+
+impl Asking {
+    pub(crate) fn new(client: &Client, request: &Request<'_>) -> Self {
+        Self {
+            client: client.session.id,
+            frame: request.frame.len(),
+            arguments: (0..request.len()).map(|at| request.arg(at).len()).sum(),
+        }
+    }
+
+    /// Bytes of the request and of its arguments, if it is this client's.
+    fn of(&self, session: &Session) -> (usize, usize) {
+        match self.client == session.id {
+            true => (self.frame, self.arguments),
+            false => (0, 0),
+        }
+    }
+}
 
 impl Session {
     /// The user that logged in.
@@ -78,7 +106,7 @@ impl Engine {
         let clients = self.clients.iter();
         clients
             .filter(|(_, client)| selection.fits(client, &self.filters[client.filter], self.now))
-            .map(|(key, client)| (client.session.id, self.client_line(key, client)))
+            .map(|(key, client)| (client.session.id, self.client_line(key, client, selection.asking)))
             .collect()
     }
 
@@ -100,7 +128,7 @@ impl Engine {
     }
 
     /// One line with its line feed.
-    pub(crate) fn client_line(&self, key: usize, client: &Client) -> Vec<u8> {
+    pub(crate) fn client_line(&self, key: usize, client: &Client, asking: Asking) -> Vec<u8> {
         let session = &*client.session;
         let seconds = |since: u64| self.now.saturating_sub(since) / 1_000_000;
         let mut line = format!(
@@ -119,8 +147,11 @@ impl Engine {
                 (i64::from(transaction.queued()), transaction.size())
             });
         let (used, free) = client.carry.sizes();
+        let (frame, arguments) = asking.of(session);
+        // While a request is dealt with its bytes are out of the buffer that is kept for the rest.
+        let used = used.max(frame);
         let (waits, held) = (client.out.unwritten(), client.out.held());
-        let total = used + free + queued.1 + held + client.backlog() - waits;
+        let total = used + free + arguments + queued.1 + held + client.backlog() - waits;
         let subscribed = |kind| {
             client
                 .subscriber
@@ -131,7 +162,7 @@ impl Engine {
         // Writing into a string cannot fail.
         let _ = write!(
             line,
-            " age={} idle={} flags={} db={} sub={} psub={} ssub={} multi={} qbuf={used} qbuf-free={free} argv-mem=0 \
+            " age={} idle={} flags={} db={} sub={} psub={} ssub={} multi={} qbuf={used} qbuf-free={free} argv-mem={arguments} \
              multi-mem={} rbs={held} rbp=0 obl={waits} oll=0 omem=0 tot-mem={total} events={events} cmd={} user={} \
              redir={} resp={} lib-name={} lib-ver={}",
             seconds(session.opened),

@@ -9,6 +9,7 @@ use redplane_command::error;
 use redplane_resp::encode;
 use rustc_hash::FxHashSet;
 
+use super::listing::Asking;
 use crate::client::{Client, Session};
 use crate::dispatch::Request;
 use crate::filter::{ChainName, Filter};
@@ -40,6 +41,8 @@ pub(crate) struct Selection {
     spared: Option<u64>,
     /// `CLIENT KILL address`, which answers OK or an error.
     old_form: bool,
+    /// Who asks for the list.
+    pub(super) asking: Asking,
 }
 
 impl Kind {
