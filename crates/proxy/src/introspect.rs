@@ -1,7 +1,7 @@
 //! COMMAND and its kin: what clients ask to learn where keys are.
 //!
 //! A server answers, since it knows its version, its modules and its texts. Where no route leads to one without a key
-//! the table does, so that clients that ask when they connect are not turned away.
+//! the table does and what was learnt from servers, so that clients that ask when they connect are not turned away.
 
 use redplane_command::{Command, Local, NotFound, Protocol, command_info, error};
 use redplane_resp::encode;
@@ -27,7 +27,16 @@ impl Engine {
         } else {
             Protocol::Resp2
         };
-        let named = (2..request.len()).map(|i| named(request.arg(i)));
+        let learnt = self.learnt(key);
+        let served = || served().chain(learnt.iter().copied());
+        let learnt_named = |name: &[u8]| {
+            let mut learnt = learnt.iter();
+            learnt.find(|command| name.eq_ignore_ascii_case(command.name.as_bytes()))
+        };
+        let named = (2..request.len()).map(|i| {
+            let name = request.arg(i);
+            named(name).or_else(|| learnt_named(name).copied())
+        });
         self.answer_with(key, |out| match local {
             Local::CommandCount => encode::integer(out, served().count() as i64),
             Local::CommandList => {
@@ -40,6 +49,18 @@ impl Engine {
             Local::CommandGetKeys | Local::CommandGetKeysAndFlags => keys(out, request, local),
             _ => entries(out, served().count(), served().map(Some), protocol),
         });
+    }
+
+    /// Commands that the servers behind a client have told of, by name.
+    fn learnt(&self, key: usize) -> Vec<&'static Command> {
+        let pools = self.filters[self.clients[key].filter].pools();
+        let lives = pools
+            .into_iter()
+            .filter_map(|pool| self.pools[pool].live.as_ref());
+        let mut learnt: Vec<&'static Command> = lives.flat_map(|live| live.lessons.commands()).collect();
+        learnt.sort_unstable_by_key(|command| command.name);
+        learnt.dedup_by_key(|command| command.name);
+        learnt
     }
 }
 

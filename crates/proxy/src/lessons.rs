@@ -80,6 +80,14 @@ impl Lessons {
         self.known.get(&whole).map(|learnt| &learnt.command)
     }
 
+    /// The commands that were learnt.
+    pub(crate) fn commands(&self) -> impl Iterator<Item = &'static Command> + '_ {
+        self.known
+            .values()
+            .filter(|learnt| learnt.command.name == learnt.command.container)
+            .map(|learnt| &learnt.command)
+    }
+
     fn note_missing(&mut self, name: Vec<u8>, missing: Missing, now: u64) {
         if self.missing.len() >= MAX_MISSING {
             self.missing.retain(|_, missing| now < missing.until);

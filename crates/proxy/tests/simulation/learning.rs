@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use super::ground::{Ground, at, even, proxy};
+use super::ground::{Ground, at, even, proxy, route};
 use super::node::Fabric;
 use super::redirecting::sides;
 use super::world::World;
@@ -208,4 +208,34 @@ fn a_push_that_replaces_the_cluster_forgets_what_it_taught() {
     stage.ground.publish(&[&cluster], &proxy("c"));
     assert_eq!(stage.call("FETCH k"), "$-1\r\n");
     assert_eq!(stage.ran("command"), 2);
+}
+
+#[test]
+fn what_was_learnt_is_listed_where_no_server_can_be_asked() {
+    let (ground, cluster) = Ground::three_shards();
+    let mut only_prefix = proxy("c");
+    only_prefix.routes.catch_all = None;
+    only_prefix.routes.prefixes = vec![redplane_config::redis_proxy::Route {
+        prefix: b"f:".to_vec(),
+        ..route("c")
+    }];
+    ground.publish(&[&cluster], &only_prefix);
+    let mut world = World::new(&ground, Fabric::new(&even(3)), 1);
+    for node in 1..=3 {
+        world.fabric.node(at(node)).script = Some(Box::new(answer));
+    }
+    let peer = world.connect();
+    let count = |world: &mut World| {
+        let reply = world.call(peer, "COMMAND COUNT");
+        let number = reply.trim_start_matches(':').trim_end();
+        number.parse::<u32>().expect("a number")
+    };
+    let before = count(&mut world);
+    assert_eq!(world.call(peer, "COMMAND INFO fetch"), "*1\r\n*-1\r\n");
+    assert_eq!(world.call(peer, "FETCH f:a"), "$-1\r\n");
+    assert_eq!(count(&mut world), before + 1);
+    let info = world.call(peer, "COMMAND INFO Fetch get");
+    assert!(info.starts_with("*2\r\n*10\r\n$5\r\nfetch\r\n"), "{info}");
+    assert!(world.call(peer, "COMMAND LIST").ends_with("$5\r\nfetch\r\n"));
+    assert!(world.call(peer, "COMMAND").contains("$5\r\nfetch\r\n"));
 }
