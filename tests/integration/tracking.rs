@@ -11,17 +11,24 @@ const SETTINGS: &str = "op_timeout: 5s, enable_redirection: true";
 /// Sends lines in one write and a command behind them that changes and reads nothing: what comes before its reply is
 /// all that the server of this key had to say.
 fn all_of(client: &mut Client, lines: &[&str], key: &str) -> Vec<String> {
+    all_before(client, lines, &["SETRANGE", key, "0", ""])
+}
+
+fn all_before(client: &mut Client, lines: &[&str], fence: &[&str]) -> Vec<String> {
     let mut bytes: Vec<u8> = lines
         .iter()
         .flat_map(|line| command_bytes(&line.split(' ').collect::<Vec<_>>()))
         .collect();
-    bytes.extend(command_bytes(&["SETRANGE", key, "0", ""]));
+    bytes.extend(command_bytes(fence));
     client.send(&bytes).expect("it is connected");
     let (mut got, mut missing) = (Vec::new(), lines.len() + 1);
     while missing > 0 {
         let frame = client.read_replies(1).pop().expect("a reply in time");
         // The confirmation of a subscription is a reply.
-        let pushed = frame.elements().first() == Some(&bulk("invalidate"));
+        let unasked = ["invalidate", "tracking-redir-broken", "message"];
+        let pushed = unasked
+            .iter()
+            .any(|word| frame.elements().first() == Some(&bulk(word)));
         missing -= usize::from(!pushed);
         if missing > 0 || pushed {
             got.push(frame.to_string());
@@ -65,27 +72,66 @@ fn everything() -> String {
     Reply::Aggregate(b'>', vec![bulk("invalidate"), null]).to_string()
 }
 
-/// What three clients are answered and told, step by step: `0` and `1` speak RESP3, `2` writes. All keys have one slot.
-fn transcript(clients: &mut [Client], script: &str) -> Vec<String> {
-    let mut seen = Vec::new();
-    for line in script
-        .lines()
-        .map(str::trim)
-        .filter(|line| !line.is_empty() && !line.starts_with('#'))
-    {
+/// What became of one line of a script.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Step {
+    line: String,
+    replies: Vec<String>,
+    /// What each client heard behind them.
+    heard: Vec<Vec<String>>,
+}
+
+/// What three clients are answered and told, step by step: `0` and `1` begin in RESP3, `2` does not. All keys have one
+/// slot. `$n` is the id of client n. With `expected` there may be workers between who writes and who hears, so that
+/// as much is waited for.
+fn transcript(clients: &mut [Client], script: &str, expected: Option<&[Step]>) -> Vec<Step> {
+    let ids: Vec<String> = clients
+        .iter_mut()
+        .map(|client| ask(client, "CLIENT ID").trim_start_matches(':').to_owned())
+        .collect();
+    let lines = script.lines().map(str::trim);
+    let mut seen: Vec<Step> = Vec::new();
+    for line in lines.filter(|line| !line.is_empty() && !line.starts_with('#')) {
         let (who, commands) = line.split_once("> ").expect("a client and its commands");
         let who: usize = who.parse().expect("a number");
-        let lines: Vec<&str> = commands.split(" | ").collect();
-        seen.push(format!(
-            "{line}: {:?}",
-            all_of(&mut clients[who], &lines, "{t}fence")
-        ));
+        let named = |text: &str| {
+            (0..3).fold(text.to_owned(), |text, at| {
+                text.replace(&format!("${at}"), &ids[at])
+            })
+        };
+        let commands: Vec<String> = commands.split(" | ").map(named).collect();
+        let commands: Vec<&str> = commands.iter().map(String::as_str).collect();
+        let anonymous = |texts: Vec<String>| -> Vec<String> {
+            let one = |text: String| match text.contains("redirect") || text.contains("redir-broken") {
+                true => (0..3).fold(text, |text, at| text.replace(&format!(":{}", ids[at]), "$")),
+                false => text,
+            };
+            texts.into_iter().map(one).collect()
+        };
+        let wanted = expected.and_then(|expected| expected.get(seen.len()));
+        let fence: &[&str] = match expected.is_some() || script.contains("REDIRECT $") {
+            true => &["PING"],
+            false => &["SETRANGE", "{t}fence", "0", ""],
+        };
+        let mut step = Step {
+            line: line.to_owned(),
+            replies: anonymous(all_before(&mut clients[who], &commands, fence)),
+            heard: Vec::new(),
+        };
         for (other, client) in clients.iter_mut().enumerate() {
-            let got = told(client, "{t}fence");
-            if !got.is_empty() {
-                seen.push(format!("  {other} hears {got:?}"));
-            }
+            let least = wanted.map_or(0, |wanted| wanted.heard[other].len());
+            let mut heard = Vec::new();
+            until(
+                &format!("client {other} to hear {least} behind {line}"),
+                PATIENCE,
+                || {
+                    heard.extend(all_before(client, &[], fence));
+                    heard.len() >= least
+                },
+            );
+            step.heard.push(anonymous(heard));
         }
+        seen.push(step);
     }
     seen
 }
@@ -98,14 +144,19 @@ fn three(one: impl Fn() -> Client) -> Vec<Client> {
 #[track_caller]
 fn holds(script: &str) {
     let server = Redis::plain();
+    let expected = transcript(&mut three(|| server.client()), script, None);
     let cluster = Cluster::three_and_three();
     let front = Front::of(&cluster, SETTINGS);
-    let expected = transcript(&mut three(|| server.client()), script);
-    let got = transcript(&mut three(|| front.client()), script);
-    for (got, expected) in got.iter().zip(&expected) {
-        assert_eq!(got, expected);
+    let redirects = script.contains("REDIRECT $");
+    // With two workers clients of both are among the three sooner or later.
+    for _ in 0..if redirects { 4 } else { 1 } {
+        ask(&mut front.client(), "FLUSHALL");
+        let waits = redirects.then_some(expected.as_slice());
+        let got = transcript(&mut three(|| front.client()), script, waits);
+        for (got, expected) in got.iter().zip(&expected) {
+            assert_eq!(got, expected);
+        }
     }
-    assert_eq!(got.len(), expected.len());
 }
 
 #[test]
@@ -196,10 +247,63 @@ fn own_writes_are_told_but_to_those_who_asked_not_to_hear() {
         2> SET {t}a 4
         0> GET {t}a | GET {t}b | MULTI | SET {t}a 1 | INCR {t}b | EXEC | GET {t}b
         2> SET {t}a 1 | INCR {t}b
-        0> GET {t}c
-        1> GET {t}c
-        0> EVAL return(redis.call('set',KEYS[1],'x')) 1 {t}c
-        2> SET {t}c 1
+        0> GET {t}c | DEL {t}c
+        0> MGET {t}c {t}d | MSET {t}c 1 {t}d 2 | MGET {t}c {t}d | DEL {t}c {t}d
+        2> MSET {t}c 1 {t}d 2
+        0> GET {t}c | GETEX {t}c
+        2> SET {t}c 3
+        ",
+    );
+}
+
+#[test]
+fn whole_prefixes_are_broadcast() {
+    holds(
+        "
+        0> CLIENT TRACKING ON BCAST
+        1> CLIENT TRACKING ON BCAST PREFIX {t}foo PREFIX {t}bar NOLOOP
+        2> SET {t}k 1 | SET {t}foo1 1
+        2> MSET {t}foo1 1 {t}bar1 1 {t}foo2 1 {t}other 1
+        0> SET {t}foo1 2 | GET {t}foo1
+        # Its own are not told, those of others are.
+        1> SET {t}foo1 3 | GET {t}foo1
+        1> SET {t}bar3 1
+        2> SET {t}bar3 2
+        1> CLIENT TRACKINGINFO | CLIENT TRACKING ON BCAST PREFIX {t}zz | CLIENT TRACKINGINFO
+        2> SET {t}zz 1
+        1> SET {t}zz 1
+        1> CLIENT TRACKING ON BCAST PREFIX {t}foobar | CLIENT TRACKING ON BCAST PREFIX {t}a PREFIX {t}ab
+        1> CLIENT TRACKING OFF
+        2> SET {t}foo1 1
+        0> MULTI | SET {t}m1 1 | SET {t}m2 1 | EXEC
+        0> RESET
+        2> SET {t}foo1 1
+        ",
+    );
+}
+
+#[test]
+fn another_client_is_told_instead() {
+    holds(
+        "
+        0> CLIENT TRACKING ON REDIRECT $1 | CLIENT TRACKINGINFO
+        0> GET {t}a | GET {t}b
+        2> SET {t}a 1
+        0> SET {t}b 1
+        0> CLIENT TRACKING OFF
+        0> CLIENT TRACKING ON BCAST REDIRECT $1 PREFIX {t}p
+        2> SET {t}p1 1 | SET {t}q 1
+        0> CLIENT TRACKING OFF | CLIENT TRACKING ON
+        # Only who subscribes can hear in RESP2.
+        0> CLIENT TRACKING ON REDIRECT $2
+        0> GET {t}a
+        1> SET {t}a 2
+        2> SUBSCRIBE __redis__:invalidate
+        0> GET {t}a
+        1> SET {t}a 3
+        0> CLIENT TRACKING ON REDIRECT $0 | GET {t}a
+        1> SET {t}a 4
+        0> CLIENT TRACKING ON REDIRECT $2 | GET {t}a
         ",
     );
 }
@@ -309,4 +413,95 @@ fn a_server_that_does_not_track_refuses_in_its_own_words() {
     assert_eq!(ask(&mut client, "GET k"), "v");
     server.run("SET k w");
     assert_eq!(told(&mut client, "k"), [invalid("k")]);
+}
+
+/// A client's cache: what it read, less what it was told.
+struct Cached {
+    client: Client,
+    values: std::collections::BTreeMap<String, String>,
+}
+
+impl Cached {
+    /// Reads what it has not got, or tries to.
+    fn fill(&mut self, keys: &[String]) {
+        for key in keys {
+            if self.values.contains_key(key) {
+                continue;
+            }
+            for frame in all_before(&mut self.client, &[&format!("GET {key}")], &["PING"]) {
+                self.take(key, &frame);
+            }
+        }
+    }
+
+    fn take(&mut self, key: &str, frame: &str) {
+        if frame == everything() {
+            self.values.clear();
+        } else if let Some(name) = self.values.keys().find(|name| invalid(name) == frame).cloned() {
+            self.values.remove(&name);
+        } else if !key.is_empty() && frame.starts_with('"') {
+            self.values
+                .insert(key.to_owned(), frame.trim_matches('"').to_owned());
+        }
+    }
+
+    fn listen(&mut self) {
+        for frame in all_before(&mut self.client, &[], &["PING"]) {
+            self.take("", &frame);
+        }
+    }
+}
+
+/// Whatever becomes of the servers: what is written is dropped from the cache before long.
+fn nothing_stays(front: &Front, cached: &mut Cached, keys: &[String], round: &str) {
+    let mut writer = front.client();
+    for key in keys {
+        until(&format!("{key} to be written in {round}"), PATIENCE, || {
+            ask(&mut writer, &format!("SET {key} {round}")) == "OK"
+        });
+    }
+    until(
+        &format!("stale values to be dropped in {round}"),
+        PATIENCE,
+        || {
+            cached.listen();
+            cached.values.values().all(|value| value == round)
+        },
+    );
+    until(&format!("all to be read in {round}"), PATIENCE, || {
+        cached.fill(keys);
+        cached.listen();
+        keys.iter()
+            .all(|key| cached.values.get(key).is_some_and(|value| value == round))
+    });
+}
+
+#[test]
+fn caches_outlive_slots_that_move_and_nodes_that_fail() {
+    let mut cluster = Cluster::three_and_three();
+    let front = Front::of(&cluster, SETTINGS);
+    let keys: Vec<String> = (0..30).map(|at| format!("k{at}")).collect();
+    let mut caches = [" NOLOOP", " OPTOUT", " BCAST"].map(|options| Cached {
+        client: tracking(&front, options),
+        values: std::collections::BTreeMap::new(),
+    });
+    let mut round = |name: &str| {
+        for cached in &mut caches {
+            cached.fill(&keys);
+            nothing_stays(&front, cached, &keys, name);
+        }
+    };
+    round("begin");
+    let (from, to) = (cluster.masters()[0].port(), cluster.masters()[1].port());
+    cluster.reshard(from, to, 3000);
+    round("moved");
+    let replica = cluster.replicas()[0].port();
+    cluster.failover(replica);
+    cluster.wait_until_whole();
+    round("failover");
+    let dead = cluster.masters()[0].port();
+    let heir = cluster.replica_of(dead);
+    cluster.node_mut(dead).kill();
+    cluster.wait_until_promoted(heir);
+    round("dead");
 }

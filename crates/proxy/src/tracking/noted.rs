@@ -4,44 +4,72 @@
 //! earlier reader, one behind it of this one. The request's bytes still stand in the output it left by.
 
 use bytes::Bytes;
-use redplane_command::{Command, RequestPolicy};
-use redplane_resp::request::{Args, Decoded, decode};
+use redplane_command::{Command, Flags, RequestPolicy};
+use redplane_resp::reply::{self, Scan, Scanner};
+use redplane_resp::request::{Decoded, decode};
 
-use super::OwnWrite;
 use super::table::Reader;
-use crate::client::Waiter;
-use crate::connection::Purpose;
+use super::{OwnWrite, TrackingState};
+use crate::connection::{Pending, Purpose};
 use crate::engine::Engine;
 use crate::lessons::Lessons;
 use crate::redirect;
 
-/// What a request did to the keys that it names.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Did {
-    Read,
-    Write,
-    /// A script may have done either.
-    Both,
-    Neither,
+/// The replies to the commands of a request: one, or those in a transaction's array.
+struct Replies<'a> {
+    rest: &'a [u8],
+    /// MULTI stands in front of the commands.
+    skips: bool,
 }
 
-impl Did {
-    fn of(command: &Command) -> Self {
-        match command.request {
-            RequestPolicy::Script(_) if !command.is_read() => Self::Both,
-            _ if command.is_read() => Self::Read,
-            _ if command.is_write() => Self::Write,
-            _ => Self::Neither,
+impl<'a> Replies<'a> {
+    fn new(raw: &'a [u8], purpose: Purpose) -> Self {
+        let elements = match purpose {
+            Purpose::Exec => reply::array_header(raw).and_then(|(_, start)| raw.get(start..)),
+            _ => Some(raw),
+        };
+        Self {
+            rest: elements.unwrap_or_default(),
+            skips: purpose == Purpose::Exec,
         }
     }
 
-    fn reads(self) -> bool {
-        matches!(self, Self::Read | Self::Both)
+    /// The reply to the next command; nothing where there is none.
+    fn next(&mut self) -> &'a [u8] {
+        if std::mem::take(&mut self.skips) {
+            return b"";
+        }
+        let end = match Scanner::default().scan(self.rest) {
+            Ok(Scan::Whole(end)) => end,
+            _ => self.rest.len(),
+        };
+        let (next, rest) = self.rest.split_at(end);
+        self.rest = rest;
+        next
     }
+}
 
-    fn writes(self) -> bool {
-        matches!(self, Self::Write | Self::Both)
-    }
+/// Whether a script may have read what it names, and a command does.
+fn reads(command: &Command) -> bool {
+    command.is_read() || matches!(command.request, RequestPolicy::Script(_))
+}
+
+/// Whether a write with this reply has changed each of its keys. Where that is in doubt it has not: a client may hear
+/// of its own write, but must not miss another's.
+fn has_changed(command: &Command, keys: usize, reply: &[u8]) -> bool {
+    // Commands that may need memory put something in; what else answers OK may find nothing to do (LTRIM).
+    let puts = command.flags.contains(Flags::DENYOOM);
+    let count = reply::integer(reply).filter(|_| reply.starts_with(b":"));
+    let by_key = command.request == RequestPolicy::MultiShard || keys == 1;
+    command.is_write()
+        && by_key
+        && match (reply.first(), count) {
+            (Some(b':'), Some(count)) if keys == 1 => count > 0,
+            (Some(b':'), Some(count)) => count == keys as i64,
+            (Some(b'+'), _) => puts,
+            (Some(b'$'), _) => puts && keys == 1 && !reply.starts_with(b"$-1"),
+            _ => false,
+        }
 }
 
 impl Engine {
@@ -58,13 +86,14 @@ impl Engine {
         if !executed || raw.starts_with(b"-") && redirect::parse(raw).is_some() {
             return;
         }
-        self.note_request(key, pending.waiter, (pending.at, pending.len as usize), raw);
+        self.note_request(key, &pending, raw);
         while let Some((name, readers)) = self.tracking.table.evict(&mut self.random) {
             self.tell_readers(&name, &readers);
         }
     }
 
-    fn note_request(&mut self, key: usize, waiter: Waiter, (at, len): (u64, usize), raw: &[u8]) {
+    fn note_request(&mut self, key: usize, pending: &Pending, raw: &[u8]) {
+        let waiter = pending.waiter;
         let connection = &self.connections[key];
         let clients = &self.clients;
         let client = clients.get(waiter.client as usize);
@@ -75,10 +104,12 @@ impl Engine {
             return;
         };
         let remembers = tracker.remembers(waiter.sequence);
-        let own = tracker.noloop && has_effect(raw);
-        let Some(mut rest) = connection.out.range(at, len).filter(|_| remembers || own) else {
+        let noloop = tracker.noloop;
+        let frames = connection.out.range(pending.at, pending.len as usize);
+        let Some(mut rest) = frames.filter(|_| remembers || noloop) else {
             return;
         };
+        let mut replies = Replies::new(raw, pending.purpose);
         let lessons = self.pools[connection.pool]
             .live
             .as_ref()
@@ -95,46 +126,57 @@ impl Engine {
             client.is_some_and(|client| client.generation == reader.generation)
         };
         while let Ok(Decoded::Frame(end)) = decode(rest, &mut tracking.args, &mut None, true) {
-            let (table, writes) = (&mut tracking.table, &mut tracking.own);
-            each_key(rest, &tracking.args, lessons, |did, name| {
-                if remembers && did.reads() {
+            let TrackingState { table, own, args, .. } = &mut *tracking;
+            let reply = replies.next();
+            let arg = |at: usize| args.arg(rest, at);
+            let known = command_of(args.len(), arg, lessons);
+            if remembers && known.is_none_or(reads) {
+                let note = |name: &[u8]| {
                     table.register(name, reader, alive);
-                }
-                if own && did.writes() {
-                    writes.push(OwnWrite {
-                        connection: key as u32,
-                        client: waiter.client,
-                        key: Bytes::copy_from_slice(name),
-                    });
-                }
-            });
+                    // What is pushed from here on may be another's write.
+                    own.retain(|write| write.client != waiter.client || write.key != name);
+                };
+                each_key(known, args.len(), arg, note);
+            }
+            if let Some(command) = known.filter(|_| noloop) {
+                let mut keys: Vec<Bytes> = Vec::new();
+                each_key(known, args.len(), arg, |name| {
+                    keys.push(Bytes::copy_from_slice(name));
+                });
+                let changed = has_changed(command, keys.len(), reply);
+                own.extend(keys.into_iter().filter(|_| changed).map(|name| OwnWrite {
+                    connection: key as u32,
+                    client: waiter.client,
+                    key: name,
+                }));
+            }
             rest = rest.get(end..).unwrap_or_default();
         }
     }
 }
 
-/// Calls `note` with each key of a request. Of a command that nobody knows the first argument is taken for one.
-fn each_key(frame: &[u8], args: &Args, lessons: Option<&Lessons>, mut note: impl FnMut(Did, &[u8])) {
-    let arg = |at: usize| args.arg(frame, at);
-    let known = redplane_command::find(args.len(), arg).ok();
-    let known = known.or_else(|| lessons?.command(args.len(), arg));
-    match known {
-        Some(command) => {
-            let did = Did::of(command);
-            if did != Did::Neither {
-                redplane_command::keys(command, args.len(), arg).for_each(|at| note(did, arg(at)));
-            }
-        }
-        None if args.len() > 1 => note(Did::Both, arg(1)),
-        None => {}
-    }
+/// The command of a request; `None` where only its server knows it.
+fn command_of<'a>(
+    count: usize,
+    arg: impl Fn(usize) -> &'a [u8] + Copy,
+    lessons: Option<&Lessons>,
+) -> Option<&'static Command> {
+    let known = redplane_command::find(count, arg).ok();
+    known.or_else(|| lessons?.command(count, arg))
 }
 
-/// Whether a reply speaks of a write that has changed something. Where that is in doubt it does not: a client may hear
-/// of its own write, but must not miss another's.
-fn has_effect(raw: &[u8]) -> bool {
-    let nothing: [&[u8]; 6] = [b":0\r\n", b"$-1\r\n", b"*-1\r\n", b"*0\r\n", b"_\r\n", b"#f\r\n"];
-    !matches!(raw.first(), Some(b'-' | b'!') | None) && !nothing.contains(&raw)
+/// Calls `note` with each key. Of a command that nobody knows the first argument is taken for one.
+fn each_key<'a>(
+    command: Option<&Command>,
+    count: usize,
+    arg: impl Fn(usize) -> &'a [u8] + Copy,
+    mut note: impl FnMut(&'a [u8]),
+) {
+    match command {
+        Some(command) => redplane_command::keys(command, count, arg).for_each(|at| note(arg(at))),
+        None if count > 1 => note(arg(1)),
+        None => {}
+    }
 }
 
 #[cfg(test)]
@@ -142,38 +184,66 @@ mod tests {
     use super::*;
 
     fn noted(words: &[&str]) -> Vec<String> {
-        let mut frame = Vec::new();
-        let bytes: Vec<&[u8]> = words.iter().map(|word| word.as_bytes()).collect();
-        redplane_resp::encode::request(&mut frame, &bytes);
-        let mut args = Args::default();
-        decode(&frame, &mut args, &mut None, true).unwrap();
+        let arg = |at: usize| words[at].as_bytes();
+        let known = command_of(words.len(), arg, None);
         let mut noted = Vec::new();
-        each_key(&frame, &args, None, |did, name| {
-            let sign = if did.writes() { "!" } else { "" };
-            noted.push(format!("{}{sign}", String::from_utf8_lossy(name)));
-        });
+        if known.is_none_or(reads) {
+            each_key(known, words.len(), arg, |name| {
+                noted.push(String::from_utf8_lossy(name).into_owned());
+            });
+        }
         noted
     }
 
     #[test]
-    fn keys_of_what_was_done() {
+    fn keys_that_are_read() {
         assert_eq!(noted(&["mget", "a", "b"]), ["a", "b"]);
-        assert_eq!(noted(&["MSET", "a", "1", "b", "2"]), ["a!", "b!"]);
-        assert_eq!(noted(&["EVAL", "return 1", "2", "a", "b", "c"]), ["a!", "b!"]);
+        assert_eq!(noted(&["MSET", "a", "1", "b", "2"]), Vec::<String>::new());
+        assert_eq!(noted(&["EVAL", "return 1", "2", "a", "b", "c"]), ["a", "b"]);
         assert_eq!(noted(&["EVAL_RO", "return 1", "1", "a", "c"]), ["a"]);
         assert_eq!(noted(&["XREAD", "BLOCK", "1", "STREAMS", "s", "$"]), ["s"]);
-        assert_eq!(noted(&["GEOSEARCHSTORE"]), Vec::<String>::new());
         assert_eq!(noted(&["MULTI"]), Vec::<String>::new());
-        assert_eq!(noted(&["my.read", "a", "b"]), ["a!"]);
+        assert_eq!(noted(&["my.read", "a", "b"]), ["a"]);
     }
 
     #[test]
-    fn replies_without_effect() {
-        for raw in ["-ERR x\r\n", ":0\r\n", "_\r\n", "$-1\r\n", "*0\r\n", ""] {
-            assert!(!has_effect(raw.as_bytes()), "{raw}");
+    fn own_writes_that_are_beyond_doubt() {
+        let changed = |name: &str, keys: usize, reply: &str| {
+            let command = redplane_command::lookup(name.as_bytes()).unwrap();
+            has_changed(command, keys, reply.as_bytes())
+        };
+        for (name, keys, reply) in [
+            ("set", 1, "+OK\r\n"),
+            ("mset", 2, "+OK\r\n"),
+            ("del", 2, ":2\r\n"),
+            ("incr", 1, ":1\r\n"),
+            ("xadd", 1, "$3\r\n1-1\r\n"),
+        ] {
+            assert!(changed(name, keys, reply), "{name} {reply}");
         }
-        for raw in ["+OK\r\n", ":1\r\n", ":-3\r\n", "$0\r\n\r\n", "*1\r\n:0\r\n"] {
-            assert!(has_effect(raw.as_bytes()), "{raw}");
+        for (name, keys, reply) in [
+            ("set", 1, "$-1\r\n"),
+            ("set", 1, "_\r\n"),
+            ("set", 1, "-ERR x\r\n"),
+            ("set", 1, ""),
+            ("del", 2, ":1\r\n"),
+            ("del", 1, ":0\r\n"),
+            ("ltrim", 1, "+OK\r\n"),
+            ("getex", 1, "$1\r\nv\r\n"),
+            ("zunionstore", 3, ":3\r\n"),
+            ("copy", 2, ":1\r\n"),
+            ("get", 1, "$1\r\nv\r\n"),
+        ] {
+            assert!(!changed(name, keys, reply), "{name} {reply}");
         }
+    }
+
+    #[test]
+    fn a_transaction_has_a_reply_for_each_command() {
+        let mut replies = Replies::new(b"*2\r\n+OK\r\n:1\r\n", Purpose::Exec);
+        let got = [replies.next(), replies.next(), replies.next(), replies.next()];
+        assert_eq!(got, [&b""[..], b"+OK\r\n", b":1\r\n", b""]);
+        assert_eq!(Replies::new(b"-EXECABORT\r\n", Purpose::Exec).rest, b"");
+        assert_eq!(Replies::new(b"+OK\r\n", Purpose::Reply).next(), b"+OK\r\n");
     }
 }
