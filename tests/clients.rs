@@ -117,6 +117,15 @@ fn redis_py_with_asyncio_works_unchanged() {
 }
 
 #[test]
+fn the_cache_of_redis_py_works_unchanged() {
+    play::everywhere(&Play {
+        name: "redis-py with its cache",
+        command: |address| play::python("cache", address),
+        plain: true,
+    });
+}
+
+#[test]
 fn the_cluster_client_of_redis_py_works_through_the_proxy() {
     play::everywhere(&Play {
         name: "redis-py cluster",

@@ -1,6 +1,6 @@
-"""redis-py as people use it: sync, async and its cluster client, each with its own habits.
+"""redis-py as people use it: sync, async, with its cache, and its cluster client, each with its own habits.
 
-usage: play.py sync|async|cluster HOST PORT. Where the stage has to change ("restart", "failover") it prints the
+usage: play.py sync|async|cache|cluster HOST PORT. Where the stage has to change ("restart", "failover") it prints the
 word and waits for a line. Any surprise is an exception and a non-zero end.
 """
 
@@ -11,6 +11,7 @@ import time
 
 import redis
 import redis.asyncio
+from redis.cache import CacheConfig
 from redis.backoff import ConstantBackoff
 from redis.retry import Retry
 
@@ -222,6 +223,45 @@ async def play_async(host, port):
     await client.aclose()
 
 
+def play_cache(host, port):
+    """Client-side caching: reads are answered from memory until the server says that they have changed."""
+    # The library wants 7.4 "to maximize compatibility"; what it uses is in Redis since 6.0.
+    redis.connection.CacheProxyConnection.MIN_ALLOWED_VERSION = "7.0.0"
+    client = redis.Redis(host=host, port=port, protocol=3, cache_config=CacheConfig(max_size=1000))
+    other = redis.Redis(host=host, port=port)
+    names = [f"cache:{i}" for i in range(100)]
+    for value in (b"one", b"two"):
+        for name in names:
+            assert other.set(name, value) is True
+        for name in names:
+            assert patiently_equal(lambda: client.get(name), value), name
+        assert client.get_cache().size >= len(names)
+    asked = other.info("commandstats")["cmdstat_get"]["calls"]
+    for name in names:
+        assert client.get(name) == b"two"
+    assert other.info("commandstats")["cmdstat_get"]["calls"] == asked, "it did not cache"
+    assert client.mget(names[:10]) == [b"two"] * 10
+    assert other.set(names[3], b"three") is True
+    assert patiently_equal(lambda: client.mget(names[:10])[3], b"three")
+    # Its own writes, and what others flush.
+    assert client.set(names[0], b"own") is True
+    assert client.get(names[0]) == b"own"
+    assert other.flushall() is True
+    assert patiently_equal(lambda: client.get(names[1]), None)
+    assert other.set(names[1], b"again") is True
+    assert patiently_equal(lambda: client.get(names[1]), b"again")
+    print("ok cache", flush=True)
+
+
+def patiently_equal(call, value, seconds=10):
+    """The library looks for invalidations when it is asked, so that the first look may be too early."""
+    end = time.monotonic() + seconds
+    while call() != value:
+        if time.monotonic() > end:
+            return False
+    return True
+
+
 def play_cluster(host, port):
     client = redis.RedisCluster(host=host, port=port)
     assert [node.port for node in client.get_nodes()] == [port], "the client goes around the proxy"
@@ -242,7 +282,7 @@ def main():
     if kind == "async":
         asyncio.run(play_async(host, port))
     else:
-        {"sync": play_sync, "cluster": play_cluster}[kind](host, port)
+        {"sync": play_sync, "cache": play_cache, "cluster": play_cluster}[kind](host, port)
     print("done", flush=True)
 
 
