@@ -1,13 +1,15 @@
 //! `redplane.clusters.sentinel` in front of real Sentinels: finding, reading, failing over, staying quiet about secrets.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use redplane_testkit::redis::MASTER_NAME;
-use redplane_testkit::{Authority, Client, Proxy, Redis, Role, SentinelConfig, Sentinels, free_port, until};
+use redplane_testkit::{
+    Authority, Client, Proxy, Redis, Reply, Role, SentinelConfig, Sentinels, free_port, until,
+};
 
 use crate::front::{Front, all_to, endpoints, listener, redis_filter, serve, since};
 use crate::secure::{assert_not_told, credentials, upstream_tls};
@@ -249,6 +251,50 @@ fn a_failover_is_followed_under_load() {
     });
     assert_eq!(ask(&mut front.client(), "SET a 2"), "OK");
     assert_eq!(all.servers()[master].run("GET a").text().as_deref(), Some("2"));
+}
+
+#[test]
+fn a_scan_goes_on_at_the_new_master() {
+    let all = Sentinels::three(&SentinelConfig::default());
+    let filter = redis_filter("r", "op_timeout: 5s", &all_to("s"));
+    let front = Front::start(&filter, &[guarded("s", &all.ports(), ", refresh_rate: 600s", "")]);
+    until_answered(front.port, "SET there 1", "OK");
+    let mut client = front.client();
+    for at in 0..1000 {
+        assert_eq!(ask(&mut client, &format!("SET k{at} v")), "OK");
+    }
+    until("the replicas to have it all", PATIENCE, || {
+        let has = |server: &Redis| server.run("DBSIZE").integer() == Some(1001);
+        all.servers().iter().all(has)
+    });
+    let mut found = BTreeSet::new();
+    let mut page = |client: &mut Client, cursor: &str| {
+        let reply = client
+            .command(&["SCAN", cursor, "COUNT", "20"])
+            .expect("an answer");
+        let [next, keys] = reply.elements() else {
+            panic!("{reply}")
+        };
+        found.extend(keys.elements().iter().filter_map(Reply::text));
+        (next.text().expect("a cursor"), found.len())
+    };
+    let (mut cursor, _) = page(&mut client, "0");
+    while page(&mut client, &cursor).1 < 500 {
+        cursor = page(&mut client, &cursor).0;
+    }
+    let master = all.fail_over(0);
+    wait_until_shown(
+        &front.proxy,
+        "s",
+        all.servers()[master].port(),
+        &others(&all, master),
+    );
+    // Its buckets are others.
+    let mut count = 0;
+    while cursor != "0" {
+        (cursor, count) = page(&mut client, &cursor);
+    }
+    assert_eq!(count, 1001);
 }
 
 #[test]

@@ -16,7 +16,7 @@ use redplane_resp::{encode, reply};
 use redplane_upstream::Signal;
 
 use clusters::Cluster;
-use cursor::{Cursor, Position, is_settled, map_of, own_line};
+use cursor::{Cursor, Position, is_settled, own_line};
 pub(crate) use kept::Kept;
 
 use crate::client::{Slot, Waiter};
@@ -170,9 +170,9 @@ impl Engine {
         let Some(own) = self.cluster_at(key, split.command, scan.at.cluster) else {
             return self.end_walk(key, offset, &split, Failure::NoHost.reply());
         };
-        let map = map_of(&own.topology);
-        scan.at.moved |= map != scan.at.map;
-        (scan.at.map, scan.at.cursor) = (map, cursor);
+        let now = Position::begin(own.number, &own.topology);
+        scan.at.moved |= (now.map, now.version) != (scan.at.map, scan.at.version);
+        (scan.at.map, scan.at.version, scan.at.cursor) = (now.map, now.version, cursor);
         if cursor == 0 {
             scan.at.shard += 1;
         }

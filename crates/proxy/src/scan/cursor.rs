@@ -34,6 +34,8 @@ pub(super) struct Position {
     pub(super) again: bool,
     /// [`map_of`] the topology.
     pub(super) map: u64,
+    /// Of the topology by which the shard was counted: it does not outlive a call.
+    pub(super) version: u64,
 }
 
 /// A client's cursor, taken apart.
@@ -55,6 +57,7 @@ impl Position {
         Self {
             cluster,
             map: map_of(topology),
+            version: topology.version,
             ..Self::default()
         }
     }
@@ -184,7 +187,7 @@ fn lowest_slot(topology: &Topology, shard: usize) -> u64 {
 }
 
 /// A few bits of who serves what, never 0. The same in all workers and after a restart.
-pub(super) fn map_of(topology: &Topology) -> u64 {
+fn map_of(topology: &Topology) -> u64 {
     let mut seen = Vec::new();
     let mut add = |host: usize| {
         if let Some(host) = topology.hosts.get(host) {

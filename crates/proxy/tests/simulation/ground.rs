@@ -85,13 +85,29 @@ impl Ground {
 
     /// Hosts by address, keys by hash.
     pub(crate) fn hashed(&self, name: &str, hosts: &[SocketAddr]) -> Arc<Cluster> {
+        self.hashed_but(name, hosts, None)
+    }
+
+    /// The same with one host that is ill.
+    pub(crate) fn hashed_but(
+        &self,
+        name: &str,
+        hosts: &[SocketAddr],
+        ill: Option<SocketAddr>,
+    ) -> Arc<Cluster> {
         let policy = LbPolicy::RingHash {
             minimum_size: 64,
             maximum_size: 1024,
             function: RingHashFunction::XxHash,
             use_hostname: false,
         };
-        let config = config(name, Discovery::Fixed(assignment(hosts)), policy);
+        let mut hosts = assignment(hosts);
+        for endpoint in &mut hosts.localities[0].endpoints {
+            if ill.is_some_and(|ill| endpoint.address == Address::Ip(ill)) {
+                endpoint.health = Health::Unhealthy;
+            }
+        }
+        let config = config(name, Discovery::Fixed(hosts), policy);
         Cluster::start(Arc::new(config), &self.context).unwrap()
     }
 

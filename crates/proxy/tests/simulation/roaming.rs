@@ -102,6 +102,31 @@ fn routes_that_come_and_go_hide_no_key_of_those_that_stay() {
     }
 }
 
+#[test]
+fn a_host_that_falls_ill_hides_no_key_of_the_others() {
+    let ground = Ground::new();
+    let hosts = [at(1), at(2), at(3)];
+    let fleet = ground.hashed("1", &hosts);
+    let ailing = ground.hashed_but("1", &hosts, Some(at(1)));
+    ground.publish(&[&fleet], &proxy("1"));
+    let mut fabric = Fabric::plain(&hosts);
+    for (number, host) in (1..).zip(hosts) {
+        for key in 0..100 {
+            let name = format!("{number}:key{key}");
+            fabric.node(host).data.insert(name.into(), b"v".to_vec());
+        }
+    }
+    let mut world = World::new(&ground, fabric, 1);
+    let found = walk(&mut world, |world, found| {
+        // In the midst of the second host.
+        if (1..99).contains(&of_cluster(found, 2)) {
+            fleet.republish(Arc::clone(&ailing.topology()));
+            world.pass(1_000);
+        }
+    });
+    assert_eq!((of_cluster(&found, 2), of_cluster(&found, 3)), (100, 100));
+}
+
 /// The same nodes with the same keys.
 fn fabric_again(fabric: &Fabric) -> Fabric {
     let hosts: Vec<_> = fabric.nodes.keys().copied().collect();
