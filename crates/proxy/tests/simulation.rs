@@ -26,6 +26,7 @@ mod simulation {
     mod roaming;
     mod scripting;
     mod sharing;
+    mod straight;
     mod subscribing;
     mod transacting;
     mod walking;
