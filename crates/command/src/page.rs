@@ -17,9 +17,9 @@ A client that knows nothing of clusters finds one Redis behind redplane, with th
 - Commands for all primaries, nodes or shards visit those of all routes' clusters, a server that several of these know
   once. Keys in their replies have the names that the servers know them by.
 - On a cluster there is one database.
-- In a transaction, what all servers are asked (DBSIZE, FLUSHALL, CONFIG SET …) as well as SCAN and HELLO run when the rest
-  has, so that nothing may follow them that one server runs: it is refused, and EXEC with it. Where all keys are on
-  one server this holds for SCAN and HELLO alone.
+- In a transaction, what all servers are asked (DBSIZE, FLUSHALL, CONFIG SET …), SCAN, HELLO, CLIENT TRACKING and CLIENT
+  CACHING run when the rest has, so that nothing may follow them that one server runs: it is refused, and EXEC with it.
+  Where all keys are on one server that holds for the last four alone.
 - What the last section lists is not offered, each for its reason.
 
 Commands that this table lacks, of modules or newer servers, are learnt from the servers' `COMMAND` at their first use.

@@ -312,6 +312,13 @@ impl Engine {
 }
 
 impl Client {
+    /// CLIENT CACHING was part of a transaction, and ends with it.
+    pub(crate) fn forget_caching(&mut self) {
+        if let Some(tracker) = &mut self.tracker {
+            tracker.caching = false;
+        }
+    }
+
     /// CLIENT CACHING holds for one command, a transaction being one, and CLIENT's own do not count.
     #[cold]
     pub(crate) fn note_caching(&mut self, served: Served) {

@@ -300,6 +300,7 @@ impl Engine {
         if given.skips {
             client.set_reply_mode(ReplyMode::Skip);
         }
+        client.forget_caching();
         client.release_kept(given.late.len());
         client.out.append(&given.late);
         if client.out.unwritten() > 0 {
