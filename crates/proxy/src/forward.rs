@@ -72,12 +72,7 @@ impl Engine {
         {
             return self.block_at(key, command, (route, pool), Some(name), request.frame);
         }
-        let leased = match self.clients[key].transaction {
-            None => None,
-            Some(_) => self.leased_for(key, pool, name),
-        };
-        let found = leased.map_or_else(|| self.connection_for_key(pool, name, access), Ok);
-        let connection = match found {
+        let connection = match self.connection_for_key(pool, name, access) {
             Ok(connection) => connection,
             Err(failure) => return self.fail_now(key, served.id(), failure),
         };

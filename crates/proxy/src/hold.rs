@@ -30,9 +30,10 @@ pub(crate) enum Hold {
 }
 
 impl Client {
-    /// Nothing more is looked at before the replies that it is owed have come.
+    /// Nothing more is looked at before the replies that it is owed have come. What rests for another reason goes on
+    /// with [`Engine::go_on_in_order`].
     pub(crate) fn rest_behind(&mut self) {
-        if !self.queue.is_empty() {
+        if !self.queue.is_empty() && self.hold == Hold::No {
             self.hold = Hold::UntilQuiet;
         }
     }
@@ -45,18 +46,20 @@ impl Engine {
         if !self.pauses.is_empty() && self.must_pause(key, served, request) {
             return true;
         }
-        let Served::Known(command) = served else {
-            return false;
+        // Some go out on leased connections, beside the shared ones, or lead to others that are shared.
+        let watches = self.clients[key].transaction.as_ref();
+        let watches = watches.is_some_and(|transaction| transaction.lease().is_some());
+        let leaves = match served {
+            Served::Custom(_) => false,
+            Served::Known(command) => match command.request {
+                RequestPolicy::Transaction(Step::Watch)
+                | RequestPolicy::Local(Local::Select | Local::Hello | Local::Reset | Local::ClientTracking) => {
+                    true
+                }
+                _ => self.might_block(key, command, request),
+            },
         };
-        // These go out on leased connections, beside the shared ones, or lead to others that are shared.
-        let leaves = match command.request {
-            RequestPolicy::Transaction(Step::Watch)
-            | RequestPolicy::Local(Local::Select | Local::Hello | Local::Reset | Local::ClientTracking) => {
-                true
-            }
-            _ => self.might_block(key, command, request),
-        };
-        if !leaves {
+        if !leaves && !watches {
             return false;
         }
         let client = &mut self.clients[key];
@@ -86,6 +89,15 @@ impl Engine {
         let client = self.clients.get_mut(waiter.client as usize);
         if client.is_some_and(|client| client.generation == waiter.generation) {
             self.rest_behind(waiter.client as usize);
+        }
+    }
+
+    /// What a client's input rested for is over, unless replies that it is owed travel by a way that is no more.
+    pub(crate) fn go_on_in_order(&mut self, key: usize) {
+        let client = &mut self.clients[key];
+        match client.queue.is_empty() {
+            true => self.go_on(key),
+            false => client.hold = Hold::UntilQuiet,
         }
     }
 

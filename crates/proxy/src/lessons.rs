@@ -223,7 +223,7 @@ impl Engine {
                 .get(client as usize)
                 .is_some_and(|client| client.generation == generation && client.hold == Hold::Asking);
             if waits {
-                self.go_on(client as usize);
+                self.go_on_in_order(client as usize);
             }
         }
     }

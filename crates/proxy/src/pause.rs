@@ -125,7 +125,7 @@ impl Engine {
                 .is_some_and(|client| client.hold == Hold::Paused);
             if waits && self.pause_of(key).is_none() {
                 self.seat.client_unblocked();
-                self.go_on(key);
+                self.go_on_in_order(key);
             }
         }
     }

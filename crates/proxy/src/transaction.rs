@@ -2,8 +2,8 @@
 //!
 //! Commands are queued here and leave with EXEC as one block in one write, on the shared connection to the slot's
 //! primary: nothing of a half-built transaction ever sits on a connection that others use. WATCH needs a connection of
-//! its own from then to EXEC, since it is the connection that the server guards; everything the client sends to that
-//! node in between takes the same way.
+//! its own from then to EXEC, since it is the connection that the server guards; what the client sends meanwhile goes out
+//! one request at a time, so that nothing overtakes on one way what is on the other.
 
 mod exec;
 mod place;

@@ -70,20 +70,6 @@ impl Engine {
         Ok(connection)
     }
 
-    /// The leased connection, for a request that goes to its node.
-    #[cold]
-    pub(crate) fn leased_for(&self, key: usize, pool: usize, name: &[u8]) -> Option<u32> {
-        let watch = self.clients[key].transaction.as_ref()?.watch?;
-        let entry = &self.pools[pool];
-        let live = entry.live.as_ref()?;
-        let target = live.target(name, &entry.key.settings);
-        let at = live
-            .pick(target, Access::Primary, entry.key.settings.read_policy, "", 0)
-            .ok()?;
-        let same = watch.pool == pool && live.topology.hosts.get(at)?.id == watch.host;
-        same.then_some(watch.connection)
-    }
-
     /// Forgets what was begun; the server forgets what it guarded when the lease ends.
     pub(crate) fn drop_transaction(&mut self, key: usize) {
         if let Some(transaction) = self.clients[key].transaction.take() {

@@ -209,3 +209,22 @@ fn a_guarded_transaction_keeps_its_place_among_pipelined_commands() {
         assert!(world.peers[peer].closed);
     }
 }
+
+#[test]
+fn nothing_overtakes_on_two_ways_while_keys_are_watched() {
+    let (ground, _cluster) = Ground::three_shards();
+    let [key, other, _] = super::failing::keys();
+    for seed in 0..60 {
+        let mut world = World::new(&ground, Fabric::new(&even(3)), seed);
+        let peer = world.connect();
+        for words in [
+            format!("WATCH {key}"),
+            format!("MSET {key} 1 {other} 2"),
+            format!("GET {key}"),
+        ] {
+            world.ask(peer, &words);
+        }
+        world.calm();
+        assert_eq!(world.got(peer), "+OK\r\n+OK\r\n$1\r\n1\r\n", "seed {seed}");
+    }
+}
