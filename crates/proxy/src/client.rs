@@ -444,6 +444,12 @@ impl Client {
         self.queue.iter().filter(open).count() as u64
     }
 
+    /// Nothing is owed, nothing waits and nothing is begun: a good moment to go.
+    pub(crate) fn is_between_requests(&self) -> bool {
+        let begun = self.transaction.is_some() || self.session.share.is_some();
+        self.is_quiet() && self.hold == Hold::No && !begun
+    }
+
     /// Nothing is owed and nothing waits to be written.
     pub(crate) fn is_quiet(&self) -> bool {
         self.queue.is_empty() && self.out.unwritten() == 0

@@ -273,8 +273,7 @@ impl Engine {
             .filter(|(_, client)| &*self.filters[client.filter].listener == listener)
             .filter_map(|(id, client)| {
                 client.session.draining = true;
-                let in_transaction = client.transaction.is_some();
-                (client.is_quiet() && !in_transaction).then_some(id as u32)
+                client.is_between_requests().then_some(id as u32)
             })
             .collect();
         for id in quiet {
@@ -357,15 +356,12 @@ impl Engine {
     fn next_request_tick(&self) -> Option<Duration> {
         let held = self.held.first_key_value().map(|((due, _), _)| *due);
         let pauses = self.pauses.iter().map(|pause| pause.end);
-        if let Some(due) = held.into_iter().chain(pauses).min() {
-            return Some(Duration::from_micros(
-                due.saturating_sub(self.now).clamp(1_000, 50_000),
-            ));
-        }
-        (self.in_flight > 0
+        let due = held.into_iter().chain(pauses).min();
+        let due = due.map(|due| Duration::from_micros(due.saturating_sub(self.now).clamp(1_000, 50_000)));
+        let waits = self.in_flight > 0
             || self.blocked_clients() > 0
-            || !self.connections.is_empty() && self.has_unready_connections())
-        .then(|| self.tick_step())
+            || !self.connections.is_empty() && self.has_unready_connections();
+        due.into_iter().chain(waits.then(|| self.tick_step())).min()
     }
 
     /// Fine enough for the shortest time-out in use, coarse enough to cost nothing.

@@ -198,14 +198,18 @@ impl Engine {
                 }
                 return;
             }
-            if client.session.draining && client.transaction.is_none() && client.session.share.is_none() {
+            if client.hold == Hold::UntilQuiet {
+                self.go_on(key);
+            }
+            // What was read is served before the client is sent away.
+            let client = self.clients.get(key);
+            if client.is_some_and(|client| client.session.draining && client.is_between_requests()) {
                 return self.drain_close(id);
             }
-            if client.hold == Hold::UntilQuiet {
-                return self.go_on(key);
-            }
         }
-        self.resume(key);
+        if self.clients.get(key).is_some() {
+            self.resume(key);
+        }
     }
 
     /// Reads from a paused client again once there is room.

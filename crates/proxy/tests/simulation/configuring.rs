@@ -231,3 +231,25 @@ fn a_drained_listener_closes_each_client_at_its_quiet_point() {
         ("$-1\r\n", true)
     );
 }
+
+#[test]
+fn what_was_read_before_a_drain_is_answered() {
+    let (ground, _cluster) = Ground::three_shards();
+    let mut world = World::new(&ground, Fabric::new(&even(3)), 1);
+    let [key, ..] = keys();
+    let peer = world.connect();
+    world.call(peer, &format!("RPUSH {key}l a"));
+    for words in [
+        format!("GET {key}"),
+        format!("BLPOP {key}l 1"),
+        format!("SET {key} 1"),
+    ] {
+        world.ask(peer, &words);
+    }
+    world.step(0);
+    world.engine.drain(super::ground::LISTENER);
+    world.calm();
+    let list = format!("*2\r\n${}\r\n{key}l\r\n$1\r\na\r\n", key.len() + 1);
+    assert_eq!(world.got(peer), format!("$-1\r\n{list}+OK\r\n"));
+    assert!(world.peers[peer].closed);
+}
