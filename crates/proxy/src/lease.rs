@@ -147,13 +147,16 @@ impl Engine {
 
     fn open_lease(&mut self, pool: usize, host: Arc<Host>, client: usize) -> Result<u32, Failure> {
         let live = self.pools[pool].live.as_mut().ok_or(Failure::NoHost)?;
-        let own = live.leases.0.entry(host.id).or_default();
-        if own.open >= live.cluster.config().max_connections {
+        let open = live.leases.0.get(&host.id).map_or(0, |own| own.open);
+        if open >= live.cluster.config().max_connections {
             live.stats.inc(cluster::UPSTREAM_CX_OVERFLOW);
             return Err(Failure::TooManyLeases);
         }
-        own.open += 1;
+        let host_id = host.id;
         let id = self.connect(pool, host, false)?;
+        if let Some(live) = &mut self.pools[pool].live {
+            live.leases.0.entry(host_id).or_default().open += 1;
+        }
         self.connections[id as usize].leased = true;
         Ok(self.give_lease(id, client))
     }
