@@ -253,6 +253,9 @@ impl Engine {
                     purpose: Purpose::Reply,
                 };
                 self.send(connection, sending, payload);
+                if !command.is_read() {
+                    self.note_write(key, connection);
+                }
             }
             Err(failure) => self.fail_now(key, command.id, failure),
         }
