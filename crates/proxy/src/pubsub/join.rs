@@ -99,7 +99,14 @@ impl Engine {
                 }
             }
         }
-        join.reply.append(&mut join.early);
+        // What came meanwhile follows the confirmation, but no message stands inside an array of replies.
+        let client = self.clients.get_mut(join.waiter.client as usize);
+        let kept = client
+            .filter(|client| client.generation == join.waiter.generation && !join.early.is_empty())
+            .is_some_and(|client| client.keep_behind_array(&join.early));
+        if !kept {
+            join.reply.append(&mut join.early);
+        }
         self.settle(join.waiter, join.command, join.since, Answer::Raw(&join.reply));
         self.buffers.give(join.reply);
     }
