@@ -28,6 +28,8 @@ const MOST: usize = 9;
 
 /// How long the others may take once one Sentinel has answered.
 const GRACE: Duration = Duration::from_millis(200);
+/// Refreshes after which an older epoch is believed, though the master does not confirm it.
+const BEHIND: u32 = 20;
 
 /// What discovery remembers from one refresh to the next.
 pub(super) struct Refresher {
@@ -40,6 +42,8 @@ pub(super) struct Refresher {
     /// Last known address of each name.
     addresses: HashMap<String, IpAddr>,
     epoch: u64,
+    /// Refreshes in a row that only heard of an older epoch.
+    behind: u32,
 }
 
 impl Refresher {
@@ -52,6 +56,7 @@ impl Refresher {
             master: None,
             addresses: HashMap::new(),
             epoch: 0,
+            behind: 0,
         }
     }
 
@@ -86,16 +91,17 @@ impl Refresher {
         let Some((sentinel, answer)) = self.ask_all(cluster, sentinels, &mut silent).await else {
             return Err(silent.join("; "));
         };
-        if answer.shard.epoch < self.epoch {
-            // All that can be heard are behind; the master itself decides below.
-            tracing::warn!(
-                cluster = cluster.name(),
-                epoch = answer.shard.epoch,
-                "the Sentinels have gone back"
-            );
-        }
         self.resolve(cluster, &answer.shard).await;
-        self.confirm(cluster, &answer.shard).await?;
+        let confirmed = self.confirm(cluster, &answer.shard).await?;
+        let behind = answer.shard.epoch < self.epoch && !confirmed;
+        self.behind = if behind { self.behind + 1 } else { 0 };
+        if behind && self.behind < BEHIND {
+            // Those that are up to date are slow to answer; or all have begun anew, and stay so.
+            return Err(format!(
+                "the Sentinels that were heard have gone back to epoch {}, and their master does not confirm it",
+                answer.shard.epoch
+            ));
+        }
         let before = primary(cluster);
         let changed = publish_replicated(cluster, &answer.shard, &self.surroundings(&HashMap::new()))?;
         let after = primary(cluster);
@@ -184,9 +190,9 @@ impl Refresher {
         }
     }
 
-    /// Whether the server that the Sentinels name says it is a master. One that cannot be asked gets the benefit of the
-    /// doubt: requests to it fail by themselves, and replicas may be read from.
-    async fn confirm(&mut self, cluster: &Cluster, shard: &ShardView) -> Result<(), String> {
+    /// Whether the server that the Sentinels name says it is a master; an error when it says it is none. One that cannot
+    /// be asked gets the benefit of the doubt: requests to it fail by themselves, and replicas may be read from.
+    async fn confirm(&mut self, cluster: &Cluster, shard: &ShardView) -> Result<bool, String> {
         let Some(at) = address(&shard.primary, &self.surroundings(&HashMap::new())) else {
             return Err(format!("unable to resolve the master {}", shard.primary.hostname));
         };
@@ -197,10 +203,10 @@ impl Refresher {
         self.master = session.map(|session| (at, session));
         match said {
             Ok(Some(false)) => Err(format!("{at} says it is a replica")),
-            Ok(_) => Ok(()),
+            Ok(said) => Ok(said == Some(true)),
             Err(error) => {
                 tracing::debug!(cluster = cluster.name(), master = %at, %error, "the master does not tell its role");
-                Ok(())
+                Ok(false)
             }
         }
     }
