@@ -35,12 +35,7 @@ impl Engine {
     /// The server asked to try again. False when the client is to get its error.
     #[cold]
     pub(crate) fn try_again(&mut self, key: usize, pending: &Pending) -> bool {
-        let connection = &self.connections[key];
-        let len = pending.len as usize;
-        let shared = connection.out.shared_range(pending.at, len);
-        let Some(frame) =
-            shared.or_else(|| connection.out.range(pending.at, len).map(Bytes::copy_from_slice))
-        else {
+        let Some(frame) = self.connections[key].frame_of(pending) else {
             return false;
         };
         match self.single_keys(pending, &frame) {

@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use redplane_command::CommandId;
 use redplane_resp::reply::Scanner;
 use redplane_telemetry::Block;
@@ -160,6 +161,13 @@ pub(crate) const MAX_HELD: usize = 8 * 1024 * 1024;
 pub(crate) const MAX_MIRROR_HELD: usize = 4 * 1024 * 1024;
 
 impl Connection {
+    /// A request that was sent here and is not answered yet, for sending it once more; `None` when it is not kept.
+    pub(crate) fn frame_of(&self, pending: &Pending) -> Option<Bytes> {
+        let len = pending.len as usize;
+        let shared = self.out.shared_range(pending.at, len);
+        shared.or_else(|| self.out.range(pending.at, len).map(Bytes::copy_from_slice))
+    }
+
     pub(crate) fn new(pool: usize, cluster: Arc<Cluster>, host: Arc<Host>, now: u64) -> Self {
         Self {
             pool,

@@ -127,11 +127,7 @@ impl Engine {
             );
             return true;
         }
-        let len = pending.len as usize;
-        let shared = connection.out.shared_range(pending.at, len);
-        let Some(frame) =
-            shared.or_else(|| connection.out.range(pending.at, len).map(Bytes::copy_from_slice))
-        else {
+        let Some(frame) = connection.frame_of(pending) else {
             return false;
         };
         match self.target_of(key, to) {

@@ -112,8 +112,9 @@ impl Engine {
     fn load_before(&mut self, connection: u32, sha: &Sha) {
         let flushes = self.context.scripts.flushes();
         let seen = &mut self.connections[connection as usize].seen_scripts;
-        if seen.is_new(sha, flushes) {
-            self.load(connection, sha);
+        if seen.is_new(sha, flushes) && !self.load(connection, sha) {
+            // Nobody has shown its body so far.
+            self.connections[connection as usize].seen_scripts.forget(sha);
         }
     }
 
@@ -178,10 +179,7 @@ impl Engine {
 
     /// A request as it was sent.
     fn sent(&self, key: usize, pending: &Pending) -> Option<(Bytes, Args)> {
-        let out = &self.connections[key].out;
-        let len = pending.len as usize;
-        let shared = out.shared_range(pending.at, len);
-        let frame = shared.or_else(|| out.range(pending.at, len).map(Bytes::copy_from_slice))?;
+        let frame = self.connections[key].frame_of(pending)?;
         let mut args = Args::default();
         decode(&frame, &mut args, &mut None, true).ok()?;
         (args.len() >= 2).then_some((frame, args))

@@ -194,6 +194,11 @@ impl Seen {
         }
         !self.shas.contains(sha) && self.shas.insert(*sha)
     }
+
+    /// The digest counts as new again.
+    pub(crate) fn forget(&mut self, sha: &Sha) {
+        self.shas.remove(sha);
+    }
 }
 
 /// SHA1 is what servers name scripts by; nothing is secured with it.
