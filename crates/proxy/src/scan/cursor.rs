@@ -1,8 +1,11 @@
 //! SCAN's cursor: where a scan is, in one number that a client hands back.
 //!
-//! `moved:1 | again:1 | kept:1 | cluster:4 | map:8 | lowest slot:14 | server's cursor:34`. It numbers the cluster among those
+//! `server's cursor:34 | lowest slot:14 | map:8 | cluster:4 | kept:1 | again:1 | moved:1`. It numbers the cluster among those
 //! of the routes, names the shard by its lowest slot and not by its place in the map, and carries a few bits of the whole
 //! map: who serves what. A cluster's number or a server's cursor that has no room is [`Kept`] apart.
+//!
+//! The server's part stands highest, so that the whole is below 2^53 for up to 16 million keys a shard: some clients
+//! (node-redis 4) take cursors for floating-point numbers.
 
 use redplane_resp::reply;
 use redplane_upstream::{Pick, Topology, Want};
@@ -13,12 +16,13 @@ const SERVER_BITS: u32 = 34;
 const SLOT_BITS: u32 = 14;
 const MAP_BITS: u32 = 8;
 const CLUSTER_BITS: u32 = 4;
-const SLOT_AT: u32 = SERVER_BITS;
-const MAP_AT: u32 = SLOT_AT + SLOT_BITS;
-const CLUSTER_AT: u32 = MAP_AT + MAP_BITS;
-const KEPT: u64 = 1 << (CLUSTER_AT + CLUSTER_BITS);
-const AGAIN: u64 = KEPT << 1;
-const MOVED: u64 = AGAIN << 1;
+const MOVED: u64 = 1;
+const AGAIN: u64 = 2;
+const KEPT: u64 = 4;
+const CLUSTER_AT: u32 = 3;
+const MAP_AT: u32 = CLUSTER_AT + CLUSTER_BITS;
+const SLOT_AT: u32 = MAP_AT + MAP_BITS;
+const SERVER_AT: u32 = SLOT_AT + SLOT_BITS;
 
 /// Where a scan is, as its cursor says it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -80,14 +84,14 @@ impl Position {
             | (self.cluster.min(most) as u64) << CLUSTER_AT
             | self.map << MAP_AT
             | lowest_slot(topology, self.shard) << SLOT_AT
-            | server
+            | server << SERVER_AT
     }
 }
 
 impl Cursor {
     pub(super) fn unpack(cursor: u64, kept: &Kept) -> Self {
         let field = |from: u32, bits: u32| cursor >> from & ((1 << bits) - 1);
-        let named = field(0, SERVER_BITS);
+        let named = field(SERVER_AT, SERVER_BITS);
         let numbered = Place {
             cluster: field(CLUSTER_AT, CLUSTER_BITS) as usize,
             cursor: named,
