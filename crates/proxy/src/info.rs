@@ -4,6 +4,7 @@
 //! by says "one server": `redis_mode:standalone`, `cluster_enabled:0`, `role:master`.
 
 use redplane_resp::{encode, reply};
+use rustc_hash::FxHashMap;
 
 use crate::engine::Engine;
 
@@ -193,17 +194,36 @@ fn render(reports: &[Vec<Section<'_>>], own: &Own) -> String {
         }
         text.push_str(&format!("# {name}\r\n"));
         let mut made: Vec<(&str, String)> = Vec::new();
-        for field in in_order(lists.iter().flat_map(|list| list.iter().map(|(field, _)| *field))) {
-            let values: Vec<&str> = lists
-                .iter()
-                .flat_map(|list| list.iter().filter(|(f, _)| *f == field).map(|(_, v)| *v))
-                .collect();
+        for (field, values) in gathered(&lists) {
+            if is_replica(field) {
+                continue;
+            }
             let value = combine(field, &values, &made, own);
             text.push_str(&format!("{field}:{value}\r\n"));
             made.push((field, value));
         }
     }
     text
+}
+
+/// `slave0` and so on: who looks for replicas must not find one shard's and go around the proxy.
+fn is_replica(field: &str) -> bool {
+    let number = field.strip_prefix("slave");
+    number.is_some_and(|number| number.bytes().next().is_some_and(|digit| digit.is_ascii_digit()))
+}
+
+/// Each field once, at its first place, with what the servers say.
+fn gathered<'a>(lists: &[&[(&'a str, &'a str)]]) -> Vec<(&'a str, Vec<&'a str>)> {
+    let mut places = FxHashMap::default();
+    let mut fields: Vec<(&str, Vec<&str>)> = Vec::new();
+    for (field, value) in lists.iter().copied().flatten() {
+        let place = *places.entry(*field).or_insert(fields.len());
+        if place == fields.len() {
+            fields.push((field, Vec::new()));
+        }
+        fields[place].1.push(value);
+    }
+    fields
 }
 
 /// Each name once, at its first place.
