@@ -15,7 +15,12 @@ A client that knows nothing of clusters finds one Redis behind redplane, with th
   is one of those that are split, which are then not atomic. The same holds for keys whose routes lead to different
   clusters, and for keys on different servers of a fleet that spreads them by hash.
 - Commands for all primaries, nodes or shards visit those of all routes' clusters, a server that several of these know
-  once. Keys in their replies have the names that the servers know them by.
+  once.
+- Where a route changes the names of keys (`remove_prefix`, `key_formatter`), replies and scripts have the names that
+  the servers know them by: the key that BLPOP, LMPOP or XREAD answers with, what KEYS and SCAN list, `KEYS[1]`.
+- A command of a transaction runs with EXEC: what a server would refuse when it is queued, as for want of memory, is said
+  by EXEC.
+- On a fleet that spreads keys by hash a script's PUBLISH reaches those who listen at the script's server only.
 - On a cluster there is one database.
 - In a transaction, what all servers are asked (DBSIZE, FLUSHALL, CONFIG SET …), SCAN, HELLO, CLIENT TRACKING and CLIENT
   CACHING run when the rest has, so that nothing may follow them that one server runs: it is refused, and EXEC with it.
@@ -114,7 +119,7 @@ const fn title(class: Class) -> &'static str {
 
 const fn request(policy: RequestPolicy) -> &'static str {
     match policy {
-        RequestPolicy::ByKey => "by key",
+        RequestPolicy::ByKey | RequestPolicy::Sort => "by key",
         RequestPolicy::AnyNode => "any primary",
         RequestPolicy::SlotArgument => "owner of the slot",
         RequestPolicy::ShardIndex => "the shard of that index",

@@ -35,6 +35,8 @@ pub enum Class {
 pub enum RequestPolicy {
     /// To the owner of the keys' slot; without keys to any primary, which then words the error.
     ByKey,
+    /// The same, but BY and GET name further keys by patterns: no key may be elsewhere.
+    Sort,
     /// To any one primary.
     AnyNode,
     /// Argument 2 is the slot number; any primary words the error when it is none.

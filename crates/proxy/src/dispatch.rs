@@ -340,6 +340,7 @@ impl Engine {
         };
         match command.request {
             RequestPolicy::ByKey => self.by_key(key, command, request),
+            RequestPolicy::Sort => self.sort(key, command, request),
             RequestPolicy::MultiShard => self.split(key, command, request),
             RequestPolicy::Script(argument) => self.script(key, argument, command, request),
             RequestPolicy::Local(local) => self.local(key, local, command, &request),

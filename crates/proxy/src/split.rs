@@ -11,7 +11,7 @@ use redplane_resp::encode;
 
 use crate::client::Slot;
 use crate::connection::Purpose;
-use crate::dispatch::{Request, Served};
+use crate::dispatch::{Request, Served, error_line};
 use crate::engine::Engine;
 use crate::failure::Failure;
 use crate::filter::RouteTo;
@@ -228,6 +228,24 @@ impl Engine {
         Ok(())
     }
 
+    /// SORT: on a fleet the keys that patterns name are anywhere. Servers of a cluster refuse them themselves.
+    pub(crate) fn sort(&mut self, key: usize, command: &'static Command, request: Request<'_>) {
+        let filter = &self.filters[self.clients[key].filter];
+        let route = filter.route(request.arg(1));
+        let live = route.and_then(|route| self.pools[route.pool_for(command.is_read())].live.as_ref());
+        let spread = live
+            .is_some_and(|live| !live.is_redis() && !live.is_replicated() && live.topology.hosts.len() > 1);
+        if spread && let Some(option) = pattern_option(&request) {
+            return self.answer_with(key, |out| {
+                error_line(
+                    out,
+                    &format!("ERR {option} option of SORT denied in cluster mode."),
+                );
+            });
+        }
+        self.by_keys(key, command, request);
+    }
+
     /// Where a key goes: the pool and [`group`](Self::group).
     fn fate(&self, key: usize, reads: bool, name: &[u8], draw: u64) -> Result<(usize, usize), Failure> {
         let filter = &self.filters[self.clients[key].filter];
@@ -380,6 +398,26 @@ fn number_parts(places: &mut [Place]) -> usize {
         place.part = parts;
     }
     parts as usize + 1
+}
+
+/// The first option of SORT that names keys by a pattern.
+fn pattern_option(request: &Request<'_>) -> Option<&'static str> {
+    let mut at = 2;
+    while at + 1 < request.len() {
+        let (word, value) = (request.arg(at), request.arg(at + 1));
+        if word.eq_ignore_ascii_case(b"BY") && value.contains(&b'*') {
+            return Some("BY");
+        }
+        if word.eq_ignore_ascii_case(b"GET") && value != b"#" {
+            return Some("GET");
+        }
+        at += match word.to_ascii_uppercase().as_slice() {
+            b"BY" | b"GET" | b"STORE" => 2,
+            b"LIMIT" => 3,
+            _ => 1,
+        };
+    }
+    None
 }
 
 #[cfg(test)]

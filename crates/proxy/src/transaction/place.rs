@@ -6,11 +6,11 @@
 
 use redplane_command::{Command, Effect, Flags, Local, Pubsub, Refusal, ReplyPolicy, RequestPolicy, error};
 use redplane_resp::encode;
+use redplane_resp::number::integer;
 
 use super::share::Step;
 use crate::dispatch::{Request, Served};
 use crate::engine::Engine;
-use crate::select;
 
 /// Where a queued command runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,6 +77,7 @@ impl Engine {
         let of_all = |one: bool| if one && !behind { Place::Block } else { Place::Last };
         Ok(match command.request {
             RequestPolicy::ByKey
+            | RequestPolicy::Sort
             | RequestPolicy::Script(_)
             | RequestPolicy::MultiShard
             | RequestPolicy::Blocking(_)
@@ -171,7 +172,7 @@ impl Engine {
         };
         match command.request {
             RequestPolicy::Local(Local::Select) => {
-                let database = u32::try_from(select::number(request.arg(1))?).ok()?;
+                let database = u32::try_from(integer(request.arg(1))?).ok()?;
                 let wanders = self.clients[key]
                     .transaction
                     .as_ref()
