@@ -240,7 +240,9 @@ pub(crate) fn without_scene(table: &[Record], scenes: &[Scene]) -> Vec<String> {
 
 /// A scene for each record: one word too few, one too many. A server that is older than the command cannot judge.
 pub(crate) fn arity_scenes(table: &[Record]) -> Vec<Scene> {
-    let newer = |record: &&Record| record.since.as_str() > "7.0.15" || record.words[0] == "SENTINEL";
+    let version = |text: &str| -> Vec<u32> { text.split('.').map_while(|part| part.parse().ok()).collect() };
+    let known = version("7.0.15");
+    let newer = |record: &&Record| version(&record.since) > known || record.words[0] == "SENTINEL";
     table
         .iter()
         .filter(|record| !newer(record))

@@ -3,6 +3,7 @@
 
 use redplane_command::error;
 use redplane_config::redis_proxy::{DownstreamAuth, Passwords, Protocol};
+use redplane_resp::number::integer;
 
 use crate::dispatch::{Request, error_line};
 use crate::engine::Engine;
@@ -94,8 +95,7 @@ impl Engine {
         let mut hello = Hello::default();
         let only_resp3 = self.filters[self.clients[key].filter].proxy.protocol == Protocol::Resp3;
         if request.len() > 1 {
-            let version = std::str::from_utf8(request.arg(1)).ok();
-            match version.and_then(|text| text.parse::<i64>().ok()) {
+            match integer(request.arg(1)) {
                 Some(2) if !only_resp3 => hello.protocol = Some(Protocol::Resp2),
                 Some(3) => hello.protocol = Some(Protocol::Resp3),
                 Some(_) => {

@@ -6,7 +6,7 @@
 //! 3. The reply ends the lease. A client that goes ends the wait: its connection closes at once, so that the server
 //!    gives nothing to nobody.
 //! 4. When the node loses its role, its slot or its life, the request is asked again for the time that is left
-//!    ([`again`]). What may have been answered already is never asked twice.
+//!    ([`again`]), unless its reply had begun. A reply that was lost as a whole cannot be told from a wait that stood.
 //!
 //! Redis: `src/blocked.c`; inside MULTI these commands do not block and are queued as any other.
 

@@ -12,6 +12,7 @@ mod cursor;
 mod kept;
 
 use redplane_command::Command;
+use redplane_resp::number::integer;
 use redplane_resp::{encode, reply};
 use redplane_upstream::Signal;
 
@@ -129,12 +130,11 @@ impl Engine {
 
     /// A shard has answered: on to the next one, or back to the client.
     pub(crate) fn walk_on(&mut self, key: usize, offset: usize, mut split: Box<Split>) {
-        let Some(walk) = split.walk.take() else {
-            return;
+        let walk = match split.walk.take().map(|walk| *walk) {
+            None => return,
+            Some(Walk::Verify(scan)) => return self.verified(key, offset, &split, scan),
+            Some(walk) => walk,
         };
-        if let Walk::Verify(scan) = *walk {
-            return self.verified(key, offset, &split, scan);
-        }
         let Some(part) = split.parts.pop() else {
             return;
         };
@@ -143,8 +143,9 @@ impl Engine {
             (PartReply::Failed(failure), None) => failure.reply().to_vec(),
             (_, None) => return,
         };
-        match *walk {
-            Walk::Scan(scan) | Walk::Verify(scan) => self.scan_on(key, offset, split, scan, &raw),
+        match walk {
+            Walk::Verify(_) => {}
+            Walk::Scan(scan) => self.scan_on(key, offset, split, scan, &raw),
             Walk::Seek { mut places, frame } => {
                 let empty = raw.starts_with(b"$-1") || raw.starts_with(b"_");
                 let next = places.pop().filter(|_| empty);
@@ -309,7 +310,7 @@ fn count_option(options: &[Vec<u8>]) -> u64 {
         .rev()
         .find(|pair| pair[0].eq_ignore_ascii_case(b"COUNT"));
     count
-        .and_then(|pair| std::str::from_utf8(&pair[1]).ok()?.parse().ok())
+        .and_then(|pair| u64::try_from(integer(&pair[1])?).ok())
         .unwrap_or(10)
 }
 

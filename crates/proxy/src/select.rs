@@ -9,6 +9,7 @@
 //! which ends with another one that leads the shared connection back; the client follows when EXEC is answered.
 
 use redplane_command::{Command, error};
+use redplane_resp::number::integer;
 
 use crate::client::{Slot, Waiter};
 use crate::connection::{Carries, ConnId, Pending, Purpose};
@@ -31,7 +32,7 @@ impl Engine {
 
     /// SELECT.
     pub(crate) fn select(&mut self, key: usize, command: &'static Command, request: &Request<'_>) {
-        let Some(index) = number(request.arg(1)) else {
+        let Some(index) = integer(request.arg(1)) else {
             return self.answer(key, error::NOT_AN_INTEGER);
         };
         let former = self.filters[self.clients[key].filter].greeting;
@@ -159,7 +160,7 @@ impl Engine {
             return self.tracking_granted(key);
         }
         let host = connection.host.address.clone();
-        tracing::warn!(target: "redis", cluster = connection.cluster.name(), %host, reply = %String::from_utf8_lossy(raw).trim_end(), "upstream refused SELECT or CLIENT TRACKING");
+        tracing::debug!(target: "redis", cluster = connection.cluster.name(), %host, reply = %String::from_utf8_lossy(raw).trim_end(), "upstream refused SELECT or CLIENT TRACKING");
         let asked: Vec<Pending> = connection
             .pending
             .iter()
@@ -174,9 +175,4 @@ impl Engine {
         }
         self.upstream_gone(ConnId(key as u32), Gone::Protocol);
     }
-}
-
-/// A database's index as SELECT has it.
-pub(crate) fn number(text: &[u8]) -> Option<i64> {
-    std::str::from_utf8(text).ok()?.parse().ok()
 }

@@ -7,7 +7,7 @@
 pub mod encode;
 mod error;
 mod inline;
-mod number;
+pub mod number;
 pub mod reply;
 pub mod request;
 pub mod value;

@@ -80,7 +80,7 @@ fn long_line(rest: &[u8], at: usize) -> Line {
 }
 
 /// A canonical signed 64-bit decimal.
-pub(crate) fn integer(text: &[u8]) -> Option<i64> {
+pub fn integer(text: &[u8]) -> Option<i64> {
     let (negative, digits) = match text {
         [b'-', rest @ ..] => (true, rest),
         _ => (false, text),

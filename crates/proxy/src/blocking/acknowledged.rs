@@ -17,6 +17,7 @@ mod answers;
 
 use redplane_command::{Command, error};
 use redplane_resp::encode;
+use redplane_resp::number::integer;
 
 use answers::{Count, replicated, synced, transaction};
 
@@ -119,7 +120,7 @@ impl Engine {
     /// WAIT and WAITAOF.
     pub(crate) fn wait_for_replicas(&mut self, key: usize, command: &'static Command, request: &Request<'_>) {
         let asks_disks = request.len() > 3;
-        let number = |at: usize| std::str::from_utf8(request.arg(at)).ok()?.parse::<i64>().ok();
+        let number = |at: usize| integer(request.arg(at));
         let wanted = match (asks_disks, number(1), number(2)) {
             (false, Some(replicas), _) => Count { local: 0, replicas },
             (false, None, _) => return self.answer(key, error::NOT_AN_INTEGER),

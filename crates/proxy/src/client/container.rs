@@ -6,10 +6,11 @@ use std::sync::Arc;
 
 use redplane_command::{Command, Local, error};
 use redplane_resp::encode;
+use redplane_resp::number::integer;
 
 use super::listing::Asking;
 use super::muting::ReplyMode;
-use super::selection::{Selection, number};
+use super::selection::Selection;
 use crate::dispatch::Request;
 use crate::engine::Engine;
 use crate::filter::ChainName;
@@ -150,7 +151,7 @@ impl Engine {
             4 => return self.answer(key, b"-ERR CLIENT PAUSE mode must be WRITE or ALL\r\n"),
             _ => return self.client_misuse(key, request),
         };
-        match number(request.arg(2)) {
+        match integer(request.arg(2)) {
             None => self.answer(key, b"-ERR timeout is not an integer or out of range\r\n"),
             Some(time) => match u64::try_from(time) {
                 Ok(time) => {
@@ -171,7 +172,7 @@ impl Engine {
             4 => return self.answer(key, b"-ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR\r\n"),
             _ => return self.client_misuse(key, request),
         }
-        match number(request.arg(2)) {
+        match integer(request.arg(2)) {
             None => self.answer(key, error::NOT_AN_INTEGER),
             Some(id) => {
                 let with_error = request.len() == 4 && is("ERROR");

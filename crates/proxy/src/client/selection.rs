@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 
 use redplane_command::error;
 use redplane_resp::encode;
+use redplane_resp::number::integer;
 use rustc_hash::FxHashSet;
 
 use super::listing::Asking;
@@ -68,7 +69,7 @@ impl Selection {
             2 => {}
             4 if is(request.arg(2), "TYPE") => selection.kind = Some(Kind::parse(request.arg(3))?),
             count if count > 3 && is(request.arg(2), "ID") => {
-                let ids = (3..count).map(|at| number(request.arg(at)));
+                let ids = (3..count).map(|at| integer(request.arg(at)));
                 let ids: Option<Vec<i64>> = ids.collect();
                 let ids = ids.ok_or(b"-ERR Invalid client ID\r\n")?;
                 // Nobody has a negative one.
@@ -119,7 +120,7 @@ impl Selection {
         is_user: &impl Fn(&[u8]) -> bool,
     ) -> Result<(), Vec<u8>> {
         if is(filter, "ID") {
-            let id = number(value).and_then(|id| u64::try_from(id).ok());
+            let id = integer(value).and_then(|id| u64::try_from(id).ok());
             let id = id.filter(|id| *id > 0);
             self.ids = Some(vec![id.ok_or(b"-ERR client-id should be greater than 0\r\n")?]);
         } else if is(filter, "TYPE") {
@@ -134,7 +135,7 @@ impl Selection {
             }
             self.user = Some(value.to_vec());
         } else if is(filter, "MAXAGE") {
-            let age = number(value).ok_or(error::NOT_AN_INTEGER)?;
+            let age = integer(value).ok_or(error::NOT_AN_INTEGER)?;
             let age = u64::try_from(age).ok().filter(|age| *age > 0);
             self.age = Some(age.ok_or(b"-ERR maxage should be greater than 0\r\n")?);
         } else if is(filter, "SKIPME") && is(value, "YES") {
@@ -193,14 +194,6 @@ impl Selection {
 
 fn is(word: &[u8], known: &str) -> bool {
     word.eq_ignore_ascii_case(known.as_bytes())
-}
-
-/// Redis takes no plus sign.
-pub(super) fn number(text: &[u8]) -> Option<i64> {
-    if text.starts_with(b"+") {
-        return None;
-    }
-    std::str::from_utf8(text).ok()?.parse().ok()
 }
 
 fn with_name(text: &str, name: &[u8]) -> Vec<u8> {
