@@ -223,7 +223,8 @@ impl Engine {
     pub(super) fn subscription_ended(&mut self, feed: usize, name: &[u8]) -> bool {
         let entry = &self.pubsub.feeds[feed];
         let asked = entry.asked.front();
-        if asked.is_some_and(|asked| matches!(asked.what, What::Unsubscribe(_)) && asked.name == name) {
+        let is_it = |asked: &Asked| asked.kind == Kind::Shard && asked.name == name;
+        if asked.is_some_and(|asked| matches!(asked.what, What::Unsubscribe(_)) && is_it(asked)) {
             return false;
         }
         let hub = entry.hub;

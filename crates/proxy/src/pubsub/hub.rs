@@ -45,6 +45,8 @@ pub(super) struct Hub {
     retries: FxHashMap<u64, Retry>,
     /// When topics without a host are placed again.
     retry_at: Option<u64>,
+    /// How long the last wait for that was, in microseconds; it doubles until a subscription comes about.
+    pause: u64,
     /// The cluster and the version of its topology that topics were placed by.
     seen: Option<(Arc<Cluster>, u64)>,
     stats: Option<Rc<Block>>,
@@ -67,13 +69,17 @@ impl Hub {
     }
 
     pub(super) fn recovered(&mut self, host: u64) {
+        self.pause = 0;
         self.retries.remove(&host);
     }
 
-    /// Topics are placed again in a while: when a host may be tried, at the latest at the last step of the back-off.
+    /// Topics are placed again in a while: when a host may be tried, or when there may be one.
     pub(super) fn retry_later(&mut self, now: u64) {
+        if self.retry_at.is_none() {
+            self.pause = (self.pause * 2).clamp(FIRST_BACKOFF, MAX_BACKOFF);
+        }
         let hosts = self.retries.values().map(|retry| retry.at).filter(|at| *at > now);
-        let at = hosts.min().unwrap_or(now + FIRST_BACKOFF);
+        let at = hosts.min().unwrap_or(now + self.pause);
         self.retry_at = Some(self.retry_at.map_or(at, |known| known.min(at)));
     }
 
@@ -142,6 +148,7 @@ impl Engine {
             feeds: Vec::new(),
             retries: FxHashMap::default(),
             retry_at: None,
+            pause: 0,
             seen: None,
             stats: None,
             subscriptions: 0,
@@ -232,7 +239,10 @@ impl Engine {
         let due = entry.retry_at.take_if(|at| now >= *at).is_some();
         if changed || due {
             for topic in entry.topics() {
-                self.place_or_fail(topic);
+                // Where nothing has changed, those that are heard wherever they belong stay there.
+                if changed || !self.is_placed(topic) {
+                    self.place_or_fail(topic);
+                }
             }
         }
         self.tend_feeds(hub);

@@ -64,6 +64,15 @@ impl Engine {
         }
     }
 
+    /// Whether a topic is subscribed to, or asked for, wherever it belonged when that was last looked at.
+    pub(super) fn is_placed(&self, id: usize) -> bool {
+        let topic = self.pubsub.topics.get(id);
+        topic.is_some_and(|topic| {
+            let mut homes = topic.homes.iter();
+            !topic.homes.is_empty() && homes.all(|host| self.has_current_leg(id, *host))
+        })
+    }
+
     fn has_current_leg(&self, id: usize, host: u64) -> bool {
         let current = |feed: usize| !self.pubsub.feeds[feed].stale;
         let mut legs = self.pubsub.topics[id].legs.iter();

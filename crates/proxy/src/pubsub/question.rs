@@ -6,6 +6,7 @@
 use redplane_command::{Command, Pubsub as Step};
 use redplane_resp::encode;
 use redplane_upstream::{Pick, Want};
+use rustc_hash::FxHashSet;
 
 use super::Kind;
 use crate::client::{Slot, Waiter};
@@ -36,12 +37,16 @@ impl Engine {
         let pools = self.subscribed_pools(key);
         let mut asked: Vec<(usize, Target)> = Vec::new();
         let mut hosts = Vec::new();
+        // A server that several clusters know counts once.
+        let mut visited = FxHashSet::default();
         for pool in &pools {
             let Some(live) = &self.pools[*pool].live else {
                 continue;
             };
             for shard in 0..live.topology.shard_count() {
-                if let Pick::Host(host) = live.topology.by_shard(shard, Want::Primary) {
+                if let Pick::Host(host) = live.topology.by_shard(shard, Want::Primary)
+                    && visited.insert(&live.topology.hosts[host].address)
+                {
                     asked.push((*pool, Target::Shard(shard)));
                     hosts.push(live.topology.hosts[host].id);
                 }
