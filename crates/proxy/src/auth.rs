@@ -1,11 +1,11 @@
 //! Logging in: AUTH, and HELLO with its options. Checked against the filter's configuration, in Redis's words, or left
 //! to a service (`external_auth`).
 
-use redplane_command::error;
+use redplane_command::{RequestPolicy, Transaction, error};
 use redplane_config::redis_proxy::{DownstreamAuth, Passwords, Protocol};
 use redplane_resp::number::integer;
 
-use crate::dispatch::{Request, error_line};
+use crate::dispatch::{Request, Served, error_line};
 use crate::engine::Engine;
 use crate::external_auth::AfterLogin;
 use crate::local::is_client_name;
@@ -179,9 +179,14 @@ impl Engine {
 
     /// A command of a client that may not run any yet.
     #[cold]
-    pub(crate) fn not_admitted(&mut self, key: usize) {
+    pub(crate) fn not_admitted(&mut self, key: usize, served: Option<Served>) {
+        let executes = matches!(served, Some(Served::Known(command))
+            if command.request == RequestPolicy::Transaction(Transaction::Exec));
         if self.must_greet(key) {
             self.answer_noproto(key);
+        } else if executes {
+            // The login has ended behind MULTI, or nobody has logged in: there is nothing that could be executed later.
+            self.abort_transaction(key, |out| out.extend_from_slice(error::NOAUTH));
         } else {
             self.answer(key, error::NOAUTH);
         }

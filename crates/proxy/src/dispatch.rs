@@ -276,7 +276,7 @@ impl Engine {
     #[cold]
     fn not_found(&mut self, key: usize, not_found: NotFound, request: &Request<'_>) {
         if self.must_greet(key) {
-            return self.not_admitted(key);
+            return self.not_admitted(key, None);
         }
         let client = &mut self.clients[key];
         let stats = &self.filters[client.filter].stats;
@@ -313,7 +313,7 @@ impl Engine {
         client.last = Some(served.id());
         let filter = &self.filters[client.filter];
         if !client.authenticated && !may_come_before_login(served) {
-            return self.not_admitted(key);
+            return self.not_admitted(key, Some(served));
         }
         if client.tracker.is_some() {
             client.note_caching(served);
@@ -322,7 +322,7 @@ impl Engine {
             return self.refuse_in_pubsub(key, served);
         }
         self.tally.asked(client.filter, &self.filters, served.id());
-        if client.transaction.as_ref().is_some_and(|t| t.is_open()) && !self.steers_transaction(served) {
+        if client.transaction.as_ref().is_some_and(|t| t.is_open()) && !self.steers_transaction(key, served) {
             return self.queue_command(key, served, &request);
         }
         if !filter.proxy.faults.is_empty() && self.inject_fault(key, served, &request) {

@@ -124,9 +124,10 @@ impl Transaction {
 }
 
 impl Engine {
-    /// Whether a command is dealt with at once inside a transaction.
-    pub(crate) fn steers_transaction(&self, served: Served) -> bool {
+    /// Whether a command is dealt with at once inside a transaction. Whose login has ended there may log in again.
+    pub(crate) fn steers_transaction(&self, key: usize, served: Served) -> bool {
         match served {
+            _ if !self.clients[key].authenticated => true,
             Served::Known(command) => matches!(
                 command.request,
                 RequestPolicy::Transaction(_) | RequestPolicy::Local(Local::Quit | Local::Reset)
@@ -172,7 +173,10 @@ impl Engine {
         self.answer_with(key, |out| {
             let mut reason = Vec::new();
             reason_in(&mut reason);
-            let reason = reason.strip_prefix(b"-ERR ").unwrap_or(&reason);
+            let words = reason
+                .strip_prefix(b"-ERR ")
+                .or_else(|| reason.strip_prefix(b"-"));
+            let reason = words.unwrap_or(&reason);
             out.extend_from_slice(b"-EXECABORT Transaction discarded because of: ");
             out.extend_from_slice(reason);
         });

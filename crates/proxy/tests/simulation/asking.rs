@@ -159,6 +159,40 @@ fn a_login_ends_when_its_time_is_over() {
 }
 
 #[test]
+fn a_login_that_ends_behind_multi_takes_the_transaction_along() {
+    let (_ground, mut world) = asking(true);
+    let peer = world.connect();
+    let log_in = |world: &mut World| {
+        world.ask(peer, "AUTH a");
+        world.calm();
+        world.decide(&granted(Duration::from_secs(1)));
+        world.got(peer)
+    };
+    assert_eq!(log_in(&mut world), "+OK\r\n");
+    world.call(peer, "MULTI");
+    world.call(peer, "SET k 1");
+    world.pass(2_000_000);
+    let ended = "-EXECABORT Transaction discarded because of: NOAUTH Authentication required.\r\n";
+    assert_eq!(world.call(peer, "EXEC"), ended);
+    assert_eq!(log_in(&mut world), "+OK\r\n");
+    assert_eq!(world.call(peer, "EXEC"), "-ERR EXEC without MULTI\r\n");
+    assert_eq!(world.call(peer, "GET k"), "$-1\r\n");
+    // Who logs in again in time goes on; a login inside is one of the commands.
+    world.call(peer, "MULTI");
+    world.call(peer, "SET k 2");
+    world.pass(2_000_000);
+    assert_eq!(log_in(&mut world), "+OK\r\n");
+    assert_eq!(world.call(peer, "AUTH a"), "+QUEUED\r\n");
+    world.ask(peer, "GET k");
+    world.ask(peer, "EXEC");
+    world.ask(peer, "GET k");
+    world.calm();
+    assert_eq!(world.got(peer), "+QUEUED\r\n*3\r\n+OK\r\n");
+    world.decide(&granted(Duration::from_secs(9)));
+    assert_eq!(world.got(peer), "+OK\r\n$1\r\n2\r\n$1\r\n2\r\n");
+}
+
+#[test]
 fn who_leaves_is_not_asked_about_any_more() {
     let (_ground, mut world) = asking(true);
     let (peer, patient) = (world.connect(), world.connect());
