@@ -102,7 +102,8 @@ fn transcript(clients: &mut [Client], script: &str, expected: Option<&[Step]>) -
         let commands: Vec<String> = commands.split(" | ").map(named).collect();
         let commands: Vec<&str> = commands.iter().map(String::as_str).collect();
         let anonymous = |texts: Vec<String>| -> Vec<String> {
-            let one = |text: String| match text.contains("redirect") || text.contains("redir-broken") {
+            let shows = ["redirect", "redir-broken", "proto"];
+            let one = |text: String| match shows.iter().any(|word| text.contains(word)) {
                 true => (0..3).fold(text, |text, at| text.replace(&format!(":{}", ids[at]), "$")),
                 false => text,
             };
@@ -304,6 +305,50 @@ fn another_client_is_told_instead() {
         0> CLIENT TRACKING ON REDIRECT $0 | GET {t}a
         1> SET {t}a 4
         0> CLIENT TRACKING ON REDIRECT $2 | GET {t}a
+        ",
+    );
+}
+
+#[test]
+fn clients_of_resp2_have_another_one_told() {
+    holds(
+        "
+        2> CLIENT TRACKING ON REDIRECT $0 | CLIENT TRACKINGINFO
+        2> GET {t}a | MGET {t}b {t}c
+        1> SET {t}a 1
+        1> SET {t}a 2
+        2> SET {t}b 1
+        2> GET {t}a | SET {t}a 3
+        1> MSET {t}a 1 {t}c 1
+        2> MULTI | GET {t}a | INCR {t}n | EXEC
+        1> SET {t}a 4
+        2> CLIENT TRACKING ON REDIRECT $0 NOLOOP | MGET {t}a {t}b {t}c
+        1> SET {t}a 5
+        2> SET {t}b 2
+        1> SET {t}c 5
+        2> GET {t}a | SET {t}a 5 NX
+        1> SET {t}a 6
+        2> GET {t}a
+        2> SET {t}a 7
+        2> GET {t}a
+        1> SET {t}a 8
+        2> CLIENT TRACKING OFF
+        2> CLIENT TRACKING ON REDIRECT $1 OPTIN
+        2> GET {t}a | CLIENT CACHING YES | GET {t}b
+        0> MSET {t}a 1 {t}b 1
+        2> CLIENT TRACKING OFF
+        2> CLIENT TRACKING ON BCAST REDIRECT $0 PREFIX {t}p PREFIX {t}q NOLOOP
+        1> SET {t}p1 1 | SET {t}r1 1
+        2> SET {t}p1 2
+        1> SET {t}p1 3 | SET {t}q1 1
+        # It may learn the other protocol, and is told itself.
+        2> CLIENT TRACKING OFF
+        2> HELLO 3 | CLIENT TRACKING ON BCAST
+        1> SET {t}r1 2
+        2> CLIENT TRACKING OFF | CLIENT TRACKING ON | GET {t}a
+        1> SET {t}a 9
+        2> HELLO 2 | GET {t}a
+        1> SET {t}a 10
         ",
     );
 }

@@ -207,10 +207,6 @@ impl Engine {
     pub(crate) fn speak(&mut self, key: usize, protocol: Protocol) {
         let greeting = self.filters[self.clients[key].filter].greeting;
         self.greet_with(key, Greeting { protocol, ..greeting });
-        if greeting.protocol != protocol && self.clients[key].tracker.is_some() {
-            // What it has read before the servers could tell only in the other protocol.
-            self.tell_all(key);
-        }
     }
 
     /// Moves a client to the twin of its filter with this greeting. Its requests in flight end as they began.
@@ -233,6 +229,9 @@ impl Engine {
         entry.users += 1;
         entry.stats.inc(redis_proxy::DOWNSTREAM_CX_ACTIVE);
         entry.stats.add(redis_proxy::DOWNSTREAM_RQ_ACTIVE, in_flight);
+        if self.clients[key].tracker.is_some() {
+            self.track_from(key, former);
+        }
         self.leave_filter(former, in_flight);
     }
 

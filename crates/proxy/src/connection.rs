@@ -65,6 +65,10 @@ pub(crate) enum Purpose {
     Select,
     /// A PING whose reply a client's CLIENT TRACKING waits for: the server has granted what stands in front of it.
     Track,
+    /// CLIENT ID of a connection that invalidations are redirected to.
+    Relay,
+    /// PING on such a connection: what comes behind the reply is not about writes that were answered in front of it.
+    Fence,
 }
 
 /// A request that waits for its reply.

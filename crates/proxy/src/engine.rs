@@ -258,8 +258,8 @@ impl Engine {
         if let Some(subscriber) = client.subscriber.take() {
             self.leave_all(id.0 as usize, *subscriber);
         }
-        if client.tracker.is_some() {
-            self.forget_tracker(id.0 as usize);
+        if let Some(tracker) = client.tracker.take() {
+            self.forget_tracker(id.0 as usize, &tracker);
         }
         self.leave_filter(client.filter, client.waits_for());
         traffic

@@ -11,6 +11,8 @@
 use redplane_command::{Command, error};
 use redplane_resp::number::integer;
 
+use redplane_config::redis_proxy::Protocol;
+
 use crate::client::{Slot, Waiter};
 use crate::connection::{Carries, ConnId, Pending, Purpose};
 use crate::dispatch::{Request, Served};
@@ -129,18 +131,24 @@ impl Engine {
             let database = greeting.database.to_string();
             self.setup(id, Purpose::Greeting, &[b"SELECT", database.as_bytes()]);
         }
+        let relayed = greeting.tracking != Tracking::Off && greeting.protocol == Protocol::Resp2;
         match greeting.tracking {
-            Tracking::Off => {}
-            Tracking::Keys => self.setup(id, Purpose::Greeting, &[b"CLIENT", b"TRACKING", b"ON"]),
-            Tracking::Broadcast => {
+            Tracking::Keys if !relayed => {
+                self.setup(id, Purpose::Greeting, &[b"CLIENT", b"TRACKING", b"ON"]);
+            }
+            Tracking::Broadcast if !relayed => {
                 self.setup(id, Purpose::Greeting, &[b"CLIENT", b"TRACKING", b"ON", b"BCAST"]);
             }
+            _ => {}
         }
         let connection = &mut self.connections[id as usize];
         if greeting.tracking != Tracking::Off {
             connection.carries = Carries::Invalidations;
         }
         connection.greeting = Some(Box::new(std::mem::take(&mut connection.out)));
+        if relayed {
+            self.open_relay(id);
+        }
     }
 
     /// The reply to that: requests go on, or the connection goes. Clients that asked for this very database, or for

@@ -4,7 +4,7 @@
 //! the servers remember what was read through it and tell that very connection when it changes: what a push overtakes
 //! and what it does not is then as on one Redis. Here stands which client read which key (`table`), noted when the reply
 //! comes (`noted`), so that a push can be passed on to those whom it concerns (`deliver`). BCAST has a twin of its own
-//! (`broadcast`). Whatever might be missed (a connection that is lost, a slot that moves, a table that is full) is told
+//! (`broadcast`), and connections of RESP2 have feeds beside them (`relay`). Whatever might be missed (a connection that is lost, a slot that moves, a table that is full) is told
 //! as an invalidation (`tend`): a client may drop too much, and never keeps what has changed.
 //!
 //! Redis: <https://redis.io/docs/latest/develop/reference/client-side-caching/>. Keys are tracked without their database.
@@ -14,6 +14,7 @@ mod broadcast;
 mod deliver;
 mod noted;
 mod options;
+mod relay;
 mod table;
 mod tend;
 
@@ -26,6 +27,7 @@ use rustc_hash::FxHashMap;
 pub(crate) use ask::{Joining, redirect_of};
 pub(crate) use deliver::Notice;
 pub(crate) use options::Wanted;
+use relay::Relay;
 use table::Table;
 
 /// What a connection asks its server to tell it: a part of its greeting.
@@ -76,6 +78,8 @@ pub(crate) struct Tracker {
     late: VecDeque<(u32, Notice)>,
     /// It was told to drop everything when so many bytes had gone to it, and nothing since.
     emptied: Option<u64>,
+    /// Pools that it read through in another protocol or database: their servers go on telling.
+    held: Vec<usize>,
 }
 
 impl Tracker {
@@ -89,6 +93,7 @@ impl Tracker {
             marked: VecDeque::new(),
             late: VecDeque::new(),
             emptied: None,
+            held: Vec::new(),
         }
     }
 
@@ -130,6 +135,8 @@ struct OwnWrite {
     connection: u32,
     client: u32,
     key: Bytes,
+    /// A PING behind it is on its way.
+    fenced: bool,
 }
 
 /// What one worker knows of who caches what.
@@ -151,11 +158,7 @@ pub(crate) struct TrackingState {
     /// Where clients that others redirect to were seen.
     heirs: FxHashMap<u64, u32>,
     args: Args,
-}
-
-impl TrackingState {
-    /// What was read from a connection has ended: pushes behind it are about other writes.
-    pub(crate) fn forget_own_writes(&mut self) {
-        self.own.clear();
-    }
+    /// Feeds of connections of RESP2, and which one has which.
+    relays: FxHashMap<u32, Relay>,
+    feeds: FxHashMap<u32, u32>,
 }

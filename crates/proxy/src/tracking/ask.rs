@@ -34,7 +34,6 @@ const CACHING_NO: &[u8] =
     b"-ERR CLIENT CACHING NO is only valid when tracking is enabled in OPTOUT mode.\r\n";
 const RENAMED: &[u8] =
     b"-ERR CLIENT TRACKING is not offered by the proxy on routes that change the names of keys\r\n";
-const RESP3_ALONE: &[u8] = b"-ERR REDIRECT is offered by the proxy to clients of RESP3 only\r\n";
 const PING: &[u8] = b"*1\r\n$4\r\nPING\r\n";
 
 /// A CLIENT TRACKING that waits.
@@ -139,10 +138,7 @@ impl Engine {
         if !routes.all(|route| route.keeps_key) {
             return self.end_joining(&joining, &Answer::Raw(RENAMED));
         }
-        if redirect.is_some() && !self.is_resp3(key) {
-            return self.end_joining(&joining, &Answer::Raw(RESP3_ALONE));
-        }
-        let former = self.clients[key].tracker.is_some();
+        let former = client.tracker.is_some();
         let tracker = self.tracker_of(key);
         tracker.mode = mode;
         tracker.noloop = wanted.noloop;
@@ -274,17 +270,35 @@ impl Engine {
 
     /// A client tracks no more.
     pub(crate) fn untrack(&mut self, key: usize) {
-        if self.clients[key].tracker.take().is_none() {
+        let Some(tracker) = self.clients[key].tracker.take() else {
             return;
-        }
-        self.forget_tracker(key);
+        };
+        self.forget_tracker(key, &tracker);
         let greeting = self.filters[self.clients[key].filter].greeting;
         let tracking = Tracking::Off;
         self.greet_with(key, Greeting { tracking, ..greeting });
     }
 
+    /// A client that tracks has moved from this filter to a twin, by HELLO or SELECT: with BCAST it listens there from
+    /// now on, else what it read before is told as before.
+    pub(crate) fn track_from(&mut self, key: usize, former: usize) {
+        let from = &self.filters[former];
+        let (tracked, pools) = (from.greeting.tracking, from.pools_read());
+        match (tracked, self.clients[key].tracker.as_mut()) {
+            (_, Some(tracker)) if tracker.is_broadcast() => drop(self.all_primaries(key)),
+            (Tracking::Keys, Some(tracker)) => {
+                let known = &mut tracker.held;
+                let fresh: Vec<usize> = pools.into_iter().filter(|pool| !known.contains(pool)).collect();
+                known.extend_from_slice(&fresh);
+                self.hold_pools(&fresh);
+            }
+            _ => {}
+        }
+    }
+
     /// What is known of a client that tracked is forgotten; keys that it read go when they change.
-    pub(crate) fn forget_tracker(&mut self, key: usize) {
+    pub(crate) fn forget_tracker(&mut self, key: usize, tracker: &Tracker) {
+        self.release_pools(&tracker.held);
         let key = key as u32;
         self.tracking.clients -= 1;
         self.seat.note_tracking(self.tracking.clients);

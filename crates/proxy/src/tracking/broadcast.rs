@@ -13,7 +13,7 @@ use crate::engine::Engine;
 
 impl Engine {
     /// A server tells of keys that have changed.
-    pub(super) fn broadcast(&mut self, key: usize, notice: &Notice) {
+    pub(super) fn broadcast(&mut self, key: usize, via: u32, notice: &Notice) {
         if self.is_echo(key) {
             return;
         }
@@ -24,12 +24,12 @@ impl Engine {
             }
             match notice {
                 Notice::All => self.tell_all(client as usize),
-                Notice::Keys(keys) => self.tell_prefixed(client, key as u32, keys),
+                Notice::Keys(keys) => self.tell_prefixed(client, via, keys),
             }
         }
     }
 
-    fn tell_prefixed(&mut self, client: u32, connection: u32, keys: &[Bytes]) {
+    fn tell_prefixed(&mut self, client: u32, via: u32, keys: &[Bytes]) {
         let Some(entry) = self.clients.get(client as usize) else {
             return;
         };
@@ -41,7 +41,7 @@ impl Engine {
         for prefix in prefixes {
             let concerned = keys.iter().filter(|name| name.starts_with(&prefix));
             let told: Vec<Bytes> = concerned
-                .filter(|name| !self.take_own_write(connection, client, name))
+                .filter(|name| !self.is_own_write(via, client, name))
                 .cloned()
                 .collect();
             if !told.is_empty() {

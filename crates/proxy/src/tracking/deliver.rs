@@ -20,7 +20,7 @@ use crate::engine::Engine;
 use crate::peers::Forwarded;
 
 /// Notices that wait for replies of one client, above which it is told to drop everything instead.
-const MAX_LATE: usize = 1024;
+pub(super) const MAX_LATE: usize = 1024;
 
 /// What a client is told.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -94,24 +94,29 @@ impl Engine {
     /// A push frame: what a server says unasked.
     #[cold]
     pub(crate) fn pushed(&mut self, key: usize, raw: &[u8]) {
-        let connection = &self.connections[key];
-        if connection.carries != Carries::Invalidations {
+        if self.connections[key].carries != Carries::Invalidations {
             return;
         }
-        let broadcasts = self.pools[connection.pool].key.greeting.tracking == Tracking::Broadcast;
-        self.tracking.heard.insert(key as u32, self.now);
-        match Notice::read(raw) {
-            Some(notice) if broadcasts => self.broadcast(key, &notice),
-            Some(Notice::Keys(keys)) => keys.iter().for_each(|name| self.changed(key as u32, name)),
-            Some(Notice::All) => self.emptied(key as u32),
-            None => {}
+        let via = key as u32;
+        self.tracking.heard.insert(via, self.now);
+        let (Some(notice), Some(origin)) = (Notice::read(raw), self.origin_of(key)) else {
+            return;
+        };
+        let pool = self.connections[origin].pool;
+        if self.pools[pool].key.greeting.tracking == Tracking::Broadcast {
+            return self.broadcast(origin, via, &notice);
+        }
+        self.note_overtaken(via, origin, &notice);
+        match &notice {
+            Notice::Keys(keys) => keys.iter().for_each(|name| self.changed(via, name)),
+            Notice::All => self.emptied(via, pool),
         }
     }
 
     /// A server says that a key has changed that was read through this connection.
     fn changed(&mut self, via: u32, name: &Bytes) {
         let readers = self.tracking.table.take(name, via);
-        let own = |engine: &mut Self, reader: &Reader| engine.take_own_write(via, reader.client, name);
+        let own = |engine: &mut Self, reader: &Reader| engine.is_own_write(via, reader.client, name);
         let told: Vec<Reader> = readers.into_iter().filter(|reader| !own(self, reader)).collect();
         self.tell_readers(name, &told);
     }
@@ -144,8 +149,7 @@ impl Engine {
     }
 
     /// A server says that it has dropped all keys.
-    fn emptied(&mut self, via: u32) {
-        let pool = self.connections[via as usize].pool;
+    fn emptied(&mut self, via: u32, pool: usize) {
         self.tracking.table.take_all(|_, reader| reader.via == via);
         let concerned: Vec<usize> = self
             .clients

@@ -9,7 +9,8 @@ use redplane_resp::reply::{self, Scan, Scanner};
 use redplane_resp::request::{Decoded, decode};
 
 use super::table::Reader;
-use super::{OwnWrite, TrackingState};
+use super::{Notice, OwnWrite, TrackingState};
+use crate::client::Waiter;
 use crate::connection::{Pending, Purpose};
 use crate::engine::Engine;
 use crate::lessons::Lessons;
@@ -86,13 +87,20 @@ impl Engine {
         if !executed || raw.starts_with(b"-") && redirect::parse(raw).is_some() {
             return;
         }
-        self.note_request(key, &pending, raw);
+        match self.pushed_on(key) {
+            Some(via) => {
+                self.forget_overtaken(via, pending.at);
+                self.note_request(key, via, &pending, raw);
+                self.release_held_keys(via, pending.waiter);
+            }
+            None => self.tell_waiter(pending.waiter, &Notice::All),
+        }
         while let Some((name, readers)) = self.tracking.table.evict(&mut self.random) {
             self.tell_readers(&name, &readers);
         }
     }
 
-    fn note_request(&mut self, key: usize, pending: &Pending, raw: &[u8]) {
+    fn note_request(&mut self, key: usize, via: u32, pending: &Pending, raw: &[u8]) {
         let waiter = pending.waiter;
         let connection = &self.connections[key];
         let clients = &self.clients;
@@ -109,6 +117,7 @@ impl Engine {
         let Some(mut rest) = frames.filter(|_| remembers || noloop) else {
             return;
         };
+        let mut overtaken = Vec::new();
         let mut replies = Replies::new(raw, pending.purpose);
         let lessons = self.pools[connection.pool]
             .live
@@ -118,7 +127,7 @@ impl Engine {
         let reader = Reader {
             client: waiter.client,
             generation: waiter.generation,
-            via: key as u32,
+            via,
             sequence: waiter.sequence,
         };
         let alive = |reader: &Reader| {
@@ -126,13 +135,23 @@ impl Engine {
             client.is_some_and(|client| client.generation == reader.generation)
         };
         while let Ok(Decoded::Frame(end)) = decode(rest, &mut tracking.args, &mut None, true) {
-            let TrackingState { table, own, args, .. } = &mut *tracking;
+            let TrackingState {
+                table,
+                own,
+                args,
+                relays,
+                ..
+            } = &mut *tracking;
+            let relay = relays.get(&via);
             let reply = replies.next();
             let arg = |at: usize| args.arg(rest, at);
             let known = command_of(args.len(), arg, lessons);
             if remembers && known.is_none_or(reads) {
                 let note = |name: &[u8]| {
                     table.register(name, reader, alive);
+                    if relay.is_some_and(|relay| relay.was_told(pending.at, name)) {
+                        overtaken.push(Bytes::copy_from_slice(name));
+                    }
                     // What is pushed from here on may be another's write.
                     own.retain(|write| write.client != waiter.client || write.key != name);
                 };
@@ -145,12 +164,24 @@ impl Engine {
                 });
                 let changed = has_changed(command, keys.len(), reply);
                 own.extend(keys.into_iter().filter(|_| changed).map(|name| OwnWrite {
-                    connection: key as u32,
+                    connection: via,
                     client: waiter.client,
                     key: name,
+                    fenced: false,
                 }));
             }
             rest = rest.get(end..).unwrap_or_default();
+        }
+        if !overtaken.is_empty() {
+            self.tell_waiter(waiter, &Notice::Keys(overtaken));
+        }
+    }
+
+    /// Tells a client something behind the reply to its request.
+    fn tell_waiter(&mut self, waiter: Waiter, notice: &Notice) {
+        let client = self.clients.get(waiter.client as usize);
+        if client.is_some_and(|client| client.generation == waiter.generation) {
+            self.tell(waiter.client as usize, Some(waiter.sequence), notice);
         }
     }
 }

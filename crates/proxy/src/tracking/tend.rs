@@ -68,6 +68,9 @@ impl Engine {
     pub(crate) fn tracking_lost(&mut self, id: u32, connection: &Connection) {
         self.tracking.heard.remove(&id);
         self.tracking.own.retain(|own| own.connection != id);
+        let broadcasts = self.pools[connection.pool].key.greeting.tracking == Tracking::Broadcast;
+        // A feed's pool may go with it.
+        self.part_relay(id);
         let read = self.tracking.table.take_all(|_, reader| reader.via == id);
         let readers: FxHashSet<(u32, u32)> = read
             .into_iter()
@@ -80,7 +83,7 @@ impl Engine {
             }
         }
         let granted = connection.greeting.is_none();
-        if granted && self.pools[connection.pool].key.greeting.tracking == Tracking::Broadcast {
+        if granted && broadcasts {
             self.empty_listeners(connection.pool);
         }
     }

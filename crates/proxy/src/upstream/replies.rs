@@ -170,6 +170,8 @@ impl Engine {
             Purpose::Select => self.selected(pending, raw, is_error),
             Purpose::Mirror if is_error => self.mirror_failed(key, pending, raw),
             Purpose::Track => self.step_joining(pending, true),
+            Purpose::Relay => self.relay_named(key, raw, is_error),
+            Purpose::Fence => self.fenced(key as u32),
             Purpose::Mirror | Purpose::Setup => {}
             Purpose::Auth if is_error => self.login_refused(key, raw),
             Purpose::Hello if is_error => self.hello_refused(key, raw),
@@ -216,7 +218,7 @@ impl Engine {
         };
         connection.release();
         if connection.carries == Carries::Invalidations {
-            self.tracking.forget_own_writes();
+            self.end_own_writes(key as u32);
         }
         let connection = &mut self.connections[key];
         connection.add_up(self.pools[connection.pool].live.as_mut());
