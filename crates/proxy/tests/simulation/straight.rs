@@ -8,7 +8,8 @@ use super::ground::{Ground, even, proxy};
 use super::node::Fabric;
 use super::world::World;
 
-const STATISTICS: [&str; 14] = [
+/// Without `upstream_rq_total`, to which discovery adds its own requests when it likes.
+const STATISTICS: [&str; 13] = [
     "redis.p.downstream_rq_total",
     "redis.p.downstream_rq_active",
     "redis.p.downstream_cx_rx_bytes_total",
@@ -20,7 +21,6 @@ const STATISTICS: [&str; 14] = [
     "redis.p.command.incr.total",
     "redis.p.command.incr.success",
     "redis.p.command.incr.error",
-    "cluster.c.upstream_rq_total",
     "cluster.c.upstream_rq_active",
     "cluster.c.upstream_cx_tx_bytes_total",
 ];
