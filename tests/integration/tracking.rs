@@ -550,3 +550,32 @@ fn caches_outlive_slots_that_move_and_nodes_that_fail() {
     cluster.wait_until_promoted(heir);
     round("dead");
 }
+
+#[test]
+fn a_client_of_resp2_loses_its_connections_as_well() {
+    let cluster = Cluster::three_and_three();
+    let front = Front::of(&cluster, SETTINGS);
+    let mut target = resp3(front.client());
+    let id = ask(&mut target, "CLIENT ID");
+    let id = id.trim_start_matches(':');
+    let mut client = front.client();
+    for options in ["", " BCAST"] {
+        let line = format!("CLIENT TRACKING ON REDIRECT {id}{options}");
+        assert_eq!(ask(&mut client, &line), "OK");
+        assert_eq!(ask(&mut client, "SET k v"), "OK");
+        assert_eq!(ask(&mut client, "GET k"), "v");
+        for master in cluster.masters() {
+            master.run("CLIENT KILL TYPE normal");
+        }
+        until("everything to be dropped", PATIENCE, || {
+            all_before(&mut target, &[], &["PING"]).contains(&everything())
+        });
+        let mut writer = front.client();
+        until("the next write to be told", PATIENCE, || {
+            ask(&mut client, "GET k");
+            ask(&mut writer, "SET k w");
+            all_before(&mut target, &[], &["PING"]).contains(&invalid("k"))
+        });
+        assert_eq!(ask(&mut client, "CLIENT TRACKING OFF"), "OK");
+    }
+}
