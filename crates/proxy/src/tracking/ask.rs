@@ -285,6 +285,12 @@ impl Engine {
         let from = &self.filters[former];
         let (tracked, pools) = (from.greeting.tracking, from.pools_read());
         match (tracked, self.clients[key].tracker.as_mut()) {
+            // Whom it redirects to has no replies that could be overtaken: it goes on listening where it did.
+            (Tracking::Broadcast, Some(tracker)) if !tracker.held.is_empty() => {}
+            (Tracking::Broadcast, Some(tracker)) if tracker.redirect.is_some() => {
+                tracker.held.clone_from(&pools);
+                self.hold_pools(&pools);
+            }
             (_, Some(tracker)) if tracker.is_broadcast() => drop(self.all_primaries(key)),
             (Tracking::Keys, Some(tracker)) => {
                 let known = &mut tracker.held;

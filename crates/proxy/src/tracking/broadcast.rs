@@ -19,7 +19,7 @@ impl Engine {
         }
         let pool = self.connections[key].pool;
         for client in self.tracking.broadcast.clone() {
-            if !self.reads_through(client as usize, pool) {
+            if !self.listens_on(client as usize, pool) {
                 continue;
             }
             match notice {
@@ -66,6 +66,15 @@ impl Engine {
         at.and_then(|at| live.topology.role(at)) == Some(Role::Replica)
     }
 
+    /// Whether a client hears through a pool.
+    fn listens_on(&self, key: usize, pool: usize) -> bool {
+        let own = self.clients.get(key).and_then(|client| client.tracker.as_ref());
+        match own.map(|tracker| &tracker.held).filter(|held| !held.is_empty()) {
+            Some(held) => held.contains(&pool),
+            None => self.reads_through(key, pool),
+        }
+    }
+
     /// Looks for primaries that are not listened to.
     pub(super) fn tend_broadcasts(&mut self) {
         if self.tracking.broadcast.is_empty() {
@@ -88,7 +97,7 @@ impl Engine {
     pub(super) fn empty_listeners(&mut self, pool: usize) {
         for client in self.tracking.broadcast.clone() {
             let joins = self.tracking.joining.contains_key(&client);
-            if !joins && self.reads_through(client as usize, pool) {
+            if !joins && self.listens_on(client as usize, pool) {
                 self.tell_all(client as usize);
             }
         }
