@@ -8,6 +8,7 @@
 mod session;
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use redplane_config::listener::Terminal;
 use redplane_telemetry::access_log::ResponseFlags;
@@ -175,7 +176,7 @@ fn hand_over(
     let chain = session.chain_name();
     // The listener stays as long as a connection of it does.
     let active = Rc::clone(active);
-    let listener = Rc::clone(&active.name);
+    let listener = Arc::clone(&active.name);
     let on_close = Box::new(move |closed: redis::Closed| {
         session.received = closed.received;
         session.sent = closed.sent;

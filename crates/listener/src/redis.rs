@@ -1,14 +1,18 @@
 //! The Redis driver of one worker: sockets in one poll instance, the engine between them.
 //!
-//! It owns sockets, TLS sessions and the clock of the turn; what bytes mean is the engine's business.
+//! It owns sockets, TLS sessions and the clock of the turn; what bytes mean is the engine's business. It has a thread of
+//! its own beside the worker's: a turn that went through a runtime would cost more than the requests it serves.
 
 mod driver;
+mod inbox;
+mod office;
 mod socket;
 
-pub use driver::start;
+pub use office::start;
 
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// A downstream connection whose listener filters are done and whose chain ends in redis_proxy.
@@ -18,9 +22,9 @@ pub struct Accepted {
     /// The TLS session after its handshake, with whatever plain text it already holds.
     pub tls: Option<Box<rustls::ServerConnection>>,
     /// The listener's name: configuration is looked up through it, batch by batch.
-    pub listener: Rc<str>,
+    pub listener: Arc<str>,
     /// The chain's name within the listener.
-    pub chain: Rc<str>,
+    pub chain: Arc<str>,
     /// Where the client connected to; `None` for a Unix socket.
     pub local: Option<SocketAddr>,
     /// The client's address; `None` for a Unix socket.
@@ -38,6 +42,7 @@ pub enum Stream {
 }
 
 /// What a connection was, told at its end.
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Closed {
     /// Plain-text bytes from the client.
     pub received: u64,

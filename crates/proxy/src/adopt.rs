@@ -4,7 +4,6 @@
 //! whose requests may still travel by the former ways rests until they are answered, so that what it sends next does
 //! not get there first. Pools and filters live as long as something uses them; nothing here opens a connection.
 
-use std::rc::Rc;
 use std::sync::Arc;
 
 use redplane_config::redis_proxy::Protocol;
@@ -24,10 +23,13 @@ impl Engine {
         self.published = published;
         let reconfigured = !Arc::ptr_eq(&latest, &self.snapshot);
         self.snapshot = latest;
-        let in_use = |engine: &Self, key| engine.pools.get(key).is_some_and(|pool| pool.users > 0);
-        let places = 0..self.pools.capacity();
-        let mut changed: Vec<usize> = places.filter(|&key| in_use(self, key)).collect();
-        changed.retain(|&key| (reconfigured && self.resolve_pool(key)) || self.refresh_pool(key));
+        let mut changed = Vec::new();
+        for key in 0..self.pools.capacity() {
+            let in_use = self.pools.get(key).is_some_and(|pool| pool.users > 0);
+            if in_use && ((reconfigured && self.resolve_pool(key)) || self.refresh_pool(key)) {
+                changed.push(key);
+            }
+        }
         let mut filters = Vec::new();
         if reconfigured {
             filters.extend((0..self.filters.capacity()).filter(|&key| self.filters.contains(key)));
@@ -118,8 +120,8 @@ impl Engine {
 
     fn build_filter(
         &mut self,
-        listener: Rc<str>,
-        chain: Rc<str>,
+        listener: Arc<str>,
+        chain: Arc<str>,
         proxy: Arc<redplane_config::redis_proxy::RedisProxy>,
         greeting: Greeting,
     ) -> Filter {
@@ -188,8 +190,8 @@ impl Engine {
 
     pub(crate) fn filter_for(
         &mut self,
-        listener: &Rc<str>,
-        chain: &Rc<str>,
+        listener: &Arc<str>,
+        chain: &Arc<str>,
         greeting: Greeting,
     ) -> Option<usize> {
         let same = |filter: &Filter| {

@@ -9,7 +9,7 @@ pub(crate) mod selection;
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use redplane_command::CommandId;
@@ -53,9 +53,9 @@ impl Waiter {
 #[derive(Clone, Debug)]
 pub struct Opened {
     /// Its listener: the filter's configuration is looked up through it.
-    pub listener: Rc<str>,
+    pub listener: Arc<str>,
     /// Its filter chain.
-    pub chain: Rc<str>,
+    pub chain: Arc<str>,
     /// The client's address; `None` on a Unix socket.
     pub remote: Option<SocketAddr>,
     /// The address it connected to; `None` on a Unix socket.

@@ -70,8 +70,8 @@ pub(crate) struct MirrorTo {
 }
 
 pub(crate) struct Filter {
-    pub(crate) listener: Rc<str>,
-    pub(crate) chain: Rc<str>,
+    pub(crate) listener: Arc<str>,
+    pub(crate) chain: Arc<str>,
     /// Protocol and database of its clients: HELLO and SELECT move a client to the filter's twin.
     pub(crate) greeting: Greeting,
     /// Clients that use it.
@@ -102,8 +102,8 @@ const UNCOUNTED: u32 = u32::MAX;
 impl Filter {
     /// Resolves a configuration; `pool` finds or makes the pool of a cluster.
     pub(crate) fn new(
-        listener: Rc<str>,
-        chain: Rc<str>,
+        listener: Arc<str>,
+        chain: Arc<str>,
         proxy: Arc<RedisProxy>,
         registry: &Registry,
         mut pool: impl FnMut(&str, Answered) -> usize,

@@ -163,7 +163,7 @@ impl Session {
     }
 
     /// The chain's name.
-    pub(crate) fn chain_name(&self) -> Rc<str> {
+    pub(crate) fn chain_name(&self) -> Arc<str> {
         self.chain
             .as_ref()
             .map_or("", |chain| chain.config.name.as_str())

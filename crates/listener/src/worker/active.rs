@@ -19,7 +19,7 @@ use crate::workers::Draining;
 /// A listener on this worker.
 pub(crate) struct Active {
     /// Its name.
-    pub name: Rc<str>,
+    pub name: Arc<str>,
     version: RefCell<(Arc<Prepared>, Rc<Stats>)>,
     accepting: RefCell<Vec<(Arc<Socket>, AbortHandle)>>,
     /// Becomes true when connections have to end.

@@ -3,7 +3,6 @@
 use std::cell::RefCell;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::rc::Rc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -146,13 +145,13 @@ fn recorder(told: Sender<Told>) -> MakeDriver {
     let told = Mutex::new(told);
     Arc::new(move |worker| {
         let told = told.lock().unwrap().clone();
-        type Ends = Vec<(Rc<str>, Box<dyn FnOnce(Closed)>)>;
+        type Ends = Vec<(Arc<str>, Box<dyn FnOnce(Closed)>)>;
         let open: RefCell<Ends> = RefCell::default();
         Ok(Handle::new(move |command| match command {
             Command::Serve(accepted) => {
                 let accepted = *accepted;
                 open.borrow_mut()
-                    .push((Rc::clone(&accepted.listener), accepted.on_close));
+                    .push((Arc::clone(&accepted.listener), accepted.on_close));
                 let given = Given {
                     worker,
                     stream: accepted.stream,

@@ -5,7 +5,6 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -373,8 +372,8 @@ fn listener(proxy: &RedisProxy) -> Listener {
 pub(crate) fn opened() -> Opened {
     Opened {
         fd: 9,
-        listener: Rc::from(LISTENER),
-        chain: Rc::from("#0"),
+        listener: Arc::from(LISTENER),
+        chain: Arc::from("#0"),
         remote: Some(SocketAddr::from(([10, 0, 0, 1], 4000))),
         local: Some(SocketAddr::from(([10, 0, 0, 2], 6379))),
     }

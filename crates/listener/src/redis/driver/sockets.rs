@@ -10,8 +10,10 @@ use redplane_proxy::{Action, ClientId, ConnId, Gone, Opened, Traffic};
 use redplane_upstream::{Cluster, ConnectingSocket, Host, Transport as HostTransport};
 
 use super::{ClientSocket, Driver, UPSTREAM};
+use crate::redis::inbox::Handed;
+use crate::redis::office::Errand;
 use crate::redis::socket::{Socket, Transport};
-use crate::redis::{Accepted, Closed, Stream};
+use crate::redis::{Closed, Stream};
 
 impl Driver {
     /// What the engine wants done with sockets.
@@ -36,9 +38,18 @@ impl Driver {
                         host,
                         cluster,
                         family,
-                    } => self.resolve(ticket, host, family.unwrap_or_else(|| family_of(&cluster))),
-                    Action::Authenticate(question) => self.logins.ask(*question),
-                    Action::ForgetLogin(ticket) => self.logins.forget(ticket),
+                    } => {
+                        let family = family.unwrap_or_else(|| family_of(&cluster));
+                        let mark = self.outbox.mark(ticket);
+                        self.outbox.send(Errand::Resolve(mark, host, family));
+                    }
+                    Action::Authenticate(question) => {
+                        let mark = self.outbox.mark(question.ticket);
+                        self.outbox.send(Errand::Ask(mark, question));
+                    }
+                    Action::ForgetLogin(ticket) => {
+                        self.outbox.send(Errand::Forget(self.outbox.mark(ticket)));
+                    }
                 }
             }
         }
@@ -65,28 +76,15 @@ impl Driver {
             }
             _ => Socket::plain(transport),
         };
-        socket.register(self.poll.registry(), Token(UPSTREAM | id.0 as usize))?;
+        socket.register(&self.registry, Token(UPSTREAM | id.0 as usize))?;
         Ok(socket)
-    }
-
-    fn resolve(&self, ticket: u64, host: String, family: DnsFamily) {
-        let (inbox, dns) = (self.inbox.clone(), self.dns.clone());
-        tokio::task::spawn_local(async move {
-            let address = dns
-                .resolve(&host, family)
-                .await
-                .ok()
-                .and_then(|found| found.addresses.first().copied());
-            inbox.resolved.borrow_mut().push_back((ticket, address));
-            inbox.wake();
-        });
     }
 
     /// The engine has forgotten the connection; its socket goes.
     pub(super) fn forget_upstream(&mut self, id: ConnId) {
         if let Some(mut socket) = self.upstreams.get_mut(id.0 as usize).and_then(Option::take) {
             socket.farewell();
-            socket.deregister(self.poll.registry());
+            socket.deregister(&self.registry);
         }
     }
 
@@ -102,45 +100,43 @@ impl Driver {
             return;
         };
         client.socket.farewell();
-        client.socket.deregister(self.poll.registry());
-        if let Some(on_close) = client.on_close.take() {
-            on_close(Closed {
-                received: traffic.received,
-                sent: traffic.sent,
-            });
-        }
+        client.socket.deregister(&self.registry);
+        client.guest.closed = Closed {
+            received: traffic.received,
+            sent: traffic.sent,
+        };
     }
 
-    pub(super) fn serve(&mut self, accepted: Accepted) {
+    pub(super) fn serve(&mut self, handed: Handed) {
         let opened = Opened {
-            listener: accepted.listener,
-            chain: accepted.chain,
-            remote: accepted.remote,
-            local: accepted.local,
-            fd: match &accepted.stream {
+            listener: handed.listener,
+            chain: handed.chain,
+            remote: handed.remote,
+            local: handed.local,
+            fd: match &handed.stream {
                 Stream::Tcp(stream) => stream.as_raw_fd(),
                 Stream::Unix(stream) => stream.as_raw_fd(),
             },
         };
-        let transport = match accepted.stream {
+        let transport = match handed.stream {
             Stream::Tcp(stream) => Transport::Tcp(mio::net::TcpStream::from_std(stream)),
             Stream::Unix(stream) => Transport::Unix(mio::net::UnixStream::from_std(stream)),
         };
-        let mut socket = match accepted.tls {
+        let mut socket = match handed.tls {
             Some(session) => Socket::server(transport, session),
             None => Socket::plain(transport),
         };
         let Some(id) = self.engine.client_opened(opened) else {
-            return (accepted.on_close)(Closed { received: 0, sent: 0 });
+            return;
         };
-        if let Err(error) = socket.register(self.poll.registry(), Token(id.0 as usize)) {
+        if let Err(error) = socket.register(&self.registry, Token(id.0 as usize)) {
             tracing::warn!(target: "redis", %error, "a connection could not be watched");
             self.engine.client_closed(id);
-            return (accepted.on_close)(Closed { received: 0, sent: 0 });
+            return;
         }
         let client = ClientSocket {
             socket,
-            on_close: Some(accepted.on_close),
+            guest: handed.guest,
         };
         put(&mut self.clients, id.0 as usize, client);
         // Bytes may have come before the socket was watched, or stand in the TLS session.

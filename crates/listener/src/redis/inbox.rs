@@ -1,0 +1,94 @@
+//! What reaches a driver from other threads between turns. A message rings the driver's bell; a turn reads them all.
+
+use std::collections::VecDeque;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Wake;
+use std::time::Duration;
+
+use redplane_proxy::Verdict;
+
+use super::Stream;
+use super::office::{Guest, Mark};
+
+/// A connection on its way to the driver.
+pub(super) struct Handed {
+    pub(super) stream: Stream,
+    pub(super) tls: Option<Box<rustls::ServerConnection>>,
+    pub(super) listener: Arc<str>,
+    pub(super) chain: Arc<str>,
+    pub(super) local: Option<SocketAddr>,
+    pub(super) remote: Option<SocketAddr>,
+    pub(super) guest: Guest,
+}
+
+/// What a driver is told.
+pub(super) enum Message {
+    Serve(Box<Handed>),
+    Drain { listener: String, grace: Duration },
+    Resolved(Mark, Option<IpAddr>),
+    Decided(Mark, Verdict),
+    Stop,
+}
+
+/// The messages of one driver.
+pub(super) struct Inbox {
+    /// A std mutex: held for a push or a pop.
+    messages: Mutex<VecDeque<Message>>,
+    /// Whether there may be any: a turn that has none takes no lock.
+    told: AtomicBool,
+    bell: mio::Waker,
+}
+
+impl Inbox {
+    pub(super) fn new(bell: mio::Waker) -> Self {
+        Self {
+            messages: Mutex::default(),
+            told: AtomicBool::new(false),
+            bell,
+        }
+    }
+
+    /// Leaves a message and starts a turn.
+    pub(super) fn tell(&self, message: Message) {
+        self.messages().push_back(message);
+        self.told.store(true, Ordering::Release);
+        self.ring();
+    }
+
+    /// The next message; `None` when all are read.
+    pub(super) fn next(&self) -> Option<Message> {
+        if !self.told.load(Ordering::Acquire) {
+            return None;
+        }
+        let mut messages = self.messages();
+        let next = messages.pop_front();
+        if next.is_none() {
+            self.told.store(false, Ordering::Release);
+        }
+        next
+    }
+
+    fn messages(&self) -> MutexGuard<'_, VecDeque<Message>> {
+        // A push or a pop leaves nothing half done.
+        self.messages.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn ring(&self) {
+        if let Err(error) = self.bell.wake() {
+            tracing::error!(target: "redis", %error, "a worker could not be woken");
+        }
+    }
+}
+
+/// Letters of other workers' engines start a turn too.
+impl Wake for Inbox {
+    fn wake(self: Arc<Self>) {
+        self.ring();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.ring();
+    }
+}
