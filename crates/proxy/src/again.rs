@@ -102,10 +102,7 @@ impl Engine {
     /// there, or when there is nothing to divide.
     fn divide(&mut self, pending: &Pending, count: usize) -> Option<Vec<u32>> {
         let waiter = pending.waiter;
-        let client = self.clients.get_mut(waiter.client as usize)?;
-        if client.generation != waiter.generation || count < 2 {
-            return None;
-        }
+        let client = self.clients.of_mut(waiter).filter(|_| count >= 2)?;
         match client.place(waiter.sequence)?.1 {
             Slot::Split(split) => split.divide(waiter.part, count),
             slot @ Slot::Waiting => {

@@ -19,6 +19,7 @@ use crate::fault::Delays;
 use crate::hold::Hold;
 use crate::input::{Buffers, Carry};
 use crate::output::{LARGE, Output};
+use crate::places::Places;
 use crate::pubsub::Subscriber;
 use crate::split::Split;
 use crate::tracking::Tracker;
@@ -47,6 +48,34 @@ impl Waiter {
         sequence: 0,
         part: 0,
     };
+}
+
+impl Places<Client> {
+    /// A client, unless its place was given to another one since.
+    #[inline]
+    pub(crate) fn known(&self, client: u32, generation: u32) -> Option<&Client> {
+        self.get(client as usize)
+            .filter(|client| client.generation == generation)
+    }
+
+    /// The same, to be changed.
+    #[inline]
+    pub(crate) fn known_mut(&mut self, client: u32, generation: u32) -> Option<&mut Client> {
+        self.get_mut(client as usize)
+            .filter(|client| client.generation == generation)
+    }
+
+    /// Whose request this is, if it is still there.
+    #[inline]
+    pub(crate) fn of(&self, waiter: Waiter) -> Option<&Client> {
+        self.known(waiter.client, waiter.generation)
+    }
+
+    /// The same, to be changed.
+    #[inline]
+    pub(crate) fn of_mut(&mut self, waiter: Waiter) -> Option<&mut Client> {
+        self.known_mut(waiter.client, waiter.generation)
+    }
 }
 
 /// What the driver knows of a new connection.

@@ -140,11 +140,7 @@ impl Engine {
 
     fn finish_held(&mut self, waiter: Waiter, reply: &[u8]) {
         let key = waiter.client as usize;
-        let Some(client) = self
-            .clients
-            .get_mut(key)
-            .filter(|client| client.generation == waiter.generation)
-        else {
+        let Some(client) = self.clients.of_mut(waiter) else {
             return;
         };
         if let Some((offset, _)) = client.place(waiter.sequence) {

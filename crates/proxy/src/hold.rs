@@ -86,9 +86,8 @@ impl Engine {
 
     /// A request takes a redirection's extra way: what its client sends next must not get there first.
     pub(crate) fn rest_behind_redirected(&mut self, waiter: Waiter) {
-        let client = self.clients.get_mut(waiter.client as usize);
-        if client.is_some_and(|client| client.generation == waiter.generation) {
-            self.rest_behind(waiter.client as usize);
+        if let Some(client) = self.clients.of_mut(waiter) {
+            client.rest_behind();
         }
     }
 

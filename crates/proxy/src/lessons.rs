@@ -218,10 +218,8 @@ impl Engine {
             }
         }
         for (client, generation) in asked.clients {
-            let waits = self
-                .clients
-                .get(client as usize)
-                .is_some_and(|client| client.generation == generation && client.hold == Hold::Asking);
+            let own = self.clients.known(client, generation);
+            let waits = own.is_some_and(|client| client.hold == Hold::Asking);
             if waits {
                 self.go_on_in_order(client as usize);
             }

@@ -111,12 +111,10 @@ impl Engine {
 
     /// A client's SELECT came to nothing: it is where it was.
     pub(crate) fn unselect(&mut self, pending: &Pending) {
-        let (key, generation) = (pending.waiter.client as usize, pending.waiter.generation);
-        let client = self.clients.get_mut(key);
-        if client.is_some_and(|client| client.generation == generation) {
-            let greeting = self.filters[self.clients[key].filter].greeting;
+        if let Some(client) = self.clients.of(pending.waiter) {
+            let greeting = self.filters[client.filter].greeting;
             let database = pending.waiter.part;
-            self.greet_with(key, Greeting { database, ..greeting });
+            self.greet_with(pending.waiter.client as usize, Greeting { database, ..greeting });
         }
     }
 

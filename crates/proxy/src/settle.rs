@@ -75,11 +75,7 @@ impl Engine {
     /// A request is answered. `since` is when it was sent, for the statistics.
     pub(crate) fn settle(&mut self, waiter: Waiter, command: CommandId, since: u64, answer: Answer<'_>) {
         let key = waiter.client as usize;
-        let Some(client) = self
-            .clients
-            .get_mut(key)
-            .filter(|client| client.generation == waiter.generation)
-        else {
+        let Some(client) = self.clients.of_mut(waiter) else {
             return;
         };
         let delayed = client.delays.is_some();

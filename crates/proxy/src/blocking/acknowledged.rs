@@ -102,8 +102,7 @@ impl Engine {
             .get(pending.command.index())
             .is_some_and(Command::is_read);
         let waiter = pending.waiter;
-        let client = self.clients.get_mut(waiter.client as usize);
-        if let Some(client) = client.filter(|client| !reads && client.generation == waiter.generation) {
+        if let Some(client) = self.clients.of_mut(waiter).filter(|_| !reads) {
             client.wrote |= self.connections[connection as usize].mark;
         }
     }

@@ -100,9 +100,9 @@ impl Engine {
             }
         }
         // What came meanwhile follows the confirmation, but no message stands inside an array of replies.
-        let client = self.clients.get_mut(join.waiter.client as usize);
+        let client = self.clients.of_mut(join.waiter);
         let kept = client
-            .filter(|client| client.generation == join.waiter.generation && !join.early.is_empty())
+            .filter(|_| !join.early.is_empty())
             .is_some_and(|client| client.keep_behind_array(&join.early));
         if !kept {
             join.reply.append(&mut join.early);
@@ -114,8 +114,7 @@ impl Engine {
     /// The topics of a name that a client holds because of this command.
     fn joined_topics(&self, join: &Join, id: u64, name: &[u8]) -> Vec<usize> {
         let key = join.waiter.client;
-        let client = self.clients.get(key as usize);
-        let own = client.filter(|client| client.generation == join.waiter.generation);
+        let own = self.clients.of(join.waiter);
         let held = own.and_then(|client| client.subscriber.as_deref()?.held[join.kind as usize].get(name));
         let topics = held.into_iter().flatten().copied();
         let joined = |topic: &usize| {

@@ -121,8 +121,7 @@ impl Engine {
 
     fn track(&mut self, joining: Joining, wanted: &Wanted, redirect: Option<Redirect>) {
         let key = joining.waiter.client as usize;
-        let client = self.clients.get(key);
-        let Some(client) = client.filter(|client| client.generation == joining.waiter.generation) else {
+        let Some(client) = self.clients.of(joining.waiter) else {
             return;
         };
         if !wanted.on {

@@ -128,10 +128,8 @@ impl Engine {
         }
         let notice = Notice::Keys(vec![name.clone()]);
         for reader in readers {
-            let key = reader.client as usize;
-            let client = self.clients.get(key);
-            if client.is_some_and(|client| client.generation == reader.generation) {
-                self.tell(key, Some(reader.sequence), &notice);
+            if self.clients.known(reader.client, reader.generation).is_some() {
+                self.tell(reader.client as usize, Some(reader.sequence), &notice);
             }
         }
     }

@@ -104,8 +104,7 @@ impl Engine {
         let waiter = pending.waiter;
         let connection = &self.connections[key];
         let clients = &self.clients;
-        let client = clients.get(waiter.client as usize);
-        let Some(client) = client.filter(|client| client.generation == waiter.generation) else {
+        let Some(client) = clients.of(waiter) else {
             return;
         };
         let Some(tracker) = &client.tracker else {
@@ -130,10 +129,7 @@ impl Engine {
             via,
             sequence: waiter.sequence,
         };
-        let alive = |reader: &Reader| {
-            let client = clients.get(reader.client as usize);
-            client.is_some_and(|client| client.generation == reader.generation)
-        };
+        let alive = |reader: &Reader| clients.known(reader.client, reader.generation).is_some();
         while let Ok(Decoded::Frame(end)) = decode(rest, &mut tracking.args, &mut None, true) {
             let TrackingState {
                 table,
@@ -179,8 +175,7 @@ impl Engine {
 
     /// Tells a client something behind the reply to its request.
     fn tell_waiter(&mut self, waiter: Waiter, notice: &Notice) {
-        let client = self.clients.get(waiter.client as usize);
-        if client.is_some_and(|client| client.generation == waiter.generation) {
+        if self.clients.of(waiter).is_some() {
             self.tell(waiter.client as usize, Some(waiter.sequence), notice);
         }
     }

@@ -77,8 +77,7 @@ impl Engine {
             .map(|(_, reader)| (reader.client, reader.generation))
             .collect();
         for (client, generation) in readers {
-            let own = self.clients.get(client as usize);
-            if own.is_some_and(|client| client.generation == generation) {
+            if self.clients.known(client, generation).is_some() {
                 self.tell_all(client as usize);
             }
         }

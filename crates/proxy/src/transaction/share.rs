@@ -152,8 +152,7 @@ impl Engine {
     /// EXEC's reply: the rest of the transaction is done. False when there is none, or nothing was executed.
     pub(super) fn begin_share(&mut self, connection: usize, pending: &Pending, raw: &[u8]) -> bool {
         let key = pending.waiter.client as usize;
-        let client = self.clients.get_mut(key);
-        let Some(client) = client.filter(|client| client.generation == pending.waiter.generation) else {
+        let Some(client) = self.clients.of_mut(pending.waiter) else {
             return false;
         };
         let (Some(share), Some((count, start))) = (&mut client.session.share, reply::array_header(raw))

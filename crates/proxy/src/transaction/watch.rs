@@ -85,11 +85,7 @@ impl Engine {
 
     /// The leased connection broke: what it guarded is guarded no more.
     pub(crate) fn lease_lost(&mut self, lease: u32, client: u32, generation: u32) {
-        let Some(client) = self
-            .clients
-            .get_mut(client as usize)
-            .filter(|c| c.generation == generation)
-        else {
+        let Some(client) = self.clients.known_mut(client, generation) else {
             return;
         };
         // Behind EXEC the client may have begun anew, on another connection.

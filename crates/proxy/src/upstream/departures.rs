@@ -55,11 +55,7 @@ impl Engine {
             self.fail_pending(&pending);
         }
         for (client, generation) in std::mem::take(&mut connection.choked) {
-            if self
-                .clients
-                .get(client as usize)
-                .is_some_and(|client| client.generation == generation)
-            {
+            if self.clients.known(client, generation).is_some() {
                 self.resume(client as usize);
             }
         }

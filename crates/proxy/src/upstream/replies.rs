@@ -237,11 +237,7 @@ impl Engine {
     fn unchoke(&mut self, key: usize) {
         let choked = std::mem::take(&mut self.connections[key].choked);
         for (client, generation) in choked {
-            if self
-                .clients
-                .get(client as usize)
-                .is_some_and(|client| client.generation == generation)
-            {
+            if self.clients.known(client, generation).is_some() {
                 self.resume(client as usize);
             }
         }
