@@ -13,7 +13,6 @@ use redplane_upstream::Snapshot;
 use crate::client::Client;
 use crate::engine::Engine;
 use crate::filter::{self, Answered, Filter};
-use crate::hold::Hold;
 use crate::pool::{Greeting, Live, Pool, PoolKey, PoolUse};
 
 impl Engine {
@@ -55,7 +54,7 @@ impl Engine {
             .map(|(key, _)| key)
             .collect();
         let clients = self.clients.iter_mut().map(|(_, client)| client);
-        let theirs = clients.filter(|client| filters.contains(&client.filter) && client.hold == Hold::No);
+        let theirs = clients.filter(|client| filters.contains(&client.filter));
         theirs.for_each(Client::rest_behind);
     }
 
