@@ -35,6 +35,14 @@ pub(crate) struct Ended {
 }
 
 impl Answer<'_> {
+    /// The same answer for one more request.
+    pub(crate) fn again(&self) -> Answer<'_> {
+        match self {
+            Self::Failed(failure) => Answer::Failed(*failure),
+            other => Answer::Raw(other.bytes()),
+        }
+    }
+
     /// The bytes that a client would see.
     pub(crate) fn bytes(&self) -> &[u8] {
         match self {

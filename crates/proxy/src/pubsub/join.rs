@@ -143,10 +143,9 @@ impl Engine {
                 self.leave(join.waiter.client as usize, join.kind, name, None);
             }
         }
-        let answer = match answer {
-            _ if join.muted => Answer::Raw(b""),
-            Answer::Failed(failure) => Answer::Failed(*failure),
-            other => Answer::Raw(other.bytes()),
+        let answer = match join.muted {
+            true => Answer::Raw(b""),
+            false => answer.again(),
         };
         self.settle(join.waiter, join.command, join.since, answer);
     }
