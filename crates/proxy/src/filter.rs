@@ -208,17 +208,42 @@ impl Filter {
         cells.record_many(redis_command::LATENCY, elapsed, times);
     }
 
+    /// Its routes: prefixes, the longest first, and the catch-all.
+    pub(crate) fn routes(&self) -> impl Iterator<Item = &Rc<RouteTo>> {
+        self.prefixes.iter().chain(&self.catch_all)
+    }
+
+    /// For what any server may answer: the catch-all, else the first route.
+    pub(crate) fn any_route(&self) -> Option<&Rc<RouteTo>> {
+        self.catch_all.as_ref().or_else(|| self.prefixes.first())
+    }
+
+    /// Whether servers know all keys by the names that clients use.
+    pub(crate) fn keeps_keys(&self) -> bool {
+        self.routes().all(|route| route.keeps_key)
+    }
+
+    /// The pools of commands that only read, or of others: each once, the catch-all's first.
+    pub(crate) fn pools_for(&self, reads: bool) -> Vec<usize> {
+        let mut pools = Vec::new();
+        for route in self.catch_all.iter().chain(&self.prefixes) {
+            let pool = route.pool_for(reads);
+            if !pools.contains(&pool) {
+                pools.push(pool);
+            }
+        }
+        pools
+    }
+
     /// The pools whose replies its clients get.
     pub(crate) fn pools_read(&self) -> Vec<usize> {
-        let routes = self.prefixes.iter().chain(&self.catch_all);
-        let pools = routes.flat_map(|route| [route.pool].into_iter().chain(route.read_pool));
-        pools.collect()
+        let pools = |route: &Rc<RouteTo>| [route.pool].into_iter().chain(route.read_pool);
+        self.routes().flat_map(pools).collect()
     }
 
     /// Every pool it refers to, once for each reference.
     pub(crate) fn pools(&self) -> Vec<usize> {
-        let routes = self.prefixes.iter().chain(&self.catch_all);
-        routes.flat_map(|route| route.pools()).collect()
+        self.routes().flat_map(|route| route.pools()).collect()
     }
 }
 

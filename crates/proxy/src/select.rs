@@ -87,10 +87,9 @@ impl Engine {
     }
 
     /// A connection to any primary of the catch-all route, else of the first one.
-    fn any_connection(&mut self, key: usize) -> Result<u32, Failure> {
+    pub(crate) fn any_connection(&mut self, key: usize) -> Result<u32, Failure> {
         let filter = &self.filters[self.clients[key].filter];
-        let route = filter.catch_all.as_ref().or_else(|| filter.prefixes.first());
-        let pool = route.ok_or(Failure::NoHost)?.pool;
+        let pool = filter.any_route().ok_or(Failure::NoHost)?.pool;
         self.connection_for(pool, Target::Any, Access::Primary)
     }
 

@@ -4,8 +4,9 @@
 //! the servers remember what was read through it and tell that very connection when it changes: what a push overtakes
 //! and what it does not is then as on one Redis. Here stands which client read which key (`table`), noted when the reply
 //! comes (`noted`), so that a push can be passed on to those whom it concerns (`deliver`). BCAST has a twin of its own
-//! (`broadcast`), and connections of RESP2 have feeds beside them (`relay`). Whatever might be missed (a connection that is lost, a slot that moves, a table that is full) is told
-//! as an invalidation (`tend`): a client may drop too much, and never keeps what has changed.
+//! (`broadcast`), and connections of RESP2 have feeds beside them (`relay`). Whatever might be missed (a connection that is
+//! lost, a slot that moves, a table that is full) is told as an invalidation (`tend`): a client may drop too much, and
+//! never keeps what has changed.
 //!
 //! Redis: <https://redis.io/docs/latest/develop/reference/client-side-caching/>. Keys are tracked without their database.
 

@@ -173,16 +173,8 @@ impl Engine {
     fn written_primaries(&self, key: usize) -> Vec<Primary> {
         let client = &self.clients[key];
         let (wrote, filter) = (client.wrote, &self.filters[client.filter]);
-        let mut pools: Vec<usize> = filter
-            .prefixes
-            .iter()
-            .chain(&filter.catch_all)
-            .map(|route| route.pool)
-            .collect();
-        pools.sort_unstable();
-        pools.dedup();
         let mut primaries = Vec::new();
-        for pool in pools {
+        for pool in filter.pools_for(false) {
             let entry = &self.pools[pool];
             let Some(live) = &entry.live else {
                 continue;

@@ -24,15 +24,7 @@ pub(crate) struct Server {
 impl Engine {
     /// The pools of a command without keys, one for each cluster of the routes; the catch-all's first.
     pub(crate) fn pools_of_all_routes(&self, key: usize, command: &Command) -> Vec<usize> {
-        let filter = &self.filters[self.clients[key].filter];
-        let mut pools = Vec::new();
-        for route in filter.catch_all.iter().chain(&filter.prefixes) {
-            let pool = route.pool_for(command.is_read());
-            if !pools.contains(&pool) {
-                pools.push(pool);
-            }
-        }
-        pools
+        self.filters[self.clients[key].filter].pools_for(command.is_read())
     }
 
     /// The servers of all routes' clusters. One that several clusters know is visited once. A cluster that does not
@@ -64,9 +56,8 @@ impl Engine {
         servers: &[Server],
     ) -> Vec<usize> {
         let filter = &self.filters[self.clients[key].filter];
-        let routes = filter.catch_all.iter().chain(&filter.prefixes);
         let mut pools = Vec::new();
-        for mirror in routes.flat_map(|route| route.mirrors.iter()) {
+        for mirror in filter.routes().flat_map(|route| route.mirrors.iter()) {
             let wanted = command.is_write() || !mirror.writes_only;
             let visited = servers.iter().any(|server| server.pool == mirror.pool);
             if wanted && !visited && !pools.contains(&mirror.pool) {

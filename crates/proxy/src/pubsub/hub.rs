@@ -310,9 +310,8 @@ fn all_held(subscriber: &Subscriber) -> Vec<(Kind, Bytes, Vec<usize>)> {
 /// The routes that lead to a name. A channel is routed as a key is; events of keys may come from every cluster, and a
 /// pattern may match channels of several routes.
 fn routes_of(filter: &Filter, kind: Kind, name: &[u8]) -> Vec<Rc<RouteTo>> {
-    let all = || filter.prefixes.iter().chain(&filter.catch_all);
     if events_in(kind, name) != Events::Never {
-        return all().cloned().collect();
+        return filter.routes().cloned().collect();
     }
     if kind != Kind::Pattern {
         return filter.route(name).cloned().into_iter().collect();
@@ -320,7 +319,7 @@ fn routes_of(filter: &Filter, kind: Kind, name: &[u8]) -> Vec<Rc<RouteTo>> {
     let start = literal(name);
     let mut found = Vec::new();
     // The longest prefixes stand first.
-    for route in all() {
+    for route in filter.routes() {
         let shared = route.prefix.len().min(start.len());
         let fits = match filter.proxy.routes.case_insensitive {
             true => start[..shared].eq_ignore_ascii_case(&route.prefix[..shared]),

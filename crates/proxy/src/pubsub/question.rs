@@ -74,7 +74,7 @@ impl Engine {
     fn subscribed_pools(&self, key: usize) -> Vec<usize> {
         let filter = &self.filters[self.clients[key].filter];
         let mut pools: Vec<usize> = Vec::new();
-        for route in filter.prefixes.iter().chain(&filter.catch_all) {
+        for route in filter.routes() {
             let cluster = &self.pools[route.pool].key.cluster;
             if !pools.iter().any(|pool| self.pools[*pool].key.cluster == *cluster) {
                 pools.push(route.pool);

@@ -132,9 +132,7 @@ impl Engine {
             Ok(mode) => mode,
             Err(line) => return self.end_joining(&joining, &Answer::Raw(&line)),
         };
-        let filter = &self.filters[client.filter];
-        let mut routes = filter.prefixes.iter().chain(&filter.catch_all);
-        if !routes.all(|route| route.keeps_key) {
+        if !self.filters[client.filter].keeps_keys() {
             return self.end_joining(&joining, &Answer::Raw(RENAMED));
         }
         let former = client.tracker.is_some();
@@ -192,12 +190,7 @@ impl Engine {
     }
 
     fn any_primary(&mut self, key: usize) -> Vec<u32> {
-        let filter = &self.filters[self.clients[key].filter];
-        let route = filter.catch_all.as_ref().or_else(|| filter.prefixes.first());
-        let Some(pool) = route.map(|route| route.pool) else {
-            return Vec::new();
-        };
-        let found = (0..DRAWS).find_map(|_| self.connection_for(pool, Target::Any, Access::Primary).ok());
+        let found = (0..DRAWS).find_map(|_| self.any_connection(key).ok());
         found.into_iter().collect()
     }
 
@@ -260,11 +253,7 @@ impl Engine {
     }
 
     fn end_joining(&mut self, joining: &Joining, answer: &Answer<'_>) {
-        let answer = match answer {
-            Answer::Failed(failure) => Answer::Failed(*failure),
-            other => Answer::Raw(other.bytes()),
-        };
-        self.settle(joining.waiter, joining.command, joining.since, answer);
+        self.settle(joining.waiter, joining.command, joining.since, answer.again());
     }
 
     /// A client tracks no more.

@@ -17,6 +17,7 @@ use crate::client::{Client, Slot};
 use crate::connection::Carries;
 use crate::dispatch::mark_dirty;
 use crate::engine::Engine;
+use crate::filter::Filter;
 use crate::peers::Forwarded;
 
 /// Notices that wait for replies of one client, above which it is told to drop everything instead.
@@ -162,9 +163,7 @@ impl Engine {
     /// Whether requests of a client go to a pool.
     pub(super) fn reads_through(&self, key: usize, pool: usize) -> bool {
         let filter = self.clients.get(key).map(|client| &self.filters[client.filter]);
-        let mut routes = filter
-            .into_iter()
-            .flat_map(|filter| filter.prefixes.iter().chain(&filter.catch_all));
+        let mut routes = filter.into_iter().flat_map(Filter::routes);
         routes.any(|route| route.pool == pool || route.read_pool == Some(pool))
     }
 

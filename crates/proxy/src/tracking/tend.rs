@@ -100,9 +100,7 @@ impl Engine {
             .map(|(key, _)| key)
             .collect();
         for key in concerned {
-            let filter = &self.filters[self.clients[key].filter];
-            let mut routes = filter.prefixes.iter().chain(&filter.catch_all);
-            match routes.all(|route| route.keeps_key) {
+            match self.filters[self.clients[key].filter].keeps_keys() {
                 true => self.tell_all(key),
                 false => self.close_client(ClientId(key as u32)),
             }
