@@ -76,36 +76,28 @@ impl Downstream {
     /// Bytes came.
     #[inline]
     pub(crate) fn received(&mut self, filter: usize, filters: &Slab<Filter>, count: usize) {
-        if self.filter != filter {
-            self.turn_to(filter, filters);
-        }
+        self.face(filter, filters);
         self.received += count as u64;
     }
 
     /// Bytes were written.
     #[inline]
     pub(crate) fn sent(&mut self, filter: usize, filters: &Slab<Filter>, count: usize) {
-        if self.filter != filter {
-            self.turn_to(filter, filters);
-        }
+        self.face(filter, filters);
         self.sent += count as u64;
     }
 
     /// A request came.
     #[inline]
     pub(crate) fn request(&mut self, filter: usize, filters: &Slab<Filter>) {
-        if self.filter != filter {
-            self.turn_to(filter, filters);
-        }
+        self.face(filter, filters);
         self.requests += 1;
     }
 
     /// It is a command that is served.
     #[inline]
     pub(crate) fn asked(&mut self, filter: usize, filters: &Slab<Filter>, command: CommandId) {
-        if self.filter != filter {
-            self.turn_to(filter, filters);
-        }
+        self.face(filter, filters);
         if let Some(former) = self.asked.note(command) {
             self.add_asked(filters, former);
         }
@@ -122,21 +114,25 @@ impl Downstream {
     /// It waits for a reply from a server.
     #[inline]
     pub(crate) fn begun(&mut self, filter: usize, filters: &Slab<Filter>) {
-        if self.filter != filter {
-            self.turn_to(filter, filters);
-        }
+        self.face(filter, filters);
         self.begun += 1;
     }
 
     /// The reply is there.
     #[inline]
     pub(crate) fn ended(&mut self, filter: usize, filters: &Slab<Filter>, outcome: Outcome) {
-        if self.filter != filter {
-            self.turn_to(filter, filters);
-        }
+        self.face(filter, filters);
         self.ended_count += 1;
         if let Some(former) = self.ended.note(outcome) {
             self.add_ended(filters, former);
+        }
+    }
+
+    /// Whatever is noted next is about this filter.
+    #[inline(always)]
+    fn face(&mut self, filter: usize, filters: &Slab<Filter>) {
+        if self.filter != filter {
+            self.turn_to(filter, filters);
         }
     }
 
