@@ -182,15 +182,15 @@ fn hand_over(
         session.sent = closed.sent;
         drop((session, active));
     });
+    let accepted = redis::Accepted {
+        stream,
+        tls,
+        listener,
+        chain,
+        local,
+        remote,
+    };
     worker
         .driver
-        .tell(redis::Command::Serve(Box::new(redis::Accepted {
-            stream,
-            tls,
-            listener,
-            chain,
-            local,
-            remote,
-            on_close,
-        })));
+        .tell(redis::Command::Serve(Box::new(accepted), on_close));
 }

@@ -29,9 +29,10 @@ pub struct Accepted {
     pub local: Option<SocketAddr>,
     /// The client's address; `None` for a Unix socket.
     pub remote: Option<SocketAddr>,
-    /// Called once when the connection is gone, with what the access log wants to know.
-    pub on_close: Box<dyn FnOnce(Closed)>,
 }
+
+/// Called once when a connection is gone, with what the access log wants to know.
+pub type OnClose = Box<dyn FnOnce(Closed)>;
 
 /// A downstream socket, non-blocking.
 pub enum Stream {
@@ -59,7 +60,7 @@ pub struct Handle {
 /// What a worker tells its driver.
 pub enum Command {
     /// Serve a connection.
-    Serve(Box<Accepted>),
+    Serve(Box<Accepted>, OnClose),
     /// Close the connections of a listener: each one as soon as it waits for no reply, all of them after `grace`.
     Drain {
         /// The listener.

@@ -190,10 +190,10 @@ impl Driver {
     fn read_messages(&mut self) {
         while let Some(message) = self.inbox.next() {
             match message {
-                Message::Serve(handed) => {
+                Message::Serve(accepted, guest) => {
                     // A client that has just ended may leave its number to this one: its socket goes first.
                     self.act();
-                    self.serve(*handed);
+                    self.serve(*accepted, guest);
                 }
                 Message::Drain { listener, grace } => {
                     self.engine.drain(&listener);

@@ -1,7 +1,7 @@
 //! What reaches a driver from other threads between turns. A message rings the driver's bell; a turn reads them all.
 
 use std::collections::VecDeque;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Wake;
@@ -9,23 +9,12 @@ use std::time::Duration;
 
 use redplane_proxy::Verdict;
 
-use super::Stream;
+use super::Accepted;
 use super::office::{Guest, Mark};
-
-/// A connection on its way to the driver.
-pub(super) struct Handed {
-    pub(super) stream: Stream,
-    pub(super) tls: Option<Box<rustls::ServerConnection>>,
-    pub(super) listener: Arc<str>,
-    pub(super) chain: Arc<str>,
-    pub(super) local: Option<SocketAddr>,
-    pub(super) remote: Option<SocketAddr>,
-    pub(super) guest: Guest,
-}
 
 /// What a driver is told.
 pub(super) enum Message {
-    Serve(Box<Handed>),
+    Serve(Box<Accepted>, Guest),
     Drain { listener: String, grace: Duration },
     Resolved(Mark, Option<IpAddr>),
     Decided(Mark, Verdict),

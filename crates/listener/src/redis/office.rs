@@ -20,8 +20,8 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::{AbortHandle, spawn_local};
 
 use super::driver::{self, MESSAGES};
-use super::inbox::{Handed, Inbox, Message};
-use super::{Accepted, Closed, Command, Handle};
+use super::inbox::{Inbox, Message};
+use super::{Closed, Command, Handle, OnClose};
 
 /// A question of a driver: which driver, and the engine's ticket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -90,8 +90,6 @@ impl Drop for Guest {
     }
 }
 
-type OnClose = Box<dyn FnOnce(Closed)>;
-
 /// The connections that a driver has, by number, with what is to be done at their end.
 #[derive(Default)]
 struct Open(RefCell<Slab<OnClose>>);
@@ -155,29 +153,13 @@ struct Reins {
 impl Reins {
     fn tell(&self, command: Command, open: &Open) {
         self.inbox.tell(match command {
-            Command::Serve(accepted) => {
-                let Accepted {
-                    stream,
-                    tls,
-                    listener,
-                    chain,
-                    local,
-                    remote,
-                    on_close,
-                } = *accepted;
-                Message::Serve(Box::new(Handed {
-                    stream,
-                    tls,
-                    listener,
-                    chain,
-                    local,
-                    remote,
-                    guest: Guest {
-                        number: open.0.borrow_mut().insert(on_close),
-                        closed: Closed::default(),
-                        outbox: self.outbox.clone(),
-                    },
-                }))
+            Command::Serve(accepted, on_close) => {
+                let guest = Guest {
+                    number: open.0.borrow_mut().insert(on_close),
+                    closed: Closed::default(),
+                    outbox: self.outbox.clone(),
+                };
+                Message::Serve(accepted, guest)
             }
             Command::Drain { listener, grace } => Message::Drain { listener, grace },
         });

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use redplane_config::cluster::Cluster as ClusterConfig;
 use redplane_config::listener::Listener;
-use redplane_listener::redis::{Closed, Command, Handle, Stream};
+use redplane_listener::redis::{Closed, Command, Handle, OnClose, Stream};
 use redplane_listener::{Context, MakeDriver, Workers};
 use redplane_proto::{Json, yaml_value};
 use redplane_telemetry::Registry;
@@ -145,13 +145,12 @@ fn recorder(told: Sender<Told>) -> MakeDriver {
     let told = Mutex::new(told);
     Arc::new(move |worker| {
         let told = told.lock().unwrap().clone();
-        type Ends = Vec<(Arc<str>, Box<dyn FnOnce(Closed)>)>;
+        type Ends = Vec<(Arc<str>, OnClose)>;
         let open: RefCell<Ends> = RefCell::default();
         Ok(Handle::new(move |command| match command {
-            Command::Serve(accepted) => {
+            Command::Serve(accepted, on_close) => {
                 let accepted = *accepted;
-                open.borrow_mut()
-                    .push((Arc::clone(&accepted.listener), accepted.on_close));
+                open.borrow_mut().push((Arc::clone(&accepted.listener), on_close));
                 let given = Given {
                     worker,
                     stream: accepted.stream,

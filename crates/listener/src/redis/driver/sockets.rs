@@ -10,10 +10,9 @@ use redplane_proxy::{Action, ClientId, ConnId, Gone, Opened, Traffic};
 use redplane_upstream::{Cluster, ConnectingSocket, Host, Transport as HostTransport};
 
 use super::{ClientSocket, Driver, UPSTREAM};
-use crate::redis::inbox::Handed;
-use crate::redis::office::Errand;
+use crate::redis::office::{Errand, Guest};
 use crate::redis::socket::{Socket, Transport};
-use crate::redis::{Closed, Stream};
+use crate::redis::{Accepted, Closed, Stream};
 
 impl Driver {
     /// What the engine wants done with sockets.
@@ -107,22 +106,22 @@ impl Driver {
         };
     }
 
-    pub(super) fn serve(&mut self, handed: Handed) {
+    pub(super) fn serve(&mut self, accepted: Accepted, guest: Guest) {
         let opened = Opened {
-            listener: handed.listener,
-            chain: handed.chain,
-            remote: handed.remote,
-            local: handed.local,
-            fd: match &handed.stream {
+            listener: accepted.listener,
+            chain: accepted.chain,
+            remote: accepted.remote,
+            local: accepted.local,
+            fd: match &accepted.stream {
                 Stream::Tcp(stream) => stream.as_raw_fd(),
                 Stream::Unix(stream) => stream.as_raw_fd(),
             },
         };
-        let transport = match handed.stream {
+        let transport = match accepted.stream {
             Stream::Tcp(stream) => Transport::Tcp(mio::net::TcpStream::from_std(stream)),
             Stream::Unix(stream) => Transport::Unix(mio::net::UnixStream::from_std(stream)),
         };
-        let mut socket = match handed.tls {
+        let mut socket = match accepted.tls {
             Some(session) => Socket::server(transport, session),
             None => Socket::plain(transport),
         };
@@ -134,10 +133,7 @@ impl Driver {
             self.engine.client_closed(id);
             return;
         }
-        let client = ClientSocket {
-            socket,
-            guest: handed.guest,
-        };
+        let client = ClientSocket { socket, guest };
         put(&mut self.clients, id.0 as usize, client);
         // Bytes may have come before the socket was watched, or stand in the TLS session.
         if !self.read_client(id) {
