@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use clap::{ArgAction, CommandFactory, Parser, ValueEnum};
 use redplane_admin::{LOGGERS, Level};
+use redplane_reconcile::bootstrap::Given;
 use serde_json::{Map, Value, json};
 
 /// An Envoy-compatible, xDS-configured Redis data plane.
@@ -182,6 +183,18 @@ impl Flags {
     /// `--drain-time-s`
     pub(crate) fn drain_time(&self) -> Duration {
         Duration::from_secs(self.drain_time_s)
+    }
+
+    /// Where the bootstrap is, and what is laid over it.
+    pub(crate) fn bootstrap(&self) -> Given<'_> {
+        Given {
+            file: self.config_path.as_deref(),
+            yaml: self.config_yaml.as_deref(),
+            allow_unknown: self.allow_unknown_static_fields,
+            service_node: self.service_node.as_deref(),
+            service_cluster: self.service_cluster.as_deref(),
+            service_zone: self.service_zone.as_deref(),
+        }
     }
 
     /// As `envoy.admin.v3.CommandLineOptions`; values at their defaults are left out, as in Envoy.

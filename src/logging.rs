@@ -23,7 +23,7 @@ use self::pattern::{Line, Message};
 const COMPONENTS: [(&str, &str); 16] = [
     ("redplane_xds", "config"),
     ("redplane_config", "config"),
-    ("redplane::reconcile", "config"),
+    ("redplane_reconcile", "config"),
     ("redplane_upstream::dns", "dns"),
     ("redplane_upstream", "upstream"),
     ("redplane_listener::redis", "redis"),

@@ -3,21 +3,15 @@
 //! Here are the flags, the log and the exit code: 0 after SIGTERM, SIGINT or `/quitquitquit`, else 1 with one line on
 //! stderr that names the field or the address at fault. Everything else is joined in `server` and decided elsewhere.
 
-mod book;
-mod bootstrap;
 mod concurrency;
-mod feeds;
 mod flags;
 mod logging;
-mod reconcile;
 mod server;
-mod stats;
-mod views;
-mod world;
 
 use std::process::ExitCode;
 
-use crate::bootstrap::Bootstrap;
+use redplane_reconcile::Bootstrap;
+
 use crate::flags::{Flags, Mode};
 use crate::logging::{Log, Pattern};
 
@@ -64,7 +58,7 @@ pub(crate) fn version() -> String {
 }
 
 fn start(flags: &Flags) -> Result<(), String> {
-    let bootstrap = Bootstrap::load(flags)?;
+    let bootstrap = Bootstrap::load(&flags.bootstrap())?;
     if flags.mode == Mode::Validate {
         let path = flags.config_path.as_ref().map(|path| path.display().to_string());
         println!("configuration '{}' OK", path.unwrap_or_default());
@@ -75,7 +69,7 @@ fn start(flags: &Flags) -> Result<(), String> {
     let log = log.map_err(|error| format!("--log-path: {error}"))?;
     // The flag wins over the bootstrap.
     if let (None, Some(pattern)) = (given, &bootstrap.log) {
-        log.set_pattern(pattern.clone());
+        log.set_pattern(Pattern::new(pattern));
     }
     for flag in &flags.unknown {
         tracing::warn!("unknown flag {flag} is ignored");

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use redplane_admin::{Action, Level, Levels, Order};
 use redplane_config::Address;
 use redplane_listener::{Workers, redis};
-use redplane_proto::pack;
+use redplane_reconcile::{Bootstrap, Feeds, Parts, Reconcile, World, sources};
 use redplane_telemetry::Registry;
 use redplane_telemetry::access_log::{Files, Options};
 use redplane_upstream::{Context, Dns, Store};
@@ -20,14 +20,10 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
-use crate::book::version;
-use crate::bootstrap::Bootstrap;
 use crate::concurrency;
-use crate::feeds::Feeds;
 use crate::flags::{Flags, Mode};
 use crate::logging::Log;
-use crate::reconcile::Reconcile;
-use crate::world::{Parts, World, sources};
+use crate::version;
 
 /// Events and orders that may wait for the control thread.
 const QUEUE: usize = 64;
@@ -56,7 +52,7 @@ async fn serve(flags: &Flags, bootstrap: Bootstrap, log: &Log, started: Instant)
     registry.configure(bootstrap.stats.clone());
     let files = Arc::new(Files::new(registry.clone(), access_logs(flags)));
     let world = Arc::new(start_world(flags, &bootstrap, &registry, &files, started)?);
-    world.book.pages().bootstrap = Some(version(pack(&bootstrap.message), ""));
+    world.show_bootstrap(&bootstrap);
     let (orders, mut ordered) = mpsc::channel(QUEUE);
     if let Some(listener) = admin {
         let sources = Arc::new(sources(&world, levels(flags, log), orders));
@@ -92,7 +88,7 @@ async fn serve(flags: &Flags, bootstrap: Bootstrap, log: &Log, started: Instant)
         }
     }
     tracing::info!("exiting");
-    world.workers.stop();
+    world.workers().stop();
     files.flush();
     Ok(())
 }
@@ -153,6 +149,7 @@ fn start_world(
         drain_time: flags.drain_time(),
         options: flags.options(count),
         node: bootstrap.node.clone(),
+        version: version(),
         runtime: bootstrap.runtime.clone(),
         started,
     }))
@@ -214,9 +211,7 @@ fn obey(world: &World, files: &Files, log: &Log, order: Order) -> Option<tokio::
             skip_exit,
         } => {
             tracing::info!(inbound_only, graceful, skip_exit, "draining listeners");
-            world
-                .workers
-                .drain(inbound_only, graceful, skip_exit, world.drain_time);
+            world.drain(inbound_only, graceful, skip_exit);
         }
         Action::FailHealthCheck => world.set_failing(true),
         Action::PassHealthCheck => world.set_failing(false),

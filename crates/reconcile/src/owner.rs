@@ -5,12 +5,6 @@
 //! endpoints as long as `initial_fetch_timeout` says; Redis topologies and DNS answers a moment only), then asks for
 //! listeners, then is live. Envoy: `ClusterManagerInitHelper`, `CdsApiImpl`, `LdsApiImpl`; xDS warming rules.
 
-mod clusters;
-mod endpoints;
-mod handover;
-mod listeners;
-mod start_up;
-
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -21,54 +15,40 @@ use redplane_telemetry::Block;
 use redplane_telemetry::stats::{cluster as cluster_stats, control_plane, server};
 use redplane_upstream::{Context, Snapshot};
 use redplane_xds::type_url::{CLUSTER, ENDPOINT, LISTENER};
-use redplane_xds::{Event, Handle, Rejected, Resource, Update, Verdict};
+use redplane_xds::{Event, Rejected, Resource, Update, Verdict};
 
-use self::clusters::Clusters;
-use self::endpoints::Endpoints;
-use self::handover::Handover;
-use self::listeners::Listeners;
-use self::start_up::{Phase, Watch};
 use crate::bootstrap::Bootstrap;
-use crate::feeds::{self, Feeds, From};
+use crate::clusters::Clusters;
+use crate::endpoints::Endpoints;
+use crate::feeds::{self, Feeds};
+use crate::handover::Handover;
+use crate::incoming::{From, Incoming};
+use crate::listeners::Listeners;
+use crate::start_up::{Phase, Watch};
 use crate::world::World;
 
-/// What the control thread has to look at.
-pub(crate) enum Incoming {
-    /// A source has something to say; verdicts go to the handle.
-    Xds {
-        from: From,
-        handle: Handle,
-        event: Box<Event>,
-    },
-    /// A cluster has what it waited for, or has waited long enough.
-    Warm { name: String, id: u64, timed_out: bool },
-    /// The first answer about a type has not come in time.
-    Overdue(&'static str),
-    /// A handover has waited long enough.
-    OutOfPatience(u64),
-}
-
 /// The owner of everything that is configured.
-pub(crate) struct Reconcile {
-    world: Arc<World>,
-    context: Context,
-    feeds: Feeds,
+pub struct Reconcile {
+    pub(crate) world: Arc<World>,
+    pub(crate) context: Context,
+    pub(crate) feeds: Feeds,
     /// The next snapshot in the making.
-    draft: Snapshot,
-    clusters: Clusters,
-    endpoints: Endpoints,
-    listeners: Listeners,
-    handover: Handover,
-    cds: Watch,
-    lds: Watch,
+    pub(crate) draft: Snapshot,
+    pub(crate) clusters: Clusters,
+    pub(crate) endpoints: Endpoints,
+    pub(crate) listeners: Listeners,
+    pub(crate) handover: Handover,
+    pub(crate) cds: Watch,
+    pub(crate) lds: Watch,
     control_plane: Block,
     /// `cluster.<ads>.`: the ADS stream is a connection of its cluster as well.
     ads_stats: Option<Block>,
-    phase: Phase,
+    pub(crate) phase: Phase,
 }
 
 impl Reconcile {
-    pub(crate) fn new(world: Arc<World>, context: Context, feeds: Feeds, bootstrap: &Bootstrap) -> Self {
+    /// Ready to start; nothing is configured yet.
+    pub fn new(world: Arc<World>, context: Context, feeds: Feeds, bootstrap: &Bootstrap) -> Self {
         let registry = &world.registry;
         let config = &bootstrap.config;
         let cds = Watch::new(registry, CLUSTER, config.cds.as_ref(), bootstrap.cds_patience);
@@ -94,7 +74,7 @@ impl Reconcile {
     ///
     /// # Errors
     /// One line: the resource at fault and the reason.
-    pub(crate) fn start(&mut self, bootstrap: &Bootstrap) -> Result<(), String> {
+    pub fn start(&mut self, bootstrap: &Bootstrap) -> Result<(), String> {
         let resources = bootstrap.message.static_resources.clone().unwrap_or_default();
         let config = &bootstrap.config;
         if let Some(ads) = &config.ads {
@@ -125,7 +105,7 @@ impl Reconcile {
     ///
     /// # Errors
     /// Start-up cannot go on.
-    pub(crate) fn take(&mut self, incoming: Incoming) -> Result<(), String> {
+    pub fn take(&mut self, incoming: Incoming) -> Result<(), String> {
         match incoming {
             Incoming::Xds { from, handle, event } => match *event {
                 Event::Update(update) => {
@@ -280,14 +260,14 @@ impl Reconcile {
     }
 
     /// Makes the draft what workers see, then lets go of what it no longer holds.
-    fn publish(&mut self) {
+    pub(crate) fn publish(&mut self) {
         self.draft.version += 1;
         self.world.store.publish(Arc::new(self.draft.clone()));
         self.clusters.stop_retired();
     }
 
     /// Counts fields that are accepted without effect.
-    fn count_ignored(&self, name: &str, ignored: &redplane_config::Ignored) {
+    pub(crate) fn count_ignored(&self, name: &str, ignored: &redplane_config::Ignored) {
         if !ignored.0.is_empty() {
             tracing::debug!(name, fields = ?ignored.0, "accepted without effect");
             let block = self.world.server.block();

@@ -13,32 +13,33 @@ use redplane_telemetry::stats::server;
 use redplane_xds::Names;
 use redplane_xds::type_url::CLUSTER;
 
-use super::{Incoming, Reconcile};
 use crate::feeds::Feeds;
+use crate::incoming::Incoming;
+use crate::owner::Reconcile;
 use crate::stats::Subscription;
 use crate::world::World;
 
 /// How far start-up is.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Phase {
+pub(crate) enum Phase {
     Clusters,
     Listeners,
     Live,
 }
 
 /// CDS or LDS: the subscriptions to everything of a type.
-pub(super) struct Watch {
-    pub(super) type_url: &'static str,
+pub(crate) struct Watch {
+    pub(crate) type_url: &'static str,
     /// For people, and for `/init_dump`.
     word: &'static str,
-    pub(super) source: Option<ConfigSource>,
+    pub(crate) source: Option<ConfigSource>,
     patience: Option<Duration>,
-    pub(super) stats: Subscription,
-    pub(super) answered: bool,
+    pub(crate) stats: Subscription,
+    pub(crate) answered: bool,
 }
 
 impl Watch {
-    pub(super) fn new(
+    pub(crate) fn new(
         registry: &Registry,
         type_url: &'static str,
         source: Option<&ConfigSource>,
@@ -59,7 +60,7 @@ impl Watch {
     }
 
     /// Subscribes, with the clock of the first answer.
-    pub(super) fn ask(&self, feeds: &mut Feeds, world: &World) -> Result<(), String> {
+    pub(crate) fn ask(&self, feeds: &mut Feeds, world: &World) -> Result<(), String> {
         let Some(source) = &self.source else { return Ok(()) };
         self.stats.asked();
         world.book.pages().waiting.insert(self.word);
@@ -78,7 +79,7 @@ impl Watch {
     }
 
     /// Waits no longer for the first answer.
-    pub(super) fn give_up(&mut self) {
+    pub(crate) fn give_up(&mut self) {
         if !self.answered {
             tracing::warn!(subscription = self.word, "initial fetch timed out");
             self.stats.timed_out();
@@ -88,13 +89,13 @@ impl Watch {
 }
 
 impl Reconcile {
-    pub(super) fn watch(&mut self, type_url: &str) -> Option<&mut Watch> {
+    pub(crate) fn watch(&mut self, type_url: &str) -> Option<&mut Watch> {
         let watches = [&mut self.cds, &mut self.lds];
         watches.into_iter().find(|watch| watch.type_url == type_url)
     }
 
     /// Goes to the next phase when nothing is waited for any more.
-    pub(super) fn advance(&mut self) -> Result<(), String> {
+    pub(crate) fn advance(&mut self) -> Result<(), String> {
         if self.phase == Phase::Live {
             return Ok(());
         }

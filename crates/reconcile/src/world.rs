@@ -1,22 +1,23 @@
 //! What the control thread and the admin pages share: written by the one, looked at by the others.
 
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use redplane_admin::{Levels, Order, RuntimeView, ServerState, ServerView, Sources};
+use redplane_admin::{RuntimeView, ServerState};
 use redplane_listener::Workers;
+use redplane_proto::pack;
 use redplane_telemetry::Registry;
 use redplane_telemetry::stats::server;
 use redplane_upstream::Store;
 use serde_json::Value;
-use tokio::sync::mpsc;
 
-use crate::book::Book;
-use crate::{stats, version, views};
+use crate::book::{Book, version};
+use crate::bootstrap::Bootstrap;
+use crate::stats;
 
 /// The process as others see it.
-pub(crate) struct World {
+pub struct World {
     pub(crate) registry: Registry,
     pub(crate) store: Store,
     pub(crate) workers: Workers,
@@ -28,6 +29,8 @@ pub(crate) struct World {
     pub(crate) options: Value,
     /// The node, for `/server_info`.
     pub(crate) node: Value,
+    /// The version of the program, for `/server_info`.
+    pub(crate) version: String,
     /// A std mutex: taken by `/runtime` and `/runtime_modify` only.
     pub(crate) runtime: Mutex<RuntimeView>,
     pub(crate) started: Instant,
@@ -36,15 +39,25 @@ pub(crate) struct World {
 }
 
 /// What a [`World`] is made of.
-pub(crate) struct Parts {
-    pub(crate) registry: Registry,
-    pub(crate) store: Store,
-    pub(crate) workers: Workers,
-    pub(crate) drain_time: Duration,
-    pub(crate) options: Value,
-    pub(crate) node: Value,
-    pub(crate) runtime: RuntimeView,
-    pub(crate) started: Instant,
+pub struct Parts {
+    /// Where stats are registered.
+    pub registry: Registry,
+    /// Where snapshots are published.
+    pub store: Store,
+    /// The worker threads.
+    pub workers: Workers,
+    /// `--drain-time-s`
+    pub drain_time: Duration,
+    /// The flags, for `/server_info`.
+    pub options: Value,
+    /// The node, for `/server_info`.
+    pub node: Value,
+    /// The version of the program, for `/server_info`.
+    pub version: String,
+    /// `layered_runtime`
+    pub runtime: RuntimeView,
+    /// When the process began.
+    pub started: Instant,
 }
 
 const STATES: [ServerState; 4] = [
@@ -55,7 +68,8 @@ const STATES: [ServerState; 4] = [
 ];
 
 impl World {
-    pub(crate) fn new(parts: Parts) -> Self {
+    /// The world before anything is configured.
+    pub fn new(parts: Parts) -> Self {
         Self {
             server: stats::Server::new(&parts.registry, parts.workers.count()),
             registry: parts.registry,
@@ -65,11 +79,28 @@ impl World {
             drain_time: parts.drain_time,
             options: parts.options,
             node: parts.node,
+            version: parts.version,
             runtime: Mutex::new(parts.runtime),
             started: parts.started,
             state: AtomicU8::new(2),
             failing: AtomicBool::new(false),
         }
+    }
+
+    /// The worker threads.
+    pub fn workers(&self) -> &Workers {
+        &self.workers
+    }
+
+    /// `/drain_listeners`, in `--drain-time-s`.
+    pub fn drain(&self, inbound_only: bool, graceful: bool, skip_exit: bool) {
+        self.workers
+            .drain(inbound_only, graceful, skip_exit, self.drain_time);
+    }
+
+    /// Keeps the bootstrap for `/config_dump`.
+    pub fn show_bootstrap(&self, bootstrap: &Bootstrap) {
+        self.book.pages().bootstrap = Some(version(pack(&bootstrap.message), ""));
     }
 
     /// Since the process began.
@@ -93,7 +124,7 @@ impl World {
     }
 
     /// `/healthcheck/fail` and `/healthcheck/ok`.
-    pub(crate) fn set_failing(&self, failing: bool) {
+    pub fn set_failing(&self, failing: bool) {
         self.failing.store(failing, Relaxed);
         self.server.block().set(server::LIVE, u64::from(!failing));
         self.show_state();
@@ -107,7 +138,7 @@ impl World {
     }
 
     /// `/runtime_modify`: keys of the admin layer; an empty value takes a key away.
-    pub(crate) fn modify_runtime(&self, pairs: Vec<(String, String)>) {
+    pub fn modify_runtime(&self, pairs: Vec<(String, String)>) {
         let mut runtime = self.runtime.lock().unwrap_or_else(PoisonError::into_inner);
         let layers = runtime.layers.len();
         let Some(admin) = layers.checked_sub(1).filter(|_| runtime.admin_layer) else {
@@ -121,43 +152,5 @@ impl World {
                 runtime.entries.remove(&key);
             }
         }
-    }
-}
-
-/// The admin interface's view of the world.
-pub(crate) fn sources(world: &Arc<World>, levels: Levels, orders: mpsc::Sender<Order>) -> Sources {
-    fn look<T>(
-        world: &Arc<World>,
-        look: impl Fn(&World) -> T + Send + Sync + 'static,
-    ) -> Box<dyn Fn() -> T + Send + Sync> {
-        let world = Arc::clone(world);
-        Box::new(move || look(&world))
-    }
-    Sources {
-        registry: world.registry.clone(),
-        refresh: look(world, |world| {
-            world.server.refresh(world.uptime(), views::connections(world));
-        }),
-        clusters: look(world, views::clusters),
-        listeners: look(world, views::listeners),
-        config: look(world, |world| world.book.dump()),
-        server: look(world, |world| ServerView {
-            version: version(),
-            state: world.state(),
-            uptime: world.uptime(),
-            command_line_options: world.options.clone(),
-            node: world.node.clone(),
-        }),
-        certificates: look(world, views::certificates),
-        runtime: look(world, |world| {
-            world
-                .runtime
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .clone()
-        }),
-        init: look(world, views::init),
-        levels,
-        orders,
     }
 }

@@ -13,15 +13,16 @@ use redplane_config::listener::{Listener, Terminal};
 use redplane_telemetry::stats::listener_manager as names;
 use redplane_xds::Resource;
 
-use super::{Incoming, Reconcile};
 use crate::book::version;
+use crate::incoming::Incoming;
+use crate::owner::Reconcile;
 
 /// How long either side waits for the other.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What waits for its counterpart.
 #[derive(Default)]
-pub(super) struct Handover {
+pub(crate) struct Handover {
     /// Removed clusters that a listener still names, with the number of their wait.
     lingering: HashMap<String, u64>,
     /// Accepted listeners whose clusters are not warm yet.
@@ -62,7 +63,7 @@ fn named(listener: &Listener) -> impl Iterator<Item = &str> {
 
 impl Reconcile {
     /// Takes clusters away, those that a listener still names a little later.
-    pub(super) fn release_clusters(&mut self, removed: &[String]) {
+    pub(crate) fn release_clusters(&mut self, removed: &[String]) {
         if removed.is_empty() {
             return;
         }
@@ -79,12 +80,12 @@ impl Reconcile {
     }
 
     /// A cluster is pushed again before it has gone.
-    pub(super) fn keep_cluster(&mut self, name: &str) {
+    pub(crate) fn keep_cluster(&mut self, name: &str) {
         self.handover.lingering.remove(name);
     }
 
     /// Whether a changed listener has to wait; then it is kept until [`take_over`](Self::take_over).
-    pub(super) fn postpone(&mut self, config: &Arc<Listener>, resource: &Resource) -> bool {
+    pub(crate) fn postpone(&mut self, config: &Arc<Listener>, resource: &Resource) -> bool {
         let Some(active) = self.draft.listeners.get(&config.name) else {
             return false;
         };
@@ -113,14 +114,14 @@ impl Reconcile {
     }
 
     /// A newer version of a listener, or none, has come.
-    pub(super) fn forget_postponed(&mut self, name: &str) {
+    pub(crate) fn forget_postponed(&mut self, name: &str) {
         if self.handover.postponed.remove(name).is_some() {
             self.gauge_postponed();
         }
     }
 
     /// Lets listeners live whose clusters are warm now, and clusters go that nobody names any more.
-    pub(super) fn take_over(&mut self) {
+    pub(crate) fn take_over(&mut self) {
         let ready = self
             .handover
             .postponed
@@ -148,7 +149,7 @@ impl Reconcile {
     }
 
     /// A wait has lasted long enough.
-    pub(super) fn out_of_patience(&mut self, wait: u64) {
+    pub(crate) fn out_of_patience(&mut self, wait: u64) {
         let postponed = self
             .handover
             .postponed

@@ -16,26 +16,18 @@ use redplane_xds::{
 };
 use tokio::sync::mpsc;
 
-use crate::reconcile::Incoming;
-
-/// Which source an event came from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum From {
-    /// The ADS stream.
-    Ads,
-    /// The file of this type.
-    File(&'static str),
-}
+use crate::incoming::{From, Incoming};
 
 /// The running sources.
-pub(crate) struct Feeds {
+pub struct Feeds {
     ads: Option<Handle>,
     files: Vec<(PathBuf, &'static str, Handle)>,
     queue: mpsc::Sender<Incoming>,
 }
 
 impl Feeds {
-    pub(crate) fn new(queue: mpsc::Sender<Incoming>) -> Self {
+    /// No sources yet; everything that they say goes to the queue.
+    pub fn new(queue: mpsc::Sender<Incoming>) -> Self {
         Self {
             ads: None,
             files: Vec::new(),

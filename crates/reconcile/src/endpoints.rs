@@ -15,12 +15,12 @@ use redplane_upstream::Cluster;
 use redplane_xds::type_url::ENDPOINT;
 use redplane_xds::{Names, Rejected, Resource, Update};
 
-use super::Reconcile;
 use crate::book::{Origin, version};
+use crate::owner::Reconcile;
 
 /// Assignments and who uses them, by service name.
 #[derive(Default)]
-pub(super) struct Endpoints {
+pub(crate) struct Endpoints {
     services: HashMap<String, HashMap<Source, Users>>,
     /// Names to be asked of the control plane, all in one request.
     asked: Vec<String>,
@@ -59,7 +59,7 @@ fn service(cluster: &Cluster) -> Option<(Source, &String, &ConfigSource)> {
 
 impl Reconcile {
     /// Lets a cluster have its endpoints: those known already at once, others when they come.
-    pub(super) fn join(&mut self, cluster: &Arc<Cluster>) -> Result<(), String> {
+    pub(crate) fn join(&mut self, cluster: &Arc<Cluster>) -> Result<(), String> {
         let Some((from, name, source)) = service(cluster) else {
             return Ok(());
         };
@@ -80,7 +80,7 @@ impl Reconcile {
     }
 
     /// Ends what [`join`](Self::join) began; the last one to leave takes the subscription along.
-    pub(super) fn leave(&mut self, cluster: &Arc<Cluster>) {
+    pub(crate) fn leave(&mut self, cluster: &Arc<Cluster>) {
         let Some((from, name, source)) = service(cluster) else {
             return;
         };
@@ -105,7 +105,7 @@ impl Reconcile {
     }
 
     /// Tells the control plane what has come and gone: one request, however many clusters changed.
-    pub(super) fn ask_endpoints(&mut self) {
+    pub(crate) fn ask_endpoints(&mut self) {
         let forgotten = std::mem::take(&mut self.endpoints.forgotten);
         if !forgotten.is_empty() {
             self.feeds.unsubscribe(&ConfigSource::Ads, ENDPOINT, forgotten);
@@ -121,7 +121,7 @@ impl Reconcile {
         }
     }
 
-    pub(super) fn apply_endpoints(&mut self, update: &Update) -> Vec<Rejected> {
+    pub(crate) fn apply_endpoints(&mut self, update: &Update) -> Vec<Rejected> {
         let mut rejected = Vec::new();
         for resource in &update.resources {
             if let Err(reason) = self.assign(resource) {

@@ -14,20 +14,20 @@ use redplane_telemetry::stats::{listener_manager as names, server};
 use redplane_telemetry::{Block, Registry};
 use redplane_xds::{Rejected, Resource, Update};
 
-use super::Reconcile;
 use crate::book::{Origin, version};
+use crate::owner::Reconcile;
 
 /// What is known of listeners beside the snapshot.
-pub(super) struct Listeners {
+pub(crate) struct Listeners {
     /// Those of the bootstrap, which LDS cannot change.
     fixed: HashSet<String>,
     /// Held so that a listener's statistics stand from its beginning to its end.
     statistics: HashMap<String, Vec<Statistics>>,
-    pub(super) stats: Block,
+    pub(crate) stats: Block,
 }
 
 impl Listeners {
-    pub(super) fn new(registry: &Registry) -> Self {
+    pub(crate) fn new(registry: &Registry) -> Self {
         Self {
             fixed: HashSet::new(),
             statistics: HashMap::new(),
@@ -37,7 +37,7 @@ impl Listeners {
 }
 
 impl Reconcile {
-    pub(super) fn add_static_listener(
+    pub(crate) fn add_static_listener(
         &mut self,
         config: &Arc<Config>,
         message: &proto::Listener,
@@ -59,7 +59,7 @@ impl Reconcile {
         Ok(())
     }
 
-    pub(super) fn apply_listeners(&mut self, update: &Update) -> Vec<Rejected> {
+    pub(crate) fn apply_listeners(&mut self, update: &Update) -> Vec<Rejected> {
         // First, because a new listener may want the address of one that goes.
         for name in &update.removed {
             self.forget_postponed(name);
@@ -123,7 +123,7 @@ impl Reconcile {
         Ok(Some((config, resource)))
     }
 
-    pub(super) fn bind_listener(&mut self, config: &Arc<Config>, resource: &Resource) -> Result<(), String> {
+    pub(crate) fn bind_listener(&mut self, config: &Arc<Config>, resource: &Resource) -> Result<(), String> {
         let known = self.draft.listeners.get(&config.name);
         let is_new = known.is_some_and(|known| Arc::ptr_eq(known, config));
         match self.world.workers.add(Arc::clone(config)) {

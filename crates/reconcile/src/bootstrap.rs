@@ -5,6 +5,7 @@
 
 mod stats_config;
 
+use std::path::Path;
 use std::time::Duration;
 
 use redplane_admin::RuntimeView;
@@ -19,46 +20,59 @@ use redplane_telemetry::StatsConfig;
 use redplane_xds::node::wire_node;
 use serde_json::Value;
 
-use crate::flags::Flags;
-use crate::logging::Pattern;
-
 /// Envoy's `initial_fetch_timeout` where none is given.
 const INITIAL_FETCH: Duration = Duration::from_secs(15);
 
+/// Where the bootstrap is, and what the flags lay over it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Given<'a> {
+    /// `--config-path`
+    pub file: Option<&'a Path>,
+    /// `--config-yaml`
+    pub yaml: Option<&'a str>,
+    /// `--allow-unknown-static-fields`
+    pub allow_unknown: bool,
+    /// `--service-node`
+    pub service_node: Option<&'a str>,
+    /// `--service-cluster`
+    pub service_cluster: Option<&'a str>,
+    /// `--service-zone`
+    pub service_zone: Option<&'a str>,
+}
+
 /// A bootstrap that was accepted.
-pub(crate) struct Bootstrap {
+pub struct Bootstrap {
     /// The validated model.
-    pub(crate) config: Config,
+    pub config: Config,
     /// The message, node completed, for `/config_dump` and the control plane.
-    pub(crate) message: proto::Bootstrap,
+    pub message: proto::Bootstrap,
     /// `node`, completed, as the admin pages show it.
-    pub(crate) node: Value,
+    pub node: Value,
     /// `stats_config`
-    pub(crate) stats: StatsConfig,
+    pub stats: StatsConfig,
     /// `application_log_config`
-    pub(crate) log: Option<Pattern>,
+    pub log: Option<String>,
     /// `layered_runtime`
-    pub(crate) runtime: RuntimeView,
+    pub runtime: RuntimeView,
     /// How long CDS may keep start-up waiting; `None` is for ever.
-    pub(crate) cds_patience: Option<Duration>,
+    pub cds_patience: Option<Duration>,
     /// The same for LDS.
-    pub(crate) lds_patience: Option<Duration>,
+    pub lds_patience: Option<Duration>,
 }
 
 impl Bootstrap {
-    /// Reads file and flags.
+    /// Reads what is given.
     ///
     /// # Errors
     /// One line that names the source, the field and the reason.
-    pub(crate) fn load(flags: &Flags) -> Result<Self, String> {
+    pub fn load(given: &Given<'_>) -> Result<Self, String> {
         // Whoever needs the descriptors on the way shares this one copy.
         let json = Json::load();
-        let file = flags.config_path.as_deref();
-        let yaml = flags.config_yaml.as_deref();
+        let Given { file, yaml, .. } = *given;
         let (mut config, mut message) =
-            Config::load(file, yaml, flags.allow_unknown_static_fields).map_err(|error| error.to_string())?;
+            Config::load(file, yaml, given.allow_unknown).map_err(|error| error.to_string())?;
         let source = file.map_or_else(|| "--config-yaml".to_owned(), |path| path.display().to_string());
-        override_node(&mut config, &mut message, flags);
+        override_node(&mut config, &mut message, given);
         let stats = stats_config::read(message.stats_config.as_ref())
             .map_err(|error| format!("{source}: {error}"))?;
         let dynamic = message.dynamic_resources.clone().unwrap_or_default();
@@ -85,28 +99,28 @@ pub(crate) fn initial_fetch_timeout(source: Option<&core::ConfigSource>) -> Opti
     Some(Duration::new(seconds, nanos)).filter(|timeout| !timeout.is_zero())
 }
 
-fn override_node(config: &mut Config, message: &mut proto::Bootstrap, flags: &Flags) {
+fn override_node(config: &mut Config, message: &mut proto::Bootstrap, given: &Given<'_>) {
     let mut node = wire_node(&message.node.clone().unwrap_or_default());
-    if let Some(id) = &flags.service_node {
-        config.node.id.clone_from(id);
-        node.id.clone_from(id);
+    if let Some(id) = given.service_node {
+        id.clone_into(&mut config.node.id);
+        id.clone_into(&mut node.id);
     }
-    if let Some(cluster) = &flags.service_cluster {
-        config.node.cluster.clone_from(cluster);
-        node.cluster.clone_from(cluster);
+    if let Some(cluster) = given.service_cluster {
+        cluster.clone_into(&mut config.node.cluster);
+        cluster.clone_into(&mut node.cluster);
     }
-    if let Some(zone) = &flags.service_zone {
-        config.node.zone.clone_from(zone);
-        node.locality.get_or_insert_default().zone.clone_from(zone);
+    if let Some(zone) = given.service_zone {
+        zone.clone_into(&mut config.node.zone);
+        zone.clone_into(&mut node.locality.get_or_insert_default().zone);
     }
     message.node = Some(node);
 }
 
-fn log_pattern(message: &proto::Bootstrap) -> Option<Pattern> {
+fn log_pattern(message: &proto::Bootstrap) -> Option<String> {
     let format = message.application_log_config.as_ref()?.log_format.as_ref()?;
     Some(match format.log_format.as_ref()? {
-        LogFormat::TextFormat(text) => Pattern::new(text),
-        LogFormat::JsonFormat(shape) => Pattern::new(Json::load().message_value(shape).to_string()),
+        LogFormat::TextFormat(text) => text.clone(),
+        LogFormat::JsonFormat(shape) => Json::load().message_value(shape).to_string(),
     })
 }
 

@@ -18,10 +18,11 @@ use redplane_xds::{Rejected, Resource, Update};
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
-use super::start_up::Phase;
-use super::{Incoming, Reconcile};
 use crate::book::{Origin, version};
 use crate::bootstrap::initial_fetch_timeout;
+use crate::incoming::Incoming;
+use crate::owner::Reconcile;
+use crate::start_up::Phase;
 
 /// How long a DNS answer, a Redis topology or a token is worth waiting for. A cluster without one goes on looking.
 const MOMENT: Duration = Duration::from_secs(2);
@@ -33,7 +34,7 @@ const REPLACEMENT: Duration = Duration::from_secs(10);
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 
 /// What is known of clusters beside the snapshot.
-pub(super) struct Clusters {
+pub(crate) struct Clusters {
     /// Those of the bootstrap, which CDS cannot change.
     fixed: HashSet<String>,
     warming: HashMap<String, Warming>,
@@ -55,7 +56,7 @@ struct Warming {
 }
 
 impl Clusters {
-    pub(super) fn new(registry: &Registry) -> Self {
+    pub(crate) fn new(registry: &Registry) -> Self {
         Self {
             fixed: HashSet::new(),
             warming: HashMap::new(),
@@ -67,17 +68,17 @@ impl Clusters {
     }
 
     /// Whether start-up may go on.
-    pub(super) fn are_settled(&self) -> bool {
+    pub(crate) fn are_settled(&self) -> bool {
         self.holding.is_empty()
     }
 
-    pub(super) fn stop_retired(&mut self) {
+    pub(crate) fn stop_retired(&mut self) {
         self.retired.drain(..).for_each(|cluster| cluster.stop());
     }
 }
 
 impl Reconcile {
-    pub(super) fn add_static_cluster(
+    pub(crate) fn add_static_cluster(
         &mut self,
         config: &Arc<Config>,
         message: &proto::Cluster,
@@ -99,7 +100,7 @@ impl Reconcile {
         Ok(())
     }
 
-    pub(super) fn apply_clusters(&mut self, update: &Update) -> Vec<Rejected> {
+    pub(crate) fn apply_clusters(&mut self, update: &Update) -> Vec<Rejected> {
         let mut rejected = Vec::new();
         for resource in &update.resources {
             if let Err(reason) = self.add_cluster(resource) {
@@ -184,7 +185,7 @@ impl Reconcile {
     }
 
     /// A wait is over.
-    pub(super) fn warmed(&mut self, name: &str, id: u64, timed_out: bool) {
+    pub(crate) fn warmed(&mut self, name: &str, id: u64, timed_out: bool) {
         self.clusters.holding.remove(&id);
         if timed_out {
             tracing::warn!(
@@ -252,15 +253,15 @@ impl Reconcile {
     }
 
     /// Whether a cluster is there and not the bootstrap's.
-    pub(super) fn is_removable(&self, name: &str) -> bool {
+    pub(crate) fn is_removable(&self, name: &str) -> bool {
         !self.clusters.fixed.contains(name) && self.draft.cluster(name).is_some()
     }
 
-    pub(super) fn is_warming(&self, name: &str) -> bool {
+    pub(crate) fn is_warming(&self, name: &str) -> bool {
         self.clusters.warming.contains_key(name)
     }
 
-    pub(super) fn remove_cluster(&mut self, name: &str) {
+    pub(crate) fn remove_cluster(&mut self, name: &str) {
         self.forget_warming(name);
         if self.clusters.fixed.contains(name) {
             return;

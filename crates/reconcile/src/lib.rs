@@ -1,0 +1,27 @@
+//! From what is configured to what lives: an update goes in, is validated, warms, is published as one snapshot, and what
+//! left is drained.
+//!
+//! Owns everything that is configured, the sources that it comes from, and what the admin pages tell of it. Runs on the
+//! control thread alone and never waits; never speaks a protocol and never serves a connection.
+
+mod book;
+pub mod bootstrap;
+mod clusters;
+mod endpoints;
+mod feeds;
+mod handover;
+mod incoming;
+mod listeners;
+mod owner;
+mod pages;
+mod start_up;
+mod stats;
+mod views;
+mod world;
+
+pub use bootstrap::Bootstrap;
+pub use feeds::Feeds;
+pub use incoming::Incoming;
+pub use owner::Reconcile;
+pub use pages::sources;
+pub use world::{Parts, World};

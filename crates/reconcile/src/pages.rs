@@ -1,0 +1,47 @@
+//! What the admin interface asks for, joined with who can tell.
+
+use std::sync::{Arc, PoisonError};
+
+use redplane_admin::{Levels, Order, ServerView, Sources};
+use tokio::sync::mpsc;
+
+use crate::views;
+use crate::world::World;
+
+/// The admin interface's view of the world.
+pub fn sources(world: &Arc<World>, levels: Levels, orders: mpsc::Sender<Order>) -> Sources {
+    fn look<T>(
+        world: &Arc<World>,
+        look: impl Fn(&World) -> T + Send + Sync + 'static,
+    ) -> Box<dyn Fn() -> T + Send + Sync> {
+        let world = Arc::clone(world);
+        Box::new(move || look(&world))
+    }
+    Sources {
+        registry: world.registry.clone(),
+        refresh: look(world, |world| {
+            world.server.refresh(world.uptime(), views::connections(world));
+        }),
+        clusters: look(world, views::clusters),
+        listeners: look(world, views::listeners),
+        config: look(world, |world| world.book.dump()),
+        server: look(world, |world| ServerView {
+            version: world.version.clone(),
+            state: world.state(),
+            uptime: world.uptime(),
+            command_line_options: world.options.clone(),
+            node: world.node.clone(),
+        }),
+        certificates: look(world, views::certificates),
+        runtime: look(world, |world| {
+            world
+                .runtime
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clone()
+        }),
+        init: look(world, views::init),
+        levels,
+        orders,
+    }
+}
