@@ -44,7 +44,11 @@ const ARROWS: &[(&str, &[&str])] = &[
         &["external-auth", "proxy", "upstream", "config", "telemetry"],
     ),
     ("external-auth", &["upstream", "config", "telemetry", "proto"]),
-    ("proxy", &["upstream", "command", "resp", "config", "telemetry"]),
+    (
+        "proxy",
+        &["merge", "upstream", "command", "resp", "config", "telemetry"],
+    ),
+    ("merge", &["command", "resp"]),
     ("upstream", &["aws", "command", "resp", "config", "telemetry"]),
     ("aws", &["config"]),
     ("admin", &["config", "upstream", "telemetry", "proto"]),

@@ -15,9 +15,8 @@ use redplane_upstream::{Cluster, Host};
 use crate::client::{Slot, Waiter};
 use crate::connection::{Pending, Purpose};
 use crate::engine::Engine;
-use crate::failure::Failure;
-use crate::settle::Answer;
 use crate::split::Split;
+use redplane_merge::{Answer, Failure, Parts};
 
 /// Time between two attempts, in microseconds. Keys of a slot are moved within milliseconds.
 const PAUSE: u64 = 10_000;
@@ -104,11 +103,11 @@ impl Engine {
         let waiter = pending.waiter;
         let client = self.clients.of_mut(waiter).filter(|_| count >= 2)?;
         match client.place(waiter.sequence)?.1 {
-            Slot::Split(split) => split.divide(waiter.part, count),
+            Slot::Split(split) => split.parts.divide(waiter.part, count),
             slot @ Slot::Waiting => {
                 let command = redplane_command::all().get(pending.command.index())?;
                 let parts: Vec<u32> = (0..count as u32).collect();
-                let split = Split::new(command, pending.since, count, parts.clone());
+                let split = Split::new(Parts::new(command, count, parts.clone()), pending.since);
                 *slot = Slot::Split(Box::new(split));
                 Some(parts)
             }

@@ -21,13 +21,13 @@ use crate::client::{ClientId, Slot, Waiter};
 use crate::connection::{Pending, Purpose};
 use crate::dispatch::Request;
 use crate::engine::Engine;
-use crate::failure::Failure;
 use crate::filter::{ChainName, RouteTo};
 use crate::forward::{Payload, Sending, access_of};
 use crate::hold::Hold;
 use crate::pool::{Access, Target};
-use crate::settle::{Answer, null_array};
+use crate::settle::null_array;
 use crate::upstream::Gone;
+use redplane_merge::{Answer, Failure};
 
 /// Microseconds, from when a request went out, that it gets although its client has said that it sends nothing more:
 /// enough for what is there already, which a server answers before it reads the end.

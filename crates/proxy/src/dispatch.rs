@@ -11,11 +11,11 @@ use redplane_telemetry::stats::redis_proxy;
 
 use crate::client::{Client, ClientId, Ending, Slot, Waiter};
 use crate::engine::Engine;
-use crate::failure::Failure;
 use crate::hold::Hold;
 use crate::lessons::Lesson;
 use crate::output::LARGE;
 use crate::pubsub;
+use redplane_merge::Failure;
 
 /// A decoded request: its bytes, where its arguments are, and the large buffer it stands in, if it does.
 #[derive(Clone, Copy)]

@@ -18,7 +18,7 @@ use redplane_upstream::Cluster;
 use crate::client::{Slot, Waiter};
 use crate::dispatch::Request;
 use crate::engine::{Action, Engine};
-use crate::settle::Answer;
+use redplane_merge::Answer;
 
 /// What the driver asks the service. `Debug` prints no user and no password.
 pub struct Question {

@@ -15,12 +15,11 @@ use crate::client::{Slot, Waiter};
 use crate::connection::Purpose;
 use crate::dispatch::{Request, error_line};
 use crate::engine::Engine;
-use crate::failure::Failure;
 use crate::filter::RouteTo;
 use crate::forward::{Payload, Sending, access_of, payload};
 use crate::pool::{Access, Target};
-use crate::settle::Answer;
 use crate::split::Split;
+use redplane_merge::{Answer, Failure, Parts};
 
 pub(crate) use servers::Server;
 
@@ -43,16 +42,16 @@ impl Engine {
         if servers.iter().all(|server| matches!(server.target, Target::Any)) {
             return self.fail_now(key, command.id, Failure::NoHost);
         }
-        let mut split = Split::new(command, self.now, servers.len(), Vec::new());
-        split.limit = std::str::from_utf8(request.arg(2))
-            .ok()
-            .and_then(|text| text.parse().ok());
+        let limit = std::str::from_utf8(request.arg(2)).ok();
+        let limit = limit.and_then(|text| text.parse().ok());
+        let mut parts = Parts::new(command, servers.len(), Vec::new()).with_limit(limit);
         if command.reply == ReplyPolicy::TextPerNode {
-            split.nodes = self.addresses(&servers);
+            parts = parts.with_nodes(self.addresses(&servers));
         }
         if command.effect != Effect::None {
-            split.held = self.script_effect(command, &request);
+            parts = parts.with_remembered(self.script_effect(command, &request));
         }
+        let split = Split::new(parts, self.now);
         let apart = command.flags.contains(Flags::ALLOW_BUSY);
         let waiter = self.expect_reply(key, Slot::Split(Box::new(split)));
         for (part, &Server { pool, target, .. }) in servers.iter().enumerate() {

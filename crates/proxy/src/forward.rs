@@ -15,9 +15,9 @@ use crate::client::{Slot, Waiter};
 use crate::connection::{MAX_HELD, Pending, Purpose};
 use crate::dispatch::{Request, Served};
 use crate::engine::Engine;
-use crate::failure::Failure;
 use crate::filter::RouteTo;
 use crate::pool::Access;
+use redplane_merge::Failure;
 
 /// What is sent on a connection, and for whom.
 #[derive(Clone, Copy)]

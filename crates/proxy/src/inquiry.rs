@@ -15,8 +15,8 @@ use crate::engine::Engine;
 use crate::filter::ChainName;
 use crate::pause::Paused;
 use crate::peers::Letter;
-use crate::settle::Answer;
 use crate::tracking::{Joining, Wanted};
+use redplane_merge::Answer;
 
 /// What is asked. The answers to one question are all of one kind.
 #[derive(Clone, Debug)]

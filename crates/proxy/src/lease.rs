@@ -16,9 +16,9 @@ use rustc_hash::FxHashMap;
 use crate::ConnId;
 use crate::connection::Connection;
 use crate::engine::{Action, Engine};
-use crate::failure::Failure;
 use crate::pool::{Access, Target};
 use crate::upstream::Gone;
+use redplane_merge::Failure;
 
 /// Idle ones that are kept for each host.
 const KEPT: usize = 32;

@@ -15,10 +15,10 @@ use crate::client::Waiter;
 use crate::connection::{Pending, Purpose};
 use crate::dispatch::{Request, Served, is_from_a_browser};
 use crate::engine::Engine;
-use crate::failure::Failure;
 use crate::forward::{Payload, Sending};
 use crate::hold::Hold;
 use crate::pool::{Access, Target};
+use redplane_merge::Failure;
 
 /// A longer name is no command's.
 const MAX_NAME: usize = 64;

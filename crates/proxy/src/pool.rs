@@ -12,10 +12,10 @@ use redplane_telemetry::{Block, TableBlock};
 use redplane_upstream::{Cluster, Host, Layout, Pick, Topology, Want};
 use rustc_hash::FxHashMap;
 
-use crate::failure::Failure;
 use crate::lease::Leases;
 use crate::lessons::Lessons;
 use crate::tracking::Tracking;
+use redplane_merge::Failure;
 
 /// How long a host that could not be reached is left alone, at first and at most.
 const FIRST_BACKOFF: u64 = 20_000;

@@ -13,9 +13,8 @@ use redplane_upstream::{Cluster, Signal};
 
 use crate::connection::{Pending, Purpose, State};
 use crate::engine::{Action, Engine};
-use crate::failure::Failure;
 use crate::pool::Link;
-use crate::settle::Answer;
+use redplane_merge::{Answer, Failure};
 
 /// Redirections that one request may follow.
 pub(crate) const MAX_HOPS: u8 = 5;

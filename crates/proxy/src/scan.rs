@@ -23,11 +23,11 @@ pub(crate) use kept::Kept;
 use crate::client::{Slot, Waiter};
 use crate::dispatch::Request;
 use crate::engine::Engine;
-use crate::failure::Failure;
 use crate::forward::Payload;
 use crate::pool::{Access, Target};
 use crate::settle::Ended;
-use crate::split::{PartReply, Split};
+use crate::split::Split;
+use redplane_merge::{Failure, Part, Parts};
 
 const NODES: &[u8] = b"*2\r\n$7\r\nCLUSTER\r\n$5\r\nNODES\r\n";
 
@@ -86,7 +86,7 @@ impl Engine {
             elements: Vec::new(),
         };
         let frame = scan_frame(at.cursor, &scan.options);
-        let mut split = Split::new(command, self.now, 1, Vec::new());
+        let mut split = Split::new(Parts::new(command, 1, Vec::new()), self.now);
         split.walk = Some(Box::new(Walk::Scan(scan)));
         let waiter = self.expect_reply(key, Slot::Split(Box::new(split)));
         let target = Target::Shard(at.shard);
@@ -112,7 +112,7 @@ impl Engine {
         let Some((cluster, target)) = places.pop() else {
             return self.fail_now(key, command.id, Failure::NoHost);
         };
-        let mut split = Split::new(command, self.now, 1, Vec::new());
+        let mut split = Split::new(Parts::new(command, 1, Vec::new()), self.now);
         split.walk = Some(Box::new(Walk::Seek {
             places,
             frame: request.frame.to_vec(),
@@ -135,13 +135,11 @@ impl Engine {
             Some(Walk::Verify(scan)) => return self.verified(key, offset, &split, scan),
             Some(walk) => walk,
         };
-        let Some(part) = split.parts.pop() else {
-            return;
-        };
-        let raw = match (&part, split.raw(&part)) {
-            (_, Some(raw)) => raw.to_vec(),
-            (PartReply::Failed(failure), None) => failure.reply().to_vec(),
-            (_, None) => return,
+        let parts = &split.parts;
+        let raw = match parts.replies().last().map(|part| (part, parts.raw(part))) {
+            Some((_, Some(raw))) => raw.to_vec(),
+            Some((Part::Failed(failure), None)) => failure.reply().to_vec(),
+            _ => return,
         };
         match walk {
             Walk::Verify(_) => {}
@@ -149,7 +147,7 @@ impl Engine {
             Walk::Seek { mut places, frame } => {
                 let empty = raw.starts_with(b"$-1") || raw.starts_with(b"_");
                 let next = places.pop().filter(|_| empty);
-                let pools = self.pools_of_all_routes(key, split.command);
+                let pools = self.pools_of_all_routes(key, split.command());
                 match next.and_then(|(cluster, target)| Some((*pools.get(cluster)?, target))) {
                     Some(place) => {
                         let own = frame.clone();
@@ -168,7 +166,7 @@ impl Engine {
         };
         scan.elements.extend_from_slice(elements);
         scan.found += count;
-        let Some(own) = self.cluster_at(key, split.command, scan.at.cluster) else {
+        let Some(own) = self.cluster_at(key, split.command(), scan.at.cluster) else {
             return self.end_walk(key, offset, &split, Failure::NoHost.reply());
         };
         let now = Position::begin(own.number, &own.topology);
@@ -192,7 +190,7 @@ impl Engine {
     fn end_pass(&mut self, key: usize, offset: usize, split: &Split, scan: Scan, own: &Cluster) {
         if scan.at.moved {
             // Perhaps the routes have changed, and with them the clusters' numbers: all begins again.
-            let next = self.cluster_from(key, split.command, 0).map_or(0, |first| {
+            let next = self.cluster_from(key, split.command(), 0).map_or(0, |first| {
                 let begin = Position::begin(first.number, &first.topology);
                 begin.pack(&first.topology, &self.context.peers.scans)
             });
@@ -201,8 +199,8 @@ impl Engine {
         if scan.at.again || own.topology.slots().is_none() {
             return self.end_cluster(key, offset, split, scan);
         }
-        let (command, shards) = (split.command, own.topology.shard_count());
-        let mut verify = Split::new(command, split.since, shards, Vec::new());
+        let (command, shards) = (split.command(), own.topology.shard_count());
+        let mut verify = Split::new(Parts::new(command, shards, Vec::new()), split.since);
         verify.walk = Some(Box::new(Walk::Verify(scan)));
         let waiter = self.place_of(key, offset);
         if let Some(slot) = self.clients[key].queue.get_mut(offset) {
@@ -227,10 +225,11 @@ impl Engine {
 
     /// The primaries have said what they serve and what is on its way. One that says nothing does not count.
     fn verified(&mut self, key: usize, offset: usize, split: &Split, scan: Scan) {
-        let Some(own) = self.cluster_at(key, split.command, scan.at.cluster) else {
+        let Some(own) = self.cluster_at(key, split.command(), scan.at.cluster) else {
             return self.end_walk(key, offset, split, Failure::NoHost.reply());
         };
-        let views = split.parts.iter().map(|part| split.raw(part).and_then(own_line));
+        let replies = split.parts.replies();
+        let views = replies.map(|part| split.parts.raw(part).and_then(own_line));
         let settled = views
             .enumerate()
             .all(|(shard, line)| line.is_none_or(|line| is_settled(&own.topology, shard, line)));
@@ -276,8 +275,8 @@ impl Engine {
         (pool, target): (usize, Target),
         frame: &[u8],
     ) {
-        let command = split.command;
-        *split = Split::new(command, split.since, 1, Vec::new());
+        let command = split.command();
+        *split = Split::new(Parts::new(command, 1, Vec::new()), split.since);
         split.walk = Some(Box::new(walk));
         let waiter = self.place_of(key, offset);
         if let Some(slot) = self.clients[key].queue.get_mut(offset) {
@@ -295,7 +294,7 @@ impl Engine {
 
     fn end_walk(&mut self, key: usize, offset: usize, split: &Split, reply: &[u8]) {
         let ended = Ended {
-            command: split.command.id,
+            command: split.command().id,
             success: !reply.starts_with(b"-"),
             since: split.since,
         };

@@ -18,9 +18,9 @@ pub(crate) use bodies::{Known, Seen, Sha, parse_sha};
 use crate::connection::{Pending, Purpose};
 use crate::dispatch::{Request, Served};
 use crate::engine::Engine;
-use crate::failure::Failure;
 use crate::forward::{access_of, payload};
 use crate::pool::Access;
+use redplane_merge::Failure;
 
 const MISSING: &[u8] = b"-NOSCRIPT No matching script";
 

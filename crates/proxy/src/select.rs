@@ -17,12 +17,11 @@ use crate::client::{Slot, Waiter};
 use crate::connection::{Carries, ConnId, Pending, Purpose};
 use crate::dispatch::{Request, Served};
 use crate::engine::Engine;
-use crate::failure::Failure;
 use crate::forward::{Sending, payload};
 use crate::pool::{Access, Greeting, Live, Target};
-use crate::settle::Answer;
 use crate::tracking::Tracking;
 use crate::upstream::Gone;
+use redplane_merge::{Answer, Failure};
 
 const OUT_OF_RANGE: &[u8] = b"-ERR DB index is out of range\r\n";
 

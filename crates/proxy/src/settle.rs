@@ -1,25 +1,14 @@
 //! How replies find back: to their place in their client's order, and out when it is their turn.
 
-use bytes::Bytes;
 use redplane_command::CommandId;
 
 use crate::client::{ClientId, Ending, MAX_BACKLOG, MAX_OUTPUT, Slot, Waiter};
 use crate::connection::Pending;
 use crate::dispatch::mark_dirty;
 use crate::engine::{Action, Engine};
-use crate::failure::Failure;
 use crate::hold::Hold;
 use crate::tally::Outcome;
-
-/// A reply on its way to a client.
-pub(crate) enum Answer<'a> {
-    /// As the server gave it.
-    Raw(&'a [u8]),
-    /// A large one, in the buffer it was received into.
-    Shared(Bytes),
-    /// There is none.
-    Failed(Failure),
-}
+use redplane_merge::{Answer, Failure};
 
 /// Nothing where an array might be, as a protocol says it.
 pub(crate) fn null_array(resp3: bool) -> &'static [u8] {
@@ -32,25 +21,6 @@ pub(crate) struct Ended {
     pub(crate) command: CommandId,
     pub(crate) success: bool,
     pub(crate) since: u64,
-}
-
-impl Answer<'_> {
-    /// The same answer for one more request.
-    pub(crate) fn again(&self) -> Answer<'_> {
-        match self {
-            Self::Failed(failure) => Answer::Failed(*failure),
-            other => Answer::Raw(other.bytes()),
-        }
-    }
-
-    /// The bytes that a client would see.
-    pub(crate) fn bytes(&self) -> &[u8] {
-        match self {
-            Self::Raw(raw) => raw,
-            Self::Shared(shared) => shared,
-            Self::Failed(failure) => failure.reply(),
-        }
-    }
 }
 
 impl Engine {
@@ -139,7 +109,7 @@ impl Engine {
         let Some(Slot::Split(split)) = self.clients[key].queue.get_mut(offset) else {
             return;
         };
-        if !split.take(part, answer) {
+        if !split.parts.take(part, answer) {
             return;
         }
         let Some(slot) = self.clients[key].queue.get_mut(offset) else {

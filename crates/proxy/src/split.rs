@@ -3,9 +3,6 @@
 //! Keys of one slot travel in one command; the commands for one node leave in one write. Not atomic, as it is nowhere
 //! in a cluster; a command whose keys share a slot passes through whole and is.
 
-use std::ops::Range;
-
-use bytes::Bytes;
 use redplane_command::{Command, FastKeys, ReplyPolicy, SlotOf, error};
 use redplane_resp::encode;
 
@@ -13,107 +10,32 @@ use crate::client::Slot;
 use crate::connection::Purpose;
 use crate::dispatch::{Request, Served, error_line};
 use crate::engine::Engine;
-use crate::failure::Failure;
 use crate::filter::RouteTo;
 use crate::forward::{Sending, access_of};
-use crate::info::Own;
 use crate::pool::{Access, Live, Target};
-use crate::settle::{Answer, Ended};
-
-/// The reply of one part.
-#[derive(Clone, Debug)]
-pub(crate) enum PartReply {
-    Missing,
-    /// It stands in [`Split::bytes`].
-    Kept(Range<usize>),
-    /// A large one, in the buffer it was received into.
-    Shared(Bytes),
-    Failed(Failure),
-}
+use crate::settle::Ended;
+use redplane_merge::{Answer, Failure, Own, Parts};
 
 /// A command of which several servers were asked.
 #[derive(Debug)]
 pub(crate) struct Split {
-    pub(crate) command: &'static Command,
+    pub(crate) parts: Parts,
     pub(crate) since: u64,
-    left: u32,
-    pub(crate) parts: Vec<PartReply>,
-    /// The small replies of all parts, one behind the other.
-    bytes: Vec<u8>,
-    /// For each key, in the order of the request, the part it travelled in. Empty for fan-outs.
-    pub(crate) keys: Vec<u32>,
     /// Commands that go on from one shard to the next keep their place here.
     pub(crate) walk: Option<Box<crate::scan::Walk>>,
-    /// The addresses of the nodes asked, where merging names them.
-    pub(crate) nodes: Vec<String>,
-    /// SCRIPT EXISTS: which of the scripts the proxy remembers itself.
-    pub(crate) held: Vec<bool>,
-    /// Argument 2 of the request, where merging needs it (SLOWLOG GET's count).
-    pub(crate) limit: Option<i64>,
 }
 
 impl Split {
-    pub(crate) fn new(command: &'static Command, since: u64, parts: usize, keys: Vec<u32>) -> Self {
-        let missing = std::iter::repeat_with(|| PartReply::Missing);
+    pub(crate) fn new(parts: Parts, since: u64) -> Self {
         Self {
-            command,
+            parts,
             since,
-            left: parts as u32,
-            parts: missing.take(parts).collect(),
-            bytes: Vec::new(),
-            keys,
             walk: None,
-            nodes: Vec::new(),
-            held: Vec::new(),
-            limit: None,
         }
     }
 
-    /// Divides a part that is not answered into `count`, which is how many keys it has; says their numbers.
-    pub(crate) fn divide(&mut self, part: u32, count: usize) -> Option<Vec<u32>> {
-        let own = |number: &u32| *number == part;
-        if count == 0 || self.keys.iter().filter(|number| own(number)).count() != count {
-            return None;
-        }
-        let PartReply::Missing = self.parts.get(part as usize)? else {
-            return None;
-        };
-        let next = self.parts.len() as u32;
-        let numbers: Vec<u32> = std::iter::once(part).chain(next..).take(count).collect();
-        let keys = self.keys.iter_mut().filter(|number| own(number));
-        keys.zip(&numbers).for_each(|(key, number)| *key = *number);
-        let added = count - 1;
-        self.parts
-            .extend(std::iter::repeat_with(|| PartReply::Missing).take(added));
-        self.left += added as u32;
-        Some(numbers)
-    }
-
-    /// What a server answered to a part; `None` where none did.
-    pub(crate) fn raw<'a>(&'a self, part: &'a PartReply) -> Option<&'a [u8]> {
-        match part {
-            PartReply::Kept(range) => self.bytes.get(range.clone()),
-            PartReply::Shared(shared) => Some(shared),
-            PartReply::Missing | PartReply::Failed(_) => None,
-        }
-    }
-
-    /// Takes the reply of a part; true when it was the last that was missing.
-    pub(crate) fn take(&mut self, part: u32, answer: Answer<'_>) -> bool {
-        let Some(slot @ PartReply::Missing) = self.parts.get_mut(part as usize) else {
-            return false;
-        };
-        *slot = match answer {
-            Answer::Raw(raw) => {
-                let start = self.bytes.len();
-                self.bytes.extend_from_slice(raw);
-                PartReply::Kept(start..self.bytes.len())
-            }
-            Answer::Shared(shared) => PartReply::Shared(shared),
-            Answer::Failed(failure) => PartReply::Failed(failure),
-        };
-        self.left -= 1;
-        self.left == 0
+    pub(crate) fn command(&self) -> &'static Command {
+        self.parts.command()
     }
 }
 
@@ -149,7 +71,7 @@ impl Engine {
         for place in &places {
             keys[(place.argument - first) / step] = place.part;
         }
-        let split = Split::new(command, self.now, parts, keys);
+        let split = Split::new(Parts::new(command, parts, keys), self.now);
         let waiter = self.expect_reply(key, Slot::Split(Box::new(split)));
         let mut begin = 0;
         for part in 0..parts as u32 {
@@ -356,19 +278,33 @@ impl Engine {
         self.mirror(&route, Served::Known(command), &name, &copy);
     }
 
+    /// What INFO says to a client of the proxy itself.
+    fn own_figures(&self, key: usize) -> Own {
+        let peers = &self.context.peers;
+        let local = self.clients[key].session.local;
+        Own {
+            clients: peers.clients() as u64,
+            blocked: peers.blocked() as u64,
+            tracking: peers.tracking() as u64,
+            max_clients: peers.max_clients(),
+            port: local.map_or(0, |local| u64::from(local.port())),
+            uptime: self.now / 1_000_000,
+        }
+    }
+
     /// All parts are answered.
     pub(crate) fn complete(&mut self, key: usize, offset: usize, split: Box<Split>) {
         if split.walk.is_some() {
             return self.walk_on(key, offset, split);
         }
         let mut reply = self.buffers.take_empty();
-        let own = match split.command.reply {
+        let own = match split.command().reply {
             ReplyPolicy::Info => self.own_figures(key),
             _ => Own::default(),
         };
-        let success = crate::merge::merge(&split, &own, &mut reply);
+        let success = redplane_merge::merge(&split.parts, &own, &mut reply);
         let ended = Ended {
-            command: split.command.id,
+            command: split.command().id,
             success,
             since: split.since,
         };
@@ -418,26 +354,4 @@ fn pattern_option(request: &Request<'_>) -> Option<&'static str> {
         };
     }
     None
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_part_is_divided_into_its_keys() {
-        let command = redplane_command::lookup(b"mget").unwrap();
-        let mut split = Split::new(command, 0, 2, vec![0, 1, 0, 0]);
-        assert!(!split.take(1, Answer::Raw(b"*1\r\n$1\r\nb\r\n")));
-        assert_eq!(split.divide(1, 1), None, "it is answered");
-        assert_eq!(split.divide(0, 2), None, "it has three");
-        assert_eq!(split.divide(0, 3), Some(vec![0, 2, 3]));
-        for (part, key) in [(3, "d"), (0, "a"), (2, "c")] {
-            let whole = split.take(part, Answer::Raw(format!("*1\r\n$1\r\n{key}\r\n").as_bytes()));
-            assert_eq!(whole, part == 2);
-        }
-        let mut merged = Vec::new();
-        assert!(crate::merge::merge(&split, &Own::default(), &mut merged));
-        assert_eq!(merged, b"*4\r\n$1\r\na\r\n$1\r\nb\r\n$1\r\nc\r\n$1\r\nd\r\n");
-    }
 }

@@ -14,10 +14,10 @@ use redplane_command::{Command, Local, RequestPolicy, Transaction as Step, error
 
 use crate::dispatch::{Request, Served};
 use crate::engine::Engine;
-use crate::failure::Failure;
 use crate::filter::RouteTo;
 use crate::forward::rename::{Renamed, TOO_LONG};
 use crate::pool::Target;
+use redplane_merge::Failure;
 pub(crate) use share::Share;
 use share::Step as Meaning;
 

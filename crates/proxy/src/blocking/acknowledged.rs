@@ -25,10 +25,9 @@ use crate::client::{Slot, Waiter};
 use crate::connection::{Pending, Purpose};
 use crate::dispatch::{Request, error_line};
 use crate::engine::Engine;
-use crate::failure::Failure;
 use crate::forward::{Payload, Sending};
 use crate::pool::{Access, Target};
-use crate::settle::Answer;
+use redplane_merge::{Answer, Failure};
 
 /// Rounds that follow each other as fast as servers answer; then they are paced.
 const QUICK_ROUNDS: u32 = 8;

@@ -13,10 +13,9 @@ use super::{Gone, SLACK, Wait};
 use crate::client::ClientId;
 use crate::connection::{Connection, Purpose};
 use crate::engine::Engine;
-use crate::failure::Failure;
 use crate::pool::Access;
 use crate::redirect::{self, MAX_HOPS, Redirection};
-use crate::settle::Answer;
+use redplane_merge::{Answer, Failure};
 
 /// Microseconds without a server that would take the wait in: longer than a failover takes.
 const PATIENCE: u64 = 30_000_000;

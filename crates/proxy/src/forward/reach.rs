@@ -14,8 +14,8 @@ use super::{Payload, Sending};
 use crate::client::Waiter;
 use crate::connection::{Connection, Purpose, State};
 use crate::engine::{Action, Engine};
-use crate::failure::Failure;
 use crate::pool::{Access, Target};
+use redplane_merge::Failure;
 
 /// Draws of a host for a read whose host cannot be reached.
 const DRAWS: usize = 3;

@@ -12,7 +12,7 @@ use super::join::Waiting;
 use super::topic::Subscription;
 use crate::dispatch::Request;
 use crate::engine::Engine;
-use crate::failure::Failure;
+use redplane_merge::Failure;
 
 impl Engine {
     /// SUBSCRIBE, PSUBSCRIBE, SSUBSCRIBE.

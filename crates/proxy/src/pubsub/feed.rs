@@ -16,10 +16,9 @@ use super::topic::Leg;
 use crate::ConnId;
 use crate::connection::{Carries, Purpose};
 use crate::engine::{Action, Engine};
-use crate::failure::Failure;
 use crate::redirect;
-use crate::settle::Answer;
 use crate::upstream::Gone;
+use redplane_merge::{Answer, Failure};
 
 /// Silence after which a feed is asked whether it lives, in microseconds.
 const SILENCE: u64 = 10_000_000;

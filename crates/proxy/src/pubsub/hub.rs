@@ -19,9 +19,9 @@ use super::topic::Topic;
 use super::watch::{Events, events_in};
 use super::{Kind, Subscriber};
 use crate::engine::Engine;
-use crate::failure::Failure;
 use crate::filter::{Filter, RouteTo};
 use crate::pool::{Greeting, PoolKey, PoolUse};
+use redplane_merge::Failure;
 
 /// How often topologies are looked at while anybody subscribes.
 const LOOK: Duration = Duration::from_millis(100);

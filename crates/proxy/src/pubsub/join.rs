@@ -9,8 +9,7 @@ use redplane_command::{Command, CommandId};
 use super::Kind;
 use crate::client::{Slot, Waiter};
 use crate::engine::Engine;
-use crate::failure::Failure;
-use crate::settle::Answer;
+use redplane_merge::{Answer, Failure};
 
 /// A command that waits.
 pub(super) struct Join {

@@ -17,9 +17,8 @@ use super::hub::Hub;
 use super::topic::{Reach, Topic};
 use super::watch::{Events, events_in};
 use crate::engine::Engine;
-use crate::failure::Failure;
 use crate::pool::{Access, Live, Target};
-use crate::settle::Answer;
+use redplane_merge::{Answer, Failure};
 
 impl Engine {
     /// Subscribes to a topic wherever it belongs and is not asked for yet. Fails when that is not possible now; the

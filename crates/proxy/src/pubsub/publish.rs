@@ -14,10 +14,9 @@ use crate::client::Slot;
 use crate::connection::{Pending, Purpose};
 use crate::dispatch::{Request, Served};
 use crate::engine::Engine;
-use crate::failure::Failure;
 use crate::forward::{Sending, payload};
 use crate::pool::{Access, Live, Target};
-use crate::settle::Answer;
+use redplane_merge::{Answer, Failure};
 
 impl Engine {
     /// Channels keep their names: prefixes choose the route and are not taken away.

@@ -12,11 +12,10 @@ use super::Kind;
 use crate::client::{Slot, Waiter};
 use crate::dispatch::Request;
 use crate::engine::Engine;
-use crate::failure::Failure;
 use crate::forward::payload;
 use crate::pool::{Access, Target};
-use crate::settle::Answer;
 use crate::split::Split;
+use redplane_merge::{Answer, Failure, Parts};
 
 impl Engine {
     /// Asks every primary of every cluster that the client's channels may be in.
@@ -56,7 +55,8 @@ impl Engine {
             return self.fail_now(key, command.id, Failure::NoHost);
         }
         let own = self.own_answer(step, request, &pools, &hosts);
-        let split = Split::new(command, self.now, asked.len() + 1, Vec::new());
+        let parts = Parts::new(command, asked.len() + 1, Vec::new());
+        let split = Split::new(parts, self.now);
         let waiter = self.expect_reply(key, Slot::Split(Box::new(split)));
         let last = asked.len() as u32;
         for (part, (pool, target)) in asked.into_iter().enumerate() {

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use redplane_command::Command;
+use redplane_merge::Parts;
 use redplane_upstream::Topology;
 
 use super::cursor::Position;
@@ -25,7 +26,7 @@ pub(super) struct Cluster {
 impl Engine {
     /// A cluster is done: on to the next one while there is room, else out with what was found.
     pub(super) fn end_cluster(&mut self, key: usize, offset: usize, split: &Split, mut scan: Scan) {
-        let Some(next) = self.cluster_from(key, split.command, scan.at.cluster + 1) else {
+        let Some(next) = self.cluster_from(key, split.command(), scan.at.cluster + 1) else {
             return self.answer_page(key, offset, split, &scan, 0);
         };
         let begin = Position::begin(next.number, &next.topology);
@@ -35,7 +36,10 @@ impl Engine {
         }
         scan.at = begin;
         let frame = scan_frame(0, &scan.options);
-        let split = Box::new(Split::new(split.command, split.since, 1, Vec::new()));
+        let split = Box::new(Split::new(
+            Parts::new(split.command(), 1, Vec::new()),
+            split.since,
+        ));
         let place = (next.pool, Target::Shard(0));
         self.ask_next(key, offset, split, Walk::Scan(scan), place, &frame);
     }

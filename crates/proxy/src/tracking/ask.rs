@@ -16,11 +16,10 @@ use crate::client::{Client, Slot, Waiter};
 use crate::connection::{Pending, Purpose};
 use crate::dispatch::{Request, Served};
 use crate::engine::Engine;
-use crate::failure::Failure;
 use crate::forward::{Payload, Sending};
 use crate::inquiry::Question;
 use crate::pool::{Access, Greeting, Live, Target};
-use crate::settle::Answer;
+use redplane_merge::{Answer, Failure};
 
 /// Draws of a primary before the client is told that there is none.
 const DRAWS: usize = 4;

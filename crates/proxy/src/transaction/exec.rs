@@ -11,10 +11,10 @@ use super::{Share, Transaction, Watch};
 use crate::client::{Slot, Waiter};
 use crate::connection::{Pending, Purpose};
 use crate::engine::Engine;
-use crate::failure::Failure;
 use crate::pool::{Access, Target};
 use crate::redirect;
-use crate::settle::{Answer, null_array};
+use crate::settle::null_array;
+use redplane_merge::{Answer, Failure};
 
 const MULTI: &[u8] = b"*1\r\n$5\r\nMULTI\r\n";
 const EXEC: &[u8] = b"*1\r\n$4\r\nEXEC\r\n";

@@ -22,7 +22,7 @@ use crate::dispatch::{Request, Served, mark_dirty};
 use crate::engine::Engine;
 use crate::hold::Hold;
 use crate::pool::Greeting;
-use crate::settle::Answer;
+use redplane_merge::Answer;
 
 /// Unwritten bytes above which the next command waits until they are written.
 const MAX_UNWRITTEN: usize = 1024 * 1024;

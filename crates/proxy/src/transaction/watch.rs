@@ -11,9 +11,9 @@ use crate::client::Slot;
 use crate::connection::Purpose;
 use crate::dispatch::{Request, Served};
 use crate::engine::Engine;
-use crate::failure::Failure;
 use crate::forward::{Payload, Sending};
 use crate::pool::{Access, Target};
+use redplane_merge::Failure;
 
 impl Engine {
     pub(super) fn watch(&mut self, key: usize, command: &'static Command, request: Request<'_>) {

@@ -9,8 +9,7 @@ use redplane_upstream::Signal;
 use super::Gone;
 use crate::connection::{Carries, ConnId, Connection, Pending, Purpose, State};
 use crate::engine::{Action, Engine};
-use crate::failure::Failure;
-use crate::settle::Answer;
+use redplane_merge::{Answer, Failure};
 
 impl Engine {
     /// Connections that get no more requests: closed when the last reply has come.

@@ -9,8 +9,8 @@ use crate::connection::{Carries, ConnId, MAX_HELD, Pending, Purpose, State};
 use crate::engine::Engine;
 use crate::forward::counts_upstream;
 use crate::output::LARGE;
-use crate::settle::Answer;
 use crate::tally::Outcome;
+use redplane_merge::Answer;
 
 impl Engine {
     /// Where the driver reads a server's bytes to: its own buffer while a reply is incomplete, else `None`.

@@ -1,10 +1,10 @@
 //! Requests that get no reply from a server, and the one RESP answer that each of these cases has.
 //!
-//! Errors that only a proxy can have read as Envoy's; where Redis has a word for the case it is Redis's.
+//! Errors that only a proxy can have read as Envoy's; where Redis has a wording for the case it is Redis's.
 
 /// Why there is no reply from a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Failure {
+pub enum Failure {
     /// No route, no such cluster, no host by policy, or the connection rate is used up.
     NoHost,
     /// Connecting failed, the connection broke, or the time was up.
@@ -19,7 +19,7 @@ pub(crate) enum Failure {
 
 impl Failure {
     /// The error line, CR LF included.
-    pub(crate) fn reply(self) -> &'static [u8] {
+    pub fn reply(self) -> &'static [u8] {
         match self {
             Self::NoHost => b"-no upstream host\r\n",
             Self::Upstream => b"-upstream failure\r\n",
@@ -30,7 +30,7 @@ impl Failure {
     }
 
     /// Whether the error is one that Envoy counts when it adds up the failed parts of a split command.
-    pub(crate) fn is_proxys_own(self) -> bool {
+    pub fn is_proxys_own(self) -> bool {
         matches!(self, Self::NoHost | Self::Upstream)
     }
 }

@@ -17,7 +17,7 @@ fn decoded(replies: &[&[u8]]) -> Option<Vec<Value>> {
 }
 
 /// Entries of time and milliseconds, in order of time; of one second the worst.
-pub(super) fn history(replies: &[&[u8]], out: &mut Vec<u8>) -> Option<()> {
+pub(crate) fn history(replies: &[&[u8]], out: &mut Vec<u8>) -> Option<()> {
     let mut entries: BTreeMap<i64, i64> = BTreeMap::new();
     for reply in decoded(replies)? {
         for entry in reply.elements()? {
@@ -38,7 +38,7 @@ pub(super) fn history(replies: &[&[u8]], out: &mut Vec<u8>) -> Option<()> {
 }
 
 /// Entries of event, time of the last spike, that spike, the worst one: each event once.
-pub(super) fn latest(replies: &[&[u8]], out: &mut Vec<u8>) -> Option<()> {
+pub(crate) fn latest(replies: &[&[u8]], out: &mut Vec<u8>) -> Option<()> {
     let mut events: BTreeMap<Vec<u8>, [i64; 3]> = BTreeMap::new();
     for reply in decoded(replies)? {
         for entry in reply.elements()? {
@@ -66,7 +66,7 @@ pub(super) fn latest(replies: &[&[u8]], out: &mut Vec<u8>) -> Option<()> {
 }
 
 /// Calls are added; so are, at each bound that any node has, the calls that took no longer.
-pub(super) fn histograms(replies: &[&[u8]], out: &mut Vec<u8>) -> Option<()> {
+pub(crate) fn histograms(replies: &[&[u8]], out: &mut Vec<u8>) -> Option<()> {
     let mut commands: BTreeMap<Vec<u8>, Vec<Histogram>> = BTreeMap::new();
     for reply in decoded(replies)? {
         for (name, histogram) in pairs(&reply)? {
