@@ -110,7 +110,7 @@ impl Engine {
         next.users = users;
         next.stats.add(redis_proxy::DOWNSTREAM_CX_ACTIVE, users as u64);
         let own = self.clients.iter().filter(|(_, client)| client.filter == key);
-        let waiting = own.map(|(_, client)| client.waits_for()).sum::<u64>();
+        let waiting = own.map(|(_, client)| client.replies.open()).sum::<u64>();
         next.stats.add(redis_proxy::DOWNSTREAM_RQ_ACTIVE, waiting);
         self.filters[key] = next;
         self.release_pools(&former);
@@ -225,7 +225,7 @@ impl Engine {
         };
         let client = &mut self.clients[key];
         client.filter = next;
-        let in_flight = client.waits_for();
+        let in_flight = client.replies.open();
         let entry = &mut self.filters[next];
         entry.users += 1;
         entry.stats.inc(redis_proxy::DOWNSTREAM_CX_ACTIVE);

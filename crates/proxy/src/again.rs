@@ -102,7 +102,7 @@ impl Engine {
     fn divide(&mut self, pending: &Pending, count: usize) -> Option<Vec<u32>> {
         let waiter = pending.waiter;
         let client = self.clients.of_mut(waiter).filter(|_| count >= 2)?;
-        match client.place(waiter.sequence)?.1 {
+        match client.replies.slot(waiter.sequence)?.1 {
             Slot::Split(split) => split.parts.divide(waiter.part, count),
             slot @ Slot::Waiting => {
                 let command = redplane_command::all().get(pending.command.index())?;

@@ -17,13 +17,13 @@ pub(crate) use acknowledged::{Acknowledged, mark_of};
 
 use redplane_command::{Command, Flags, error, may_block};
 
+use crate::client::inlet::Rest;
 use crate::client::{ClientId, Slot, Waiter};
 use crate::connection::{Pending, Purpose};
 use crate::dispatch::Request;
 use crate::engine::Engine;
 use crate::filter::{ChainName, RouteTo};
 use crate::forward::{Payload, Sending, access_of};
-use crate::hold::Hold;
 use crate::pool::{Access, Target};
 use crate::settle::null_array;
 use crate::upstream::Gone;
@@ -266,7 +266,7 @@ impl Engine {
         if std::mem::replace(&mut client.session.hung_up, true) {
             return;
         }
-        let paused = client.hold == Hold::Paused;
+        let paused = client.inlet.rests_for(Rest::Pause);
         if let Some(wait) = self.waits.get_mut(&id.0) {
             wait.last = Some(wait.since + LAST_REPLY);
             if wait.last <= Some(now) {

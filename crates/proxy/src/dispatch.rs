@@ -9,9 +9,9 @@ use redplane_resp::request::{Args, Decoded, decode};
 use redplane_resp::{ProtocolError, encode};
 use redplane_telemetry::stats::redis_proxy;
 
-use crate::client::{Client, ClientId, Ending, Slot, Waiter};
+use crate::client::inlet::Rest;
+use crate::client::{Client, ClientId, Slot, Waiter};
 use crate::engine::Engine;
-use crate::hold::Hold;
 use crate::lessons::Lesson;
 use crate::output::LARGE;
 use crate::pubsub;
@@ -68,10 +68,10 @@ impl Engine {
     #[inline]
     pub fn client_room(&mut self, id: ClientId) -> Option<&mut [u8]> {
         let client = self.clients.get_mut(id.0 as usize)?;
-        if client.carry.is_empty() {
+        if client.inlet.carry.is_empty() {
             None
         } else {
-            Some(client.carry.room())
+            Some(client.inlet.carry.room())
         }
     }
 
@@ -80,7 +80,7 @@ impl Engine {
     pub fn client_readable(&self, id: ClientId) -> bool {
         self.clients
             .get(id.0 as usize)
-            .is_some_and(|client| !client.paused && client.ending == Ending::No && client.hold == Hold::No)
+            .is_some_and(|client| client.inlet.rests().is_empty())
     }
 
     /// `count` bytes came from a client: into its room if it had one, else into `shared`.
@@ -89,21 +89,21 @@ impl Engine {
         let Some(client) = self.clients.get_mut(key) else {
             return;
         };
-        client.received += count as u64;
-        client.heard = self.now;
+        client.inlet.received += count as u64;
+        client.inlet.heard = self.now;
         self.tally.received(client.filter, &self.filters, count);
-        if client.carry.is_empty() {
+        if client.inlet.carry.is_empty() {
             let data = &shared[..count.min(shared.len())];
             let (used, need) = self.decode_all(key, data, None);
             if used < data.len()
                 && let Some(client) = self.clients.get_mut(key)
-                && client.ending == Ending::No
+                && !client.inlet.is_ending()
             {
-                client.carry.begin(&data[used..], need, &mut self.buffers);
+                client.inlet.carry.begin(&data[used..], need, &mut self.buffers);
             }
             return;
         }
-        let (buffer, filled) = client.carry.take(count);
+        let (buffer, filled) = client.inlet.carry.take(count);
         if filled < LARGE {
             let (used, need) = self.decode_all(key, &buffer[..filled], None);
             self.keep_rest(key, buffer, used, filled, need);
@@ -122,8 +122,11 @@ impl Engine {
                 let Some(client) = self.clients.get_mut(key) else {
                     return;
                 };
-                if used < filled && client.ending == Ending::No {
-                    client.carry.begin(&kept[used..filled], need, &mut self.buffers);
+                if used < filled && !client.inlet.is_ending() {
+                    client
+                        .inlet
+                        .carry
+                        .begin(&kept[used..filled], need, &mut self.buffers);
                 }
             }
         }
@@ -131,8 +134,9 @@ impl Engine {
 
     fn keep_rest(&mut self, key: usize, buffer: Vec<u8>, used: usize, filled: usize, need: usize) {
         match self.clients.get_mut(key) {
-            Some(client) if client.ending == Ending::No => {
+            Some(client) if !client.inlet.is_ending() => {
                 client
+                    .inlet
                     .carry
                     .put_back(buffer, used, filled, need, &mut self.buffers);
             }
@@ -149,14 +153,18 @@ impl Engine {
             let Some(client) = self.clients.get_mut(key) else {
                 break;
             };
-            if client.ending != Ending::No {
-                at = data.len();
+            if !client.inlet.rests().is_empty() {
+                if client.inlet.is_ending() {
+                    at = data.len();
+                }
                 break;
             }
-            if client.hold != Hold::No {
-                break;
-            }
-            match decode(&data[at..], &mut args, &mut client.partial, client.authenticated) {
+            match decode(
+                &data[at..],
+                &mut args,
+                &mut client.inlet.partial,
+                client.authenticated,
+            ) {
                 Ok(Decoded::Frame(end)) => {
                     let request = Request {
                         frame: &data[at..at + end],
@@ -197,16 +205,18 @@ impl Engine {
         let Some(client) = self.clients.get_mut(key) else {
             return;
         };
-        if client.out.unwritten() > 0 {
+        if client.replies.out.unwritten() > 0 {
             mark_dirty(client, key, &mut self.dirty_clients);
-        } else if client.ending == Ending::AfterReplies && client.queue.is_empty() {
+        } else if client.inlet.is_ending() && client.replies.is_empty() {
             // It ends without a word.
             let id = ClientId(key as u32);
             self.close_client(id);
             return;
         }
-        client.paused |= client.is_full();
-        client.prepare_parking(&mut self.buffers);
+        if client.replies.is_full() {
+            client.inlet.rest(Rest::Output);
+        }
+        client.replies.prepare_parking(&mut self.buffers);
     }
 
     fn protocol_error(&mut self, key: usize, error: ProtocolError) {
@@ -216,8 +226,8 @@ impl Engine {
         self.filters[client.filter]
             .stats
             .inc(redis_proxy::DOWNSTREAM_CX_PROTOCOL_ERROR);
-        client.reply(|out| error.append_reply(out));
-        client.ending = Ending::AfterReplies;
+        client.replies.reply(|out| error.append_reply(out));
+        client.inlet.rest(Rest::End);
     }
 
     /// One request. False when it has to wait: it is looked at again when its client's input goes on.
@@ -288,7 +298,7 @@ impl Engine {
             transaction.spoil();
         }
         if matches!(not_found, NotFound::Command) && is_from_a_browser(request.arg(0)) {
-            client.ending = Ending::AfterReplies;
+            client.inlet.rest(Rest::End);
             return;
         }
         if let NotFound::Arity(command) = not_found
@@ -297,7 +307,7 @@ impl Engine {
             return self.abort_transaction(key, |out| error::wrong_arity(out, command));
         }
         let client = &mut self.clients[key];
-        client.reply(|out| match not_found {
+        client.replies.reply(|out| match not_found {
             NotFound::Command => {
                 error::unknown_command(out, request.arg(0), (1..request.len()).map(|i| request.arg(i)));
             }
@@ -310,7 +320,7 @@ impl Engine {
     #[inline]
     fn checked(&mut self, key: usize, served: Served, request: Request<'_>) {
         let client = &mut self.clients[key];
-        client.last = Some(served.id());
+        client.inlet.last = Some(served.id());
         let filter = &self.filters[client.filter];
         if !client.authenticated && !may_come_before_login(served) {
             return self.not_admitted(key, Some(served));
@@ -414,19 +424,15 @@ impl Engine {
     /// The same, written in place.
     pub(crate) fn answer_with(&mut self, key: usize, write: impl FnOnce(&mut Vec<u8>)) {
         let client = &mut self.clients[key];
-        client.out.lend(|| self.buffers.take_empty());
-        client.reply(write);
+        client.replies.out.lend(|| self.buffers.take_empty());
+        client.replies.reply(write);
     }
 
     /// Takes a place in the client's order for a reply that servers will give.
     #[inline]
     pub(crate) fn expect_reply(&mut self, key: usize, slot: Slot) -> Waiter {
         let client = &mut self.clients[key];
-        if client.muting.is_some() {
-            client.note_muted();
-        }
-        let sequence = client.next_sequence();
-        client.queue.push_back(slot);
+        let sequence = client.replies.expect(slot);
         self.tally.begun(client.filter, &self.filters);
         Waiter {
             client: key as u32,

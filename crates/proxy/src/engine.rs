@@ -22,11 +22,11 @@ use slab::Slab;
 
 use crate::again::Again;
 use crate::blocking::{Acknowledged, Wait};
+use crate::client::inlet::Rest;
 use crate::client::{Client, ClientId, Opened, Session, Waiter};
 use crate::connection::{ConnId, Connection};
 use crate::external_auth::{Logins, Question};
 use crate::filter::Filter;
-use crate::hold::Hold;
 use crate::input::Buffers;
 use crate::inquiry::Inquiry;
 use crate::lessons::Asked;
@@ -112,6 +112,8 @@ pub struct Engine {
     pub(crate) filters: Slab<Filter>,
     pub(crate) dirty_clients: Vec<u32>,
     pub(crate) dirty_connections: Vec<u32>,
+    /// Clients whose input goes on, since servers have room again: index and generation.
+    pub(crate) unchoked: Vec<(u32, u32)>,
     pub(crate) actions: Vec<Action>,
     pub(crate) buffers: Buffers,
     pub(crate) args: Args,
@@ -164,6 +166,7 @@ impl Engine {
             filters: Slab::new(),
             dirty_clients: Vec::new(),
             dirty_connections: Vec::new(),
+            unchoked: Vec::new(),
             actions: Vec::new(),
             buffers: Buffers::default(),
             args: Args::default(),
@@ -242,12 +245,12 @@ impl Engine {
             return Traffic::default();
         };
         self.seat.client_went();
-        if client.hold == Hold::Paused {
+        if client.inlet.rests_for(Rest::Pause) {
             self.seat.client_unblocked();
         }
         let traffic = Traffic {
-            received: client.received,
-            sent: client.sent,
+            received: client.inlet.received,
+            sent: client.replies.sent,
         };
         if let Some(transaction) = &client.transaction {
             self.end_transaction(transaction);
@@ -261,7 +264,7 @@ impl Engine {
         if let Some(tracker) = client.tracker.take() {
             self.forget_tracker(id.0 as usize, &tracker);
         }
-        self.leave_filter(client.filter, client.waits_for());
+        self.leave_filter(client.filter, client.replies.open());
         traffic
     }
 
@@ -329,6 +332,9 @@ impl Engine {
 
     /// What is to be done with sockets, in order, before any other socket is looked at.
     pub fn actions(&mut self) -> Vec<Action> {
+        if !self.unchoked.is_empty() {
+            self.go_on_unchoked();
+        }
         self.clients.wake();
         self.connections.wake();
         std::mem::take(&mut self.actions)
@@ -340,7 +346,9 @@ impl Engine {
         if client.tracker.is_some() {
             self.release_late(id.0 as usize);
         }
-        self.clients.get_mut(id.0 as usize).map(|client| &mut client.out)
+        self.clients
+            .get_mut(id.0 as usize)
+            .map(|client| &mut client.replies.out)
     }
 
     /// How long until [`Self::tick`] has something to do; `None` when nothing waits.

@@ -84,7 +84,7 @@ impl Engine {
     /// The reply of the client's next request is held back.
     fn delay_next(&mut self, key: usize, delay: Duration) -> u32 {
         let client = &mut self.clients[key];
-        let sequence = client.next_sequence();
+        let sequence = client.replies.next_sequence();
         client.delays.get_or_insert_default().0.push((sequence, delay));
         sequence
     }
@@ -92,7 +92,10 @@ impl Engine {
     /// What was answered at once has nothing left to be held.
     fn forget_delay(&mut self, key: usize, sequence: u32) {
         let client = &mut self.clients[key];
-        let waits = matches!(client.place(sequence), Some((_, Slot::Waiting | Slot::Split(_))));
+        let waits = matches!(
+            client.replies.slot(sequence),
+            Some((_, Slot::Waiting | Slot::Split(_)))
+        );
         if !waits {
             Delays::take(&mut client.delays, sequence);
         }
@@ -143,8 +146,8 @@ impl Engine {
         let Some(client) = self.clients.of_mut(waiter) else {
             return;
         };
-        if let Some((offset, _)) = client.place(waiter.sequence) {
-            client.finish(offset, reply);
+        if let Some((offset, _)) = client.replies.slot(waiter.sequence) {
+            client.replies.finish(offset, reply);
             let stats = &self.filters[client.filter].stats;
             stats.dec(redplane_telemetry::stats::redis_proxy::DOWNSTREAM_RQ_ACTIVE);
             crate::dispatch::mark_dirty(client, key, &mut self.dirty_clients);

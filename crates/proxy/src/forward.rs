@@ -140,10 +140,10 @@ impl Engine {
         let connection = &mut self.connections[id as usize];
         if connection.out.held() > MAX_HELD {
             let client = &mut self.clients[key];
-            client.paused = true;
             let choked = (key as u32, client.generation);
             if connection.choked.last() != Some(&choked) {
                 connection.choked.push(choked);
+                client.inlet.choke();
             }
         }
     }

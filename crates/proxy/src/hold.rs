@@ -11,33 +11,10 @@
 
 use redplane_command::{Local, RequestPolicy, Transaction as Step};
 
-use crate::client::{Client, ClientId, Ending, Waiter};
+use crate::client::inlet::Rest;
+use crate::client::{ClientId, Waiter};
 use crate::dispatch::{Request, Served};
 use crate::engine::{Action, Engine};
-
-/// Why nothing of a client's input is looked at.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Hold {
-    /// It is looked at.
-    #[default]
-    No,
-    /// Until every reply that it is owed has come and has been written.
-    UntilQuiet,
-    /// Until a server has said what the command is that it sent.
-    Asking,
-    /// Until CLIENT PAUSE is over.
-    Paused,
-}
-
-impl Client {
-    /// Nothing more is looked at before the replies that it is owed have come. What rests for another reason goes on
-    /// with [`Engine::go_on_in_order`].
-    pub(crate) fn rest_behind(&mut self) {
-        if !self.queue.is_empty() && self.hold == Hold::No {
-            self.hold = Hold::UntilQuiet;
-        }
-    }
-}
 
 impl Engine {
     /// Whether a request has to wait for its client's earlier replies; if so it is to be put back.
@@ -63,10 +40,10 @@ impl Engine {
             return false;
         }
         let client = &mut self.clients[key];
-        if client.queue.is_empty() {
+        if client.replies.is_empty() {
             return false;
         }
-        client.hold = Hold::UntilQuiet;
+        client.inlet.rest(Rest::Order);
         true
     }
 
@@ -79,8 +56,8 @@ impl Engine {
     /// and requests for them short.
     pub(crate) fn rest_until_written(&mut self, key: usize) {
         let client = &mut self.clients[key];
-        if !client.is_quiet() {
-            client.hold = Hold::UntilQuiet;
+        if !client.replies.is_quiet() {
+            client.inlet.rest(Rest::Order);
         }
     }
 
@@ -91,30 +68,42 @@ impl Engine {
         }
     }
 
-    /// What a client's input rested for is over, unless replies that it is owed travel by a way that is no more.
+    /// All that a client was owed has come and has been written.
     pub(crate) fn go_on_in_order(&mut self, key: usize) {
-        let client = &mut self.clients[key];
-        match client.queue.is_empty() {
-            true => self.go_on(key),
-            false => client.hold = Hold::UntilQuiet,
+        if self.clients[key].session.share.is_some() && !self.go_on_with_share(key) {
+            return;
+        }
+        if self.clients.get(key).is_some() {
+            self.lift(key, Rest::Order);
+        }
+    }
+
+    /// A reason for a client's input to rest is over. With the last one it goes on.
+    pub(crate) fn lift(&mut self, key: usize, rest: Rest) {
+        if self.clients[key].inlet.lift(rest) {
+            self.go_on(key);
         }
     }
 
     /// A client's input goes on: first what has arrived already, then what its socket holds.
-    pub(crate) fn go_on(&mut self, key: usize) {
-        if self.clients[key].session.share.is_some() && !self.go_on_with_share(key) {
-            return;
-        }
-        let client = &mut self.clients[key];
-        client.hold = Hold::No;
-        client.paused &= client.is_full();
+    fn go_on(&mut self, key: usize) {
         let id = ClientId(key as u32);
-        if !client.carry.is_empty() && client.ending == Ending::No {
+        if !self.clients[key].inlet.carry.is_empty() {
             self.client_received(id, &[], 0);
         }
         // Its socket may hold bytes that no event will tell of.
         if self.client_readable(id) {
             self.actions.push(Action::Resume(id));
+        }
+    }
+
+    /// Clients whose servers have room again: they go on one after the other until a server has none.
+    pub(crate) fn go_on_unchoked(&mut self) {
+        for (client, generation) in std::mem::take(&mut self.unchoked) {
+            let client_now = self.clients.known_mut(client, generation);
+            if client_now.is_some_and(|client| client.inlet.rests().is_empty()) {
+                self.go_on(client as usize);
+            }
         }
     }
 }

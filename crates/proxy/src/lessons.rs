@@ -12,11 +12,11 @@ use redplane_resp::value::{self, Value};
 use rustc_hash::FxHashMap;
 
 use crate::client::Waiter;
+use crate::client::inlet::Rest;
 use crate::connection::{Pending, Purpose};
 use crate::dispatch::{Request, Served, is_from_a_browser};
 use crate::engine::Engine;
 use crate::forward::{Payload, Sending};
-use crate::hold::Hold;
 use crate::pool::{Access, Target};
 use redplane_merge::Failure;
 
@@ -154,14 +154,14 @@ impl Engine {
         let same = |asked: &Asked| asked.pool == pool && asked.name == name;
         if let Some((_, asked)) = self.asked.iter_mut().find(|(_, asked)| same(asked)) {
             asked.clients.push(waiting);
-            client.hold = Hold::Asking;
+            client.inlet.rest(Rest::Lesson);
             return Lesson::Rests;
         }
         let connection = match self.connection_for(pool, Target::Any, Access::Primary) {
             Ok(connection) => connection,
             Err(failure) => return Lesson::Failed(failure),
         };
-        self.clients[key].hold = Hold::Asking;
+        self.clients[key].inlet.rest(Rest::Lesson);
         let mut frame = self.buffers.take_empty();
         encode::request(&mut frame, &[b"COMMAND", b"INFO", &name]);
         let ticket = self.asked.insert(Asked {
@@ -219,9 +219,9 @@ impl Engine {
         }
         for (client, generation) in asked.clients {
             let own = self.clients.known(client, generation);
-            let waits = own.is_some_and(|client| client.hold == Hold::Asking);
+            let waits = own.is_some_and(|client| client.inlet.rests_for(Rest::Lesson));
             if waits {
-                self.go_on_in_order(client as usize);
+                self.lift(client as usize, Rest::Lesson);
             }
         }
     }

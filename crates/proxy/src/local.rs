@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use redplane_command::{Command, Local, RequestPolicy, error};
 use redplane_resp::encode;
 
-use crate::client::Ending;
+use crate::client::inlet::Rest;
 use crate::client::muting::ReplyMode;
 use crate::dispatch::{Request, Served};
 use crate::engine::Engine;
@@ -68,7 +68,7 @@ impl Engine {
 
     fn quit(&mut self, key: usize) {
         self.answer(key, b"+OK\r\n");
-        self.clients[key].ending = Ending::AfterReplies;
+        self.clients[key].inlet.rest(Rest::End);
     }
 
     fn reset(&mut self, key: usize) {
@@ -81,7 +81,7 @@ impl Engine {
         client.session.name = Box::default();
         client.session.user = Box::default();
         (client.session.no_evict, client.session.no_touch) = (false, false);
-        client.set_reply_mode(ReplyMode::On);
+        client.replies.set_mode(ReplyMode::On);
         client.session.logged_in = self.filters[client.filter].proxy.auth.is_none();
         self.greet_with(key, Greeting::default());
         self.admit(key);
@@ -101,6 +101,7 @@ impl Engine {
         let client = &self.clients[key];
         let at = client
             .session
+            .socket
             .local
             .unwrap_or(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0));
         let (ip, port) = (at.ip().to_string(), at.port());

@@ -9,10 +9,10 @@ use std::sync::Arc;
 
 use redplane_command::{Flags, RequestPolicy, Script, Transaction as Step};
 
+use crate::client::inlet::Rest;
 use crate::dispatch::{Request, Served};
 use crate::engine::Engine;
 use crate::filter::ChainName;
-use crate::hold::Hold;
 use crate::scripts::parse_sha;
 
 /// What waits.
@@ -72,7 +72,7 @@ impl Engine {
         let waits =
             self.clients[key].authenticated && (what == Paused::All || self.may_write(key, served, request));
         if waits {
-            self.clients[key].hold = Hold::Paused;
+            self.clients[key].inlet.rest(Rest::Pause);
             self.seat.client_blocked();
         }
         waits
@@ -116,16 +116,16 @@ impl Engine {
         let waiting = self
             .clients
             .iter()
-            .filter(|(_, client)| client.hold == Hold::Paused);
+            .filter(|(_, client)| client.inlet.rests_for(Rest::Pause));
         let waiting: Vec<usize> = waiting.map(|(key, _)| key).collect();
         for key in waiting {
             let waits = self
                 .clients
                 .get(key)
-                .is_some_and(|client| client.hold == Hold::Paused);
+                .is_some_and(|client| client.inlet.rests_for(Rest::Pause));
             if waits && self.pause_of(key).is_none() {
                 self.seat.client_unblocked();
-                self.go_on_in_order(key);
+                self.lift(key, Rest::Pause);
             }
         }
     }

@@ -203,9 +203,7 @@ impl Engine {
         let mut verify = Split::new(Parts::new(command, shards, Vec::new()), split.since);
         verify.walk = Some(Box::new(Walk::Verify(scan)));
         let waiter = self.place_of(key, offset);
-        if let Some(slot) = self.clients[key].queue.get_mut(offset) {
-            *slot = Slot::Split(Box::new(verify));
-        }
+        self.clients[key].replies.ask_on(offset, Box::new(verify));
         for shard in 0..shards {
             let waiter = Waiter {
                 part: shard as u32,
@@ -261,7 +259,7 @@ impl Engine {
         Waiter {
             client: key as u32,
             generation: client.generation,
-            sequence: client.head.wrapping_add(offset as u32),
+            sequence: client.replies.head().wrapping_add(offset as u32),
             part: 0,
         }
     }
@@ -279,9 +277,7 @@ impl Engine {
         *split = Split::new(Parts::new(command, 1, Vec::new()), split.since);
         split.walk = Some(Box::new(walk));
         let waiter = self.place_of(key, offset);
-        if let Some(slot) = self.clients[key].queue.get_mut(offset) {
-            *slot = Slot::Split(split);
-        }
+        self.clients[key].replies.ask_on(offset, split);
         self.send_to(
             pool,
             target,

@@ -2,11 +2,12 @@
 
 use redplane_command::CommandId;
 
-use crate::client::{ClientId, Ending, MAX_BACKLOG, MAX_OUTPUT, Slot, Waiter};
+use crate::client::inlet::Rest;
+use crate::client::queue::MAX_OUTPUT;
+use crate::client::{ClientId, Slot, Waiter};
 use crate::connection::Pending;
 use crate::dispatch::mark_dirty;
-use crate::engine::{Action, Engine};
-use crate::hold::Hold;
+use crate::engine::Engine;
 use crate::tally::Outcome;
 use redplane_merge::{Answer, Failure};
 
@@ -32,15 +33,15 @@ impl Engine {
         let Some(client) = self.clients.get_mut(key) else {
             return;
         };
-        let offset = waiter.sequence.wrapping_sub(client.head) as usize;
+        let offset = client.replies.offset(waiter.sequence);
         let waits = client.generation == waiter.generation
             && client.delays.is_none()
-            && matches!(client.queue.get(offset), Some(Slot::Waiting));
+            && client.replies.waits_at(offset);
         if !waits {
             return self.settle(waiter, pending.command, pending.since, Answer::Raw(reply));
         }
-        client.out.lend(|| self.buffers.take_empty());
-        client.finish(offset, reply);
+        client.replies.out.lend(|| self.buffers.take_empty());
+        client.replies.finish(offset, reply);
         let outcome = Outcome {
             command: Some(pending.command),
             success: true,
@@ -57,7 +58,7 @@ impl Engine {
             return;
         };
         let delayed = client.delays.is_some();
-        match client.place(waiter.sequence) {
+        match client.replies.slot(waiter.sequence) {
             Some((offset, Slot::Waiting)) => {
                 let ended = Ended {
                     command,
@@ -68,10 +69,10 @@ impl Engine {
                     return;
                 }
                 let client = &mut self.clients[key];
-                client.out.lend(|| self.buffers.take_empty());
+                client.replies.out.lend(|| self.buffers.take_empty());
                 match answer {
-                    Answer::Shared(reply) => client.finish_shared(offset, reply),
-                    small => client.finish(offset, small.bytes()),
+                    Answer::Shared(reply) => client.replies.finish_shared(offset, reply),
+                    small => client.replies.finish(offset, small.bytes()),
                 }
                 self.finished(key, command, ended.success, since);
             }
@@ -83,11 +84,11 @@ impl Engine {
     /// The reply of a command that several servers were asked, at its place.
     pub(crate) fn deliver(&mut self, key: usize, offset: usize, ended: Ended, reply: &[u8]) {
         let client = &mut self.clients[key];
-        let sequence = client.head.wrapping_add(offset as u32);
+        let sequence = client.replies.head().wrapping_add(offset as u32);
         if client.delays.is_some() && self.hold_delayed(key, sequence, ended, reply) {
             return;
         }
-        self.clients[key].finish(offset, reply);
+        self.clients[key].replies.finish(offset, reply);
         self.finished(key, ended.command, ended.success, ended.since);
     }
 
@@ -106,26 +107,20 @@ impl Engine {
 
     /// A part of a split command is answered; the last one completes it.
     fn settle_part(&mut self, key: usize, offset: usize, part: u32, answer: Answer<'_>) {
-        let Some(Slot::Split(split)) = self.clients[key].queue.get_mut(offset) else {
-            return;
-        };
-        if !split.parts.take(part, answer) {
-            return;
+        let client = &mut self.clients[key];
+        match client.replies.take_part(offset, part, answer) {
+            Some(split) => self.complete(key, offset, split),
+            // Whether too much waits is found out when a client is written to.
+            None if client.replies.is_full() => mark_dirty(client, key, &mut self.dirty_clients),
+            None => {}
         }
-        let Some(slot) = self.clients[key].queue.get_mut(offset) else {
-            return;
-        };
-        let Slot::Split(split) = std::mem::replace(slot, Slot::Waiting) else {
-            return;
-        };
-        self.complete(key, offset, split);
     }
 
     /// A failure before anything was sent: answered in its place, and counted.
     #[cold]
     pub(crate) fn fail_now(&mut self, key: usize, command: CommandId, failure: Failure) {
         let client = &mut self.clients[key];
-        client.reply(|out| out.extend_from_slice(failure.reply()));
+        client.replies.reply(|out| out.extend_from_slice(failure.reply()));
         let filter = &self.filters[client.filter];
         if let Some(cells) = filter.cells(command) {
             cells.inc(redplane_telemetry::stats::redis_command::ERROR);
@@ -139,21 +134,21 @@ impl Engine {
             return false;
         };
         client.dirty = false;
-        if client.backlog() > MAX_OUTPUT {
+        if client.replies.backlog() > MAX_OUTPUT {
             tracing::warn!(target: "redis", client = client.session.id, "closed: it does not read its replies");
             self.close_client(id);
             return false;
         }
-        client.out.wrote_for_good(count);
-        client.sent += count as u64;
+        client.replies.out.wrote_for_good(count);
+        client.replies.sent += count as u64;
         self.tally.sent(client.filter, &self.filters, count);
-        if client.out.unwritten() > 0 {
+        if client.replies.out.unwritten() > 0 {
             return true;
         }
-        if let Some(buffer) = client.out.take_idle_buffer() {
+        if let Some(buffer) = client.replies.out.take_idle_buffer() {
             self.buffers.give(buffer);
         }
-        client.rest(&mut self.buffers);
+        client.replies.shrink(&mut self.buffers);
         if client.awaits_output() {
             self.after_output(key);
         }
@@ -164,16 +159,16 @@ impl Engine {
     fn after_output(&mut self, key: usize) {
         let client = &mut self.clients[key];
         let id = ClientId(key as u32);
-        if client.queue.is_empty() {
-            if client.ending == Ending::AfterReplies {
+        if client.replies.is_empty() {
+            if client.inlet.is_ending() {
                 // Half an array is no reply.
                 if client.session.share.is_none() || self.go_on_with_share(key) {
                     self.close_client(id);
                 }
                 return;
             }
-            if client.hold == Hold::UntilQuiet {
-                self.go_on(key);
+            if client.inlet.rests_for(Rest::Order) {
+                self.go_on_in_order(key);
             }
             // What was read is served before the client is sent away.
             let client = self.clients.get(key);
@@ -181,17 +176,9 @@ impl Engine {
                 return self.drain_close(id);
             }
         }
-        if self.clients.get(key).is_some() {
-            self.resume(key);
-        }
-    }
-
-    /// Reads from a paused client again once there is room.
-    pub(crate) fn resume(&mut self, key: usize) {
-        let client = &mut self.clients[key];
-        if client.paused && client.backlog() < MAX_BACKLOG / 2 && !client.is_full() {
-            client.paused = false;
-            self.actions.push(Action::Resume(ClientId(key as u32)));
+        let client = self.clients.get(key);
+        if client.is_some_and(|client| client.inlet.rests_for(Rest::Output) && client.replies.has_room()) {
+            self.lift(key, Rest::Output);
         }
     }
 
@@ -201,8 +188,8 @@ impl Engine {
         let Some(client) = self.clients.get_mut(key) else {
             return;
         };
-        client.ending = Ending::AfterReplies;
-        if client.queue.is_empty() && client.out.unwritten() == 0 {
+        client.inlet.rest(Rest::End);
+        if client.replies.is_empty() && client.replies.out.unwritten() == 0 {
             self.close_client(id);
         }
     }

@@ -281,7 +281,7 @@ impl Engine {
     /// What INFO says to a client of the proxy itself.
     fn own_figures(&self, key: usize) -> Own {
         let peers = &self.context.peers;
-        let local = self.clients[key].session.local;
+        let local = self.clients[key].session.socket.local;
         Own {
             clients: peers.clients() as u64,
             blocked: peers.blocked() as u64,

@@ -128,13 +128,13 @@ impl Engine {
         let is = |name: &str| mode.eq_ignore_ascii_case(name.as_bytes());
         let client = &mut self.clients[key];
         if is("ON") {
-            client.set_reply_mode(ReplyMode::On);
+            client.replies.set_mode(ReplyMode::On);
             self.answer(key, b"+OK\r\n");
         } else if is("OFF") {
-            client.set_reply_mode(ReplyMode::Off);
+            client.replies.set_mode(ReplyMode::Off);
         } else if is("SKIP") {
-            if !client.is_mute() {
-                client.set_reply_mode(ReplyMode::Skip);
+            if !client.replies.is_mute() {
+                client.replies.set_mode(ReplyMode::Skip);
             }
         } else {
             self.answer(key, error::SYNTAX);

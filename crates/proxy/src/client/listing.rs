@@ -10,10 +10,10 @@ use std::net::SocketAddr;
 use redplane_command::CommandId;
 
 use super::selection::{Kind, Selection};
-use super::{Client, Ending, Session};
+use super::{Client, Session};
+use crate::client::inlet::Rest;
 use crate::dispatch::Request;
 use crate::engine::Engine;
-use crate::hold::Hold;
 use crate::pubsub::Kind as Subscribed;
 use crate::tracking::{Tracker, redirect_of};
 
@@ -81,14 +81,14 @@ impl Client {
         let tracker = self.tracker.as_deref();
         let letters = [
             ('P', self.subscriber.is_some()),
-            ('b', self.hold == Hold::Paused || blocked),
+            ('b', self.inlet.rests_for(Rest::Pause) || blocked),
             ('x', transaction.is_some_and(|transaction| transaction.is_open())),
             ('t', tracker.is_some()),
             ('R', tracker.is_some_and(|tracker| tracker.broken)),
             ('B', tracker.is_some_and(Tracker::is_broadcast)),
             ('d', transaction.is_some_and(|transaction| transaction.is_lost())),
-            ('c', self.ending == Ending::AfterReplies),
-            ('U', self.session.remote.is_none()),
+            ('c', self.inlet.is_ending()),
+            ('U', self.session.socket.remote.is_none()),
             ('e', self.session.no_evict),
             ('T', self.session.no_touch),
         ];
@@ -119,7 +119,7 @@ impl Engine {
             .collect();
         for &key in &meant {
             if asker == Some(key) {
-                self.clients[key].ending = Ending::AfterReplies;
+                self.clients[key].inlet.rest(Rest::End);
             } else {
                 self.close_client(super::ClientId(key as u32));
             }
@@ -134,9 +134,9 @@ impl Engine {
         let mut line = format!(
             "id={} addr={} laddr={} fd={} name=",
             session.id,
-            Session::written(session.remote),
-            Session::written(session.local),
-            session.fd,
+            Session::written(session.socket.remote),
+            Session::written(session.socket.local),
+            session.socket.fd,
         );
         line.push_str(&String::from_utf8_lossy(&session.name));
         let queued = client
@@ -146,12 +146,12 @@ impl Engine {
             .map_or((-1, 0), |transaction| {
                 (i64::from(transaction.queued()), transaction.size())
             });
-        let (used, free) = client.carry.sizes();
+        let (used, free) = client.inlet.carry.sizes();
         let (frame, arguments) = asking.of(session);
         // While a request is dealt with its bytes are out of the buffer that is kept for the rest.
         let used = used.max(frame);
-        let (waits, held) = (client.out.unwritten(), client.out.held());
-        let total = used + free + arguments + queued.1 + held + client.backlog() - waits;
+        let (waits, held) = (client.replies.out.unwritten(), client.replies.out.held());
+        let total = used + free + arguments + queued.1 + held + client.replies.backlog() - waits;
         let subscribed = |kind| {
             client
                 .subscriber
@@ -165,8 +165,8 @@ impl Engine {
             " age={} idle={} flags={} db={} sub={} psub={} ssub={} multi={} qbuf={used} qbuf-free={free} argv-mem={arguments} \
              multi-mem={} rbs={held} rbp=0 obl={waits} oll=0 omem=0 tot-mem={total} events={events} cmd={} user={} \
              redir={} resp={} lib-name={} lib-ver={}",
-            seconds(session.opened),
-            seconds(client.heard),
+            seconds(session.socket.opened),
+            seconds(client.inlet.heard),
             client.flags(self.is_blocked(key)),
             self.database(key),
             subscribed(Subscribed::Channel),
@@ -187,7 +187,7 @@ impl Engine {
 
     /// The last command that a client sent, as the server writes it.
     fn command_name(&self, client: &Client) -> String {
-        match client.last {
+        match client.inlet.last {
             None => "NULL".to_owned(),
             Some(CommandId(id)) => match redplane_command::all().get(usize::from(id)) {
                 Some(command) => command.name.to_owned(),

@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 
-use super::Client;
+use super::queue::ReplyQueue;
 
 /// Which replies come.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -29,6 +29,17 @@ pub(crate) struct Muting {
 }
 
 impl Muting {
+    pub(super) fn new(mode: ReplyMode) -> Self {
+        Self {
+            mode,
+            ..Self::default()
+        }
+    }
+
+    pub(super) fn set_mode(&mut self, mode: ReplyMode) {
+        self.mode = mode;
+    }
+
     /// Whether the next reply is muted; SKIP is used up by it.
     fn next(&mut self) -> bool {
         match self.mode {
@@ -63,21 +74,7 @@ impl Muting {
     }
 }
 
-impl Client {
-    /// `CLIENT REPLY`: what holds from the next request on.
-    pub(crate) fn set_reply_mode(&mut self, mode: ReplyMode) {
-        match &mut self.muting {
-            Some(muting) => muting.mode = mode,
-            none if mode != ReplyMode::On => {
-                *none = Some(Box::new(Muting {
-                    mode,
-                    ..Muting::default()
-                }));
-            }
-            _ => {}
-        }
-    }
-
+impl ReplyQueue {
     /// Whether all replies are dropped.
     pub(crate) fn is_mute(&self) -> bool {
         self.muting
@@ -96,7 +93,7 @@ impl Client {
     pub(crate) fn take_skip(&mut self) -> bool {
         let skips = self.skips_next();
         if skips {
-            self.set_reply_mode(ReplyMode::On);
+            self.set_mode(ReplyMode::On);
         }
         skips
     }
@@ -109,7 +106,7 @@ impl Client {
 
     /// A request takes the next place in the order; its reply may have to be dropped when it comes.
     #[cold]
-    pub(crate) fn note_muted(&mut self) {
+    pub(super) fn note_muted(&mut self) {
         let sequence = self.next_sequence();
         if let Some(muting) = &mut self.muting
             && muting.next()
@@ -121,7 +118,7 @@ impl Client {
     /// Whether the reply that has come is dropped.
     #[cold]
     pub(super) fn drops(&mut self, offset: usize) -> bool {
-        let head = self.head;
+        let head = self.head();
         let Some(muting) = &mut self.muting else {
             return false;
         };

@@ -164,11 +164,11 @@ impl Selection {
                 .is_none_or(|ids| ids.binary_search(&session.id).is_ok())
             && self.kind.is_none_or(|kind| kind == client.kind())
             && self.user.as_ref().is_none_or(|user| user == session.user())
-            && fits_address(&self.address, session.remote)
-            && fits_address(&self.local, session.local)
+            && fits_address(&self.address, session.socket.remote)
+            && fits_address(&self.local, session.socket.local)
             && self
                 .age
-                .is_none_or(|age| now.saturating_sub(session.opened) / 1_000_000 >= age)
+                .is_none_or(|age| now.saturating_sub(session.socket.opened) / 1_000_000 >= age)
     }
 
     /// The lines of LIST: by age as the server has them, or in the order that was asked for.

@@ -90,11 +90,11 @@ impl Engine {
                     renamed.extend_from_slice(name);
                     continue;
                 }
-                KeyPiece::RemoteAddress => session.remote.map(|a| a.to_string()),
-                KeyPiece::RemoteAddressWithoutPort => session.remote.map(|a| a.ip().to_string()),
-                KeyPiece::LocalAddress => session.local.map(|a| a.to_string()),
-                KeyPiece::LocalAddressWithoutPort => session.local.map(|a| a.ip().to_string()),
-                KeyPiece::LocalPort => session.local.map(|a| a.port().to_string()),
+                KeyPiece::RemoteAddress => session.socket.remote.map(|a| a.to_string()),
+                KeyPiece::RemoteAddressWithoutPort => session.socket.remote.map(|a| a.ip().to_string()),
+                KeyPiece::LocalAddress => session.socket.local.map(|a| a.to_string()),
+                KeyPiece::LocalAddressWithoutPort => session.socket.local.map(|a| a.ip().to_string()),
+                KeyPiece::LocalPort => session.socket.local.map(|a| a.port().to_string()),
             };
             renamed.extend_from_slice(text.as_deref().unwrap_or("-").as_bytes());
         }

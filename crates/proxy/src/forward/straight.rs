@@ -42,12 +42,11 @@ impl Engine {
         if connection.state == State::Probing || connection.out.held() > MAX_HELD {
             return false;
         }
-        client.last = Some(command.id);
+        client.inlet.last = Some(command.id);
         if !command.is_read() {
             client.wrote |= connection.mark;
         }
-        let sequence = client.next_sequence();
-        client.queue.push_back(Slot::Waiting);
+        let sequence = client.replies.expect_unmuted(Slot::Waiting);
         self.tally.sent_on(client.filter, &self.filters, command.id);
         let at = connection.begin_send(self.now, &mut self.buffers);
         connection.out.append(request.frame);

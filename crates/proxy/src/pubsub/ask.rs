@@ -103,7 +103,7 @@ impl Engine {
     /// Makes a client a subscriber of a name, in each cluster that it belongs to.
     fn enter(&mut self, key: usize, kind: Kind, name: &Bytes) -> Result<(), Failure> {
         let hubs = self.hubs_for(key, kind, name)?;
-        let sequence = self.clients[key].next_sequence();
+        let sequence = self.clients[key].replies.next_sequence();
         let topics: Vec<usize> = hubs
             .into_iter()
             .map(|hub| self.enter_topic(key, hub, kind, name, sequence))

@@ -114,7 +114,7 @@ impl Engine {
                 }
                 continue;
             }
-            client.out.lend(|| self.buffers.take_empty());
+            client.replies.out.lend(|| self.buffers.take_empty());
             match message.shared(protocol) {
                 Some(shared) => client.push_shared(subscription.sequence, shared),
                 None => client.push(subscription.sequence, message.bytes(protocol)),
@@ -141,7 +141,7 @@ impl Engine {
         let Some(client) = self.clients.get(key as usize) else {
             return;
         };
-        tracing::warn!(target: "redis", client = client.session.id, waiting = client.backlog(), "closed: a subscriber that does not read its messages");
+        tracing::warn!(target: "redis", client = client.session.id, waiting = client.replies.backlog(), "closed: a subscriber that does not read its messages");
         let held = client.subscriber.iter().flat_map(|subscriber| &subscriber.held);
         let topic = held.flat_map(|held| held.values().flatten()).next();
         if let Some(topic) = topic.and_then(|topic| self.pubsub.topics.get(*topic)) {
@@ -157,7 +157,7 @@ impl Engine {
             let Some(client) = self.clients.get_mut(key as usize) else {
                 continue;
             };
-            let backlog = client.backlog();
+            let backlog = client.replies.backlog();
             let Some(subscriber) = &mut client.subscriber else {
                 continue;
             };
@@ -174,7 +174,7 @@ impl Engine {
 
 /// Whether a client is above the hard limit. Above the soft one it is watched.
 fn is_full(client: &mut Client, key: u32, now: u64, slow: &mut Vec<u32>) -> bool {
-    let backlog = client.backlog();
+    let backlog = client.replies.backlog();
     if backlog > SOFT_LIMIT
         && let Some(subscriber) = &mut client.subscriber
         && subscriber.slow_since == 0

@@ -285,7 +285,7 @@ impl Engine {
         left.into_iter().for_each(|topic| {
             self.leave_topic(key, topic, None);
         });
-        let sequence = self.clients[key].head.wrapping_sub(1);
+        let sequence = self.clients[key].replies.head().wrapping_sub(1);
         let added: Vec<usize> = missing
             .into_iter()
             .map(|hub| self.enter_topic(key, hub, kind, &name, sequence))

@@ -49,15 +49,15 @@ impl Engine {
     ) {
         // Confirmations are messages: CLIENT REPLY drops none of them, although SKIP ends with one.
         let client = &mut self.clients[key];
-        let muted = client.muting.is_some() && client.drops_next();
-        let muting = client.muting.take();
+        let muted = client.replies.is_muting() && client.replies.drops_next();
+        let muting = client.replies.suspend_muting();
         if waiting.left == 0 {
             self.answer(key, &reply);
-            self.clients[key].muting = muting;
+            self.clients[key].replies.resume_muting(muting);
             return self.buffers.give(reply);
         }
         let waiter = self.expect_reply(key, Slot::Waiting);
-        self.clients[key].muting = muting;
+        self.clients[key].replies.resume_muting(muting);
         let settings = &self.filters[self.clients[key].filter].proxy.settings;
         let deadline = self.now + settings.op_timeout.as_micros() as u64;
         let join = Join {

@@ -330,7 +330,7 @@ impl Client {
     #[cold]
     pub(crate) fn note_caching(&mut self, served: Served) {
         let open = self.transaction.as_ref().is_some_and(|own| own.is_open());
-        let (sequence, head) = (self.next_sequence(), self.head);
+        let (sequence, head) = (self.replies.next_sequence(), self.replies.head());
         let Some(tracker) = self.tracker.as_mut().filter(|own| own.caching) else {
             return;
         };

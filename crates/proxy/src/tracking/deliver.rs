@@ -13,7 +13,7 @@ use redplane_resp::value::{self, Value};
 
 use super::table::Reader;
 use super::{Redirect, Tracking};
-use crate::client::{Client, Slot};
+use crate::client::Client;
 use crate::connection::Carries;
 use crate::dispatch::mark_dirty;
 use crate::engine::Engine;
@@ -70,24 +70,16 @@ impl Notice {
 }
 
 impl Client {
-    /// Whether the reply to this request is not out yet.
-    fn owes(&self, sequence: u32) -> bool {
-        (sequence.wrapping_sub(self.head) as usize) < self.queue.len()
-    }
-
     /// Puts a push between two replies.
     fn interject(&mut self, push: &[u8]) {
         if !self.keep_behind_array(push) {
-            self.out.append(push);
+            self.replies.out.append(push);
         }
     }
 
     /// The last request that a server has answered and whose reply is not out yet.
     pub(super) fn last_answered(&self) -> Option<u32> {
-        let held = self.delays.is_some();
-        let answered = |slot: &Slot| held || !matches!(slot, Slot::Waiting);
-        let offset = self.queue.iter().rposition(answered)?;
-        Some(self.head.wrapping_add(offset as u32))
+        self.replies.last_answered(self.delays.is_some())
     }
 }
 
@@ -178,7 +170,7 @@ impl Engine {
         let Some(client) = self.clients.get_mut(key) else {
             return;
         };
-        let behind = behind.filter(|sequence| client.owes(*sequence));
+        let behind = behind.filter(|sequence| client.replies.owes(*sequence));
         let Some(tracker) = &mut client.tracker else {
             return;
         };
@@ -188,7 +180,7 @@ impl Engine {
         if tracker.late.len() < MAX_LATE {
             tracker.late.push_back((sequence, notice.clone()));
         } else {
-            let next = client.next_sequence();
+            let next = client.replies.next_sequence();
             let tracker = client.tracker.as_mut();
             tracker.into_iter().for_each(|tracker| {
                 tracker.late.clear();
@@ -204,16 +196,16 @@ impl Engine {
             return;
         };
         let all = *notice == Notice::All;
-        if all && tracker.emptied == Some(client.out.end()) {
+        if all && tracker.emptied == Some(client.replies.out.end()) {
             // It has had nothing since: as if there were one server.
             return;
         }
         let redirect = tracker.redirect;
         if redirect.is_none() && resp3 {
-            client.out.lend(|| self.buffers.take_empty());
+            client.replies.out.lend(|| self.buffers.take_empty());
             client.interject(&notice.encoded(Protocol::Resp3));
         }
-        let emptied = all.then(|| client.out.end());
+        let emptied = all.then(|| client.replies.out.end());
         if let Some(tracker) = &mut client.tracker {
             tracker.emptied = emptied;
         }
@@ -227,7 +219,7 @@ impl Engine {
     #[cold]
     pub(crate) fn release_late(&mut self, key: usize) {
         let client = &mut self.clients[key];
-        let (head, owed) = (client.head, client.queue.len());
+        let (head, owed) = (client.replies.head(), client.replies.len());
         let Some(tracker) = client.tracker.as_mut().filter(|own| !own.late.is_empty()) else {
             return;
         };
@@ -263,7 +255,7 @@ impl Engine {
             // Redis: it could not tell such a message from a reply, and gets none.
             return true;
         }
-        client.out.lend(|| self.buffers.take_empty());
+        client.replies.out.lend(|| self.buffers.take_empty());
         let protocol = if resp3 { Protocol::Resp3 } else { Protocol::Resp2 };
         client.interject(&notice.encoded(protocol));
         mark_dirty(client, key, &mut self.dirty_clients);
@@ -306,7 +298,7 @@ impl Engine {
         };
         tracker.broken = true;
         if let Some(redirect) = tracker.redirect.filter(|_| resp3) {
-            client.out.lend(|| self.buffers.take_empty());
+            client.replies.out.lend(|| self.buffers.take_empty());
             let mut push = b">2\r\n$21\r\ntracking-redir-broken\r\n".to_vec();
             encode::integer(&mut push, redirect.id as i64);
             client.interject(&push);

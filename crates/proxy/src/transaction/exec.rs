@@ -53,7 +53,7 @@ impl Engine {
         }
         match self.exec_connection(key, transaction) {
             Ok(connection) => {
-                let muted = self.clients[key].skips_next();
+                let muted = self.clients[key].replies.skips_next();
                 self.send_block(key, command, transaction, connection);
                 self.await_share(key, share, muted);
             }

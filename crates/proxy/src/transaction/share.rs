@@ -16,11 +16,11 @@ use redplane_resp::reply::{self, Scan, Scanner};
 use redplane_resp::request::{Args, decode};
 
 use crate::client::Client;
+use crate::client::inlet::Rest;
 use crate::client::muting::ReplyMode;
 use crate::connection::Pending;
 use crate::dispatch::{Request, Served, mark_dirty};
 use crate::engine::Engine;
-use crate::hold::Hold;
 use crate::pool::Greeting;
 use redplane_merge::Answer;
 
@@ -118,7 +118,7 @@ impl Client {
             return false;
         };
         given.late.extend_from_slice(message);
-        self.keep_aside(message.len());
+        self.replies.keep_aside(message.len());
         true
     }
 }
@@ -139,12 +139,12 @@ impl Engine {
             total,
             ..Given::default()
         }));
-        let muted = self.clients[key].skips_next();
+        let muted = self.clients[key].replies.skips_next();
         share.muted = muted;
         self.clients[key].session.share = Some(Box::new(share));
         self.answer_with(key, |out| encode::array(out, total as usize));
         if muted {
-            self.clients[key].set_reply_mode(ReplyMode::Off);
+            self.clients[key].replies.set_mode(ReplyMode::Off);
         }
         self.go_on_with_share(key);
     }
@@ -189,7 +189,7 @@ impl Engine {
             Answer::Raw(&header),
         );
         if muted {
-            self.clients[key].set_reply_mode(ReplyMode::Off);
+            self.clients[key].replies.set_mode(ReplyMode::Off);
         }
         self.go_on_with_share(key);
         true
@@ -209,9 +209,9 @@ impl Engine {
                 // EXEC was answered with an error or with null: nothing was executed.
                 return true;
             };
-            if !client.queue.is_empty() || client.out.unwritten() > MAX_UNWRITTEN {
+            if !client.replies.is_empty() || client.replies.out.unwritten() > MAX_UNWRITTEN {
                 client.session.share = Some(share);
-                client.hold = Hold::UntilQuiet;
+                client.inlet.rest(Rest::Order);
                 mark_dirty(client, key, &mut self.dirty_clients);
                 return false;
             }
@@ -246,7 +246,10 @@ impl Engine {
                 let request = share.requests.get(request.clone()).unwrap_or_default();
                 self.run_here(key, command, request);
                 // Redis: it is for the reply behind EXEC's.
-                given.skips |= self.clients.get_mut(key).is_some_and(Client::take_skip);
+                given.skips |= self
+                    .clients
+                    .get_mut(key)
+                    .is_some_and(|client| client.replies.take_skip());
             }
             Some((_, Step::Select(database))) => {
                 let own = given.take(1);
@@ -294,19 +297,19 @@ impl Engine {
             return true;
         };
         if share.muted {
-            client.set_reply_mode(ReplyMode::On);
+            client.replies.set_mode(ReplyMode::On);
         }
         if given.skips {
-            client.set_reply_mode(ReplyMode::Skip);
+            client.replies.set_mode(ReplyMode::Skip);
         }
         client.forget_caching();
-        client.release_kept(given.late.len());
-        client.out.append(&given.late);
-        if client.out.unwritten() > 0 {
+        client.replies.release_kept(given.late.len());
+        client.replies.out.append(&given.late);
+        if client.replies.out.unwritten() > 0 {
             mark_dirty(client, key, &mut self.dirty_clients);
         }
         // A pipeline of such transactions is written one by one: replies may be long, and requests for them short.
         self.rest_until_written(key);
-        self.clients[key].is_quiet()
+        self.clients[key].replies.is_quiet()
     }
 }

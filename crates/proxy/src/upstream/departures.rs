@@ -53,11 +53,7 @@ impl Engine {
         for pending in std::mem::take(&mut connection.pending) {
             self.fail_pending(&pending);
         }
-        for (client, generation) in std::mem::take(&mut connection.choked) {
-            if self.clients.known(client, generation).is_some() {
-                self.resume(client as usize);
-            }
-        }
+        self.unchoke_all(std::mem::take(&mut connection.choked));
         if let Some((client, generation)) = connection.lease {
             self.lease_lost(id.0, client, generation);
             self.wait_lost(id.0, &connection, why);

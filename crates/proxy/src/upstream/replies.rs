@@ -236,9 +236,15 @@ impl Engine {
 
     fn unchoke(&mut self, key: usize) {
         let choked = std::mem::take(&mut self.connections[key].choked);
+        self.unchoke_all(choked);
+    }
+
+    /// Too much waited at a connection for these clients, and does no more. They go on before the turn ends.
+    pub(super) fn unchoke_all(&mut self, choked: Vec<(u32, u32)>) {
         for (client, generation) in choked {
-            if self.clients.known(client, generation).is_some() {
-                self.resume(client as usize);
+            let own = self.clients.known_mut(client, generation);
+            if own.is_some_and(|client| client.inlet.unchoke()) {
+                self.unchoked.push((client, generation));
             }
         }
     }
