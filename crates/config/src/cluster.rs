@@ -63,7 +63,8 @@ pub struct Cluster {
     pub source_address: Option<SocketAddr>,
     /// HTTP/2 is spoken to this cluster (gRPC: xds-grpc, sds-grpc).
     pub http2: bool,
-    /// `circuit_breakers` of the default priority: shown in `/clusters`, as Envoy shows them.
+    /// `circuit_breakers` of the default priority: how many connections tcp_proxy may open over all workers, and how
+    /// many a blocking Redis command may lease of each host.
     pub max_connections: u32,
     /// Accepted but without effect.
     pub ignored: Ignored,
@@ -222,7 +223,10 @@ fn note_ignored(message: &proto::Cluster, ignored: &mut Ignored) {
         // Istio sends the largest number for "no limit", which is what is done anyway.
         let limits = breakers.thresholds.iter().flat_map(|limits| {
             [
-                limits.max_connections,
+                // The other priority is never used.
+                limits
+                    .max_connections
+                    .filter(|_| limits.priority != RoutingPriority::Default as i32),
                 limits.max_pending_requests,
                 limits.max_requests,
                 limits.max_retries,

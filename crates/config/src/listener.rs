@@ -2,7 +2,7 @@
 
 mod chain_match;
 mod filter_chain;
-mod listener_filters;
+mod listener_filter;
 mod predicate;
 #[cfg(test)]
 mod tests;
@@ -19,10 +19,9 @@ use redplane_proto::pb::envoy::config::listener::v3 as proto;
 
 pub use crate::access_log::{AccessLog, LogFormat};
 pub use chain_match::{ChainMatch, Cidr, SourceType};
-pub use filter_chain::{FilterChain, Terminal};
+pub use filter_chain::{FilterChain, NetworkFilter, Terminal};
+pub use listener_filter::{ListenerFilter, ListenerFilterKind, ProxyProtocol, TlsInspector};
 pub use predicate::Predicate;
-
-use listener_filters::ListenerFilters;
 
 use crate::field::{duration_or, enumeration, required};
 use crate::invalid::ignore_fields;
@@ -37,24 +36,17 @@ pub struct Listener {
     pub addresses: Vec<Address>,
     /// False: the listener never opens a socket (`bind_to_port`, `deprecated_v1.bind_to_port`).
     pub bind_to_port: bool,
-    /// `use_original_dst`, or the original_dst listener filter is present.
-    pub use_original_dst: bool,
+    /// `use_original_dst`: a connection goes to the listener of its original destination, if there is one. The
+    /// original_dst listener filter alone never does this.
+    pub hands_off: bool,
     /// INBOUND, OUTBOUND or neither; chooses what `/drain_listeners?inboundonly` drains.
     pub direction: Direction,
     /// Chains in configuration order; matched by Envoy's precedence.
     pub chains: Vec<Arc<FilterChain>>,
     /// `default_filter_chain`.
     pub default_chain: Option<Arc<FilterChain>>,
-    /// The tls_inspector listener filter is present: SNI, ALPN and transport protocol are read off the first bytes.
-    pub tls_inspector: bool,
-    /// Its `filter_disabled`: it does not look at connections to these ports.
-    pub tls_inspector_disabled: Option<Predicate>,
-    /// The http_inspector listener filter is present.
-    pub http_inspector: bool,
-    /// Its `filter_disabled`.
-    pub http_inspector_disabled: Option<Predicate>,
-    /// The proxy_protocol listener filter is present.
-    pub proxy_protocol: bool,
+    /// The listener filters, in the order in which they look.
+    pub filters: Vec<ListenerFilter>,
     /// How long listener filters may wait; zero is for ever. Default 15 s.
     pub listener_filters_timeout: Duration,
     /// What happens after that time: go on, or close.
@@ -99,13 +91,12 @@ impl Listener {
         } else {
             message.name.clone()
         };
-        let filters = ListenerFilters::from_proto(message, &mut ignored)?;
         let timeout = message.listener_filters_timeout.as_ref();
         let (chains, default_chain) = chains(message, &mut ignored)?;
         Ok(Self {
             name,
             bind_to_port: binds(message) && !addresses.is_empty(),
-            use_original_dst: filters.original_dst || message.use_original_dst.is_some_and(|flag| flag.value),
+            hands_off: message.use_original_dst.is_some_and(|flag| flag.value),
             direction: match enumeration(message.traffic_direction, "traffic_direction")? {
                 TrafficDirection::Unspecified => Direction::Unspecified,
                 TrafficDirection::Inbound => Direction::Inbound,
@@ -113,11 +104,7 @@ impl Listener {
             },
             chains,
             default_chain,
-            tls_inspector: filters.tls_inspector,
-            tls_inspector_disabled: filters.tls_inspector_disabled,
-            http_inspector: filters.http_inspector,
-            http_inspector_disabled: filters.http_inspector_disabled,
-            proxy_protocol: filters.proxy_protocol,
+            filters: ListenerFilter::list(message, &mut ignored)?,
             listener_filters_timeout: duration_or(
                 timeout,
                 "listener_filters_timeout",
@@ -227,18 +214,13 @@ fn bindable(message: &core::Address, ignored: &mut Ignored) -> Result<Option<Add
 type Chains = (Vec<Arc<FilterChain>>, Option<Arc<FilterChain>>);
 
 fn chains(message: &proto::Listener, ignored: &mut Ignored) -> Result<Chains, Invalid> {
-    let mut names = HashSet::new();
-    let mut chains = Vec::with_capacity(message.filter_chains.len());
-    for (i, chain) in message.filter_chains.iter().enumerate() {
-        let name = unique_name(&chain.name, i, &mut names);
-        chains.push(ignored.scope(&format!("filter_chains[{i}]"), |ignored| {
-            FilterChain::from_proto(chain, name, ignored)
-        })?);
-    }
+    let mut chains = ignored.each("filter_chains", &message.filter_chains, |chain, ignored| {
+        FilterChain::from_proto(chain, None, ignored)
+    })?;
     let default = message.default_filter_chain.as_ref();
     let mut default = match default {
         Some(chain) => Some(ignored.scope("default_filter_chain", |ignored| {
-            FilterChain::from_proto(chain, "#default".to_owned(), ignored)
+            FilterChain::from_proto(chain, Some("default"), ignored)
         })?),
         None => None,
     };
@@ -256,23 +238,10 @@ fn chains(message: &proto::Listener, ignored: &mut Ignored) -> Result<Chains, In
     Ok((chains.into_iter().map(Arc::new).collect(), default.map(Arc::new)))
 }
 
-/// The configured name if no chain before has it: Istio gives several chains of a listener the same one.
-fn unique_name(configured: &str, index: usize, names: &mut HashSet<String>) -> String {
-    let mut name = if configured.is_empty() {
-        format!("#{index}")
-    } else {
-        configured.to_owned()
-    };
-    while !names.insert(name.clone()) {
-        name = format!("{name}#{index}");
-    }
-    name
-}
-
 fn refuse_twins(chains: &[FilterChain]) -> Result<(), Invalid> {
     let mut seen = HashSet::new();
     for (i, chain) in chains.iter().enumerate() {
-        if !seen.insert(&chain.matches) {
+        if !seen.insert(&chain.id) {
             let reason = "multiple filter chains with the same matching rules are defined";
             return Err(Invalid::new(
                 format!("filter_chains[{i}].filter_chain_match"),

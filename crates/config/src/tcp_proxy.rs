@@ -24,8 +24,8 @@ pub struct TcpProxy {
     pub clusters: Vec<WeightedCluster>,
     /// Closes a connection on which nothing moved for so long; `None` never. Envoy's default is one hour.
     pub idle_timeout: Option<Duration>,
-    /// `max_connect_attempts`, at least 1.
-    pub max_connect_attempts: u32,
+    /// `max_connect_attempts`, at least 1, if it is set.
+    pub max_connect_attempts: Option<u32>,
     /// `max_downstream_connection_duration`.
     pub max_connection_duration: Option<Duration>,
     /// Access logs of the filter.
@@ -136,7 +136,7 @@ fn idle_timeout(message: &proto::TcpProxy) -> Result<Option<Duration>, Invalid> 
     Ok((!timeout.is_zero()).then_some(timeout))
 }
 
-fn max_connect_attempts(message: &proto::TcpProxy) -> Result<u32, Invalid> {
+fn max_connect_attempts(message: &proto::TcpProxy) -> Result<Option<u32>, Invalid> {
     match message
         .max_connect_attempts
         .as_ref()
@@ -146,7 +146,7 @@ fn max_connect_attempts(message: &proto::TcpProxy) -> Result<u32, Invalid> {
             "max_connect_attempts",
             "value must be greater than or equal to 1",
         )),
-        attempts => Ok(attempts.unwrap_or(1)),
+        attempts => Ok(attempts),
     }
 }
 

@@ -8,24 +8,11 @@
 #[cfg(test)]
 mod tests;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
 use redplane_config::listener::{ChainMatch, Cidr, Listener, SourceType};
 
-/// What is known of a connection when its chain is chosen.
-#[derive(Clone, Debug, Default)]
-pub struct Arrival {
-    /// Where the client meant to connect to; `None` for a Unix socket.
-    pub destination: Option<SocketAddr>,
-    /// The client; `None` for a Unix socket.
-    pub source: Option<SocketAddr>,
-    /// The server name of the ClientHello, if it was looked at and has one.
-    pub server_name: Option<String>,
-    /// The first bytes were looked at and are TLS.
-    pub is_tls: bool,
-    /// Protocols the client offers, in its order.
-    pub application_protocols: Vec<Vec<u8>>,
-}
+use crate::facts::ConnectionFacts;
 
 /// The chain that was chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,9 +26,9 @@ pub enum Choice {
 }
 
 /// Chooses the chain of a listener for a connection.
-pub fn choose(listener: &Listener, arrival: &Arrival) -> Choice {
+pub fn choose(listener: &Listener, facts: &ConnectionFacts) -> Choice {
     let all = listener.chains.iter().map(|chain| &chain.matches).enumerate();
-    match narrow(all.collect(), arrival) {
+    match narrow(all.collect(), facts) {
         Some(index) => Choice::Chain(index),
         None if listener.default_chain.is_some() => Choice::Default,
         None => Choice::None,
@@ -50,19 +37,19 @@ pub fn choose(listener: &Listener, arrival: &Arrival) -> Choice {
 
 type Candidates<'a> = Vec<(usize, &'a ChainMatch)>;
 
-fn narrow(mut chains: Candidates<'_>, arrival: &Arrival) -> Option<usize> {
-    by_destination_port(&mut chains, arrival.destination.map(|at| at.port()));
-    by_prefix(&mut chains, arrival.destination.map(|at| at.ip()), |chain| {
+fn narrow(mut chains: Candidates<'_>, facts: &ConnectionFacts) -> Option<usize> {
+    by_destination_port(&mut chains, facts.destination.map(|at| at.port()));
+    by_prefix(&mut chains, facts.destination.map(|at| at.ip()), |chain| {
         &chain.prefix_ranges
     });
-    by_server_name(&mut chains, arrival.server_name.as_deref().unwrap_or_default());
-    by_transport(&mut chains, if arrival.is_tls { "tls" } else { "raw_buffer" });
-    by_application_protocol(&mut chains, &arrival.application_protocols);
-    by_source_type(&mut chains, arrival);
-    by_prefix(&mut chains, arrival.source.map(|at| at.ip()), |chain| {
+    by_server_name(&mut chains, facts.server_name.as_deref().unwrap_or_default());
+    by_transport(&mut chains, if facts.is_tls { "tls" } else { "raw_buffer" });
+    by_application_protocol(&mut chains, &facts.application_protocols);
+    by_source_type(&mut chains, facts);
+    by_prefix(&mut chains, facts.source.map(|at| at.ip()), |chain| {
         &chain.source_prefix_ranges
     });
-    by_source_port(&mut chains, arrival.source.map(|at| at.port()));
+    by_source_port(&mut chains, facts.source.map(|at| at.port()));
     chains.first().map(|(index, _)| *index)
 }
 
@@ -163,8 +150,8 @@ fn by_application_protocol(chains: &mut Candidates<'_>, offered: &[Vec<u8>]) {
     }
 }
 
-fn by_source_type(chains: &mut Candidates<'_>, arrival: &Arrival) {
-    let kind = if is_same_ip_or_loopback(arrival) {
+fn by_source_type(chains: &mut Candidates<'_>, facts: &ConnectionFacts) {
+    let kind = if is_same_ip_or_loopback(facts) {
         SourceType::SameIpOrLoopback
     } else {
         SourceType::External
@@ -177,11 +164,11 @@ fn by_source_type(chains: &mut Candidates<'_>, arrival: &Arrival) {
 }
 
 /// A Unix socket is always on this machine.
-fn is_same_ip_or_loopback(arrival: &Arrival) -> bool {
-    let Some(source) = arrival.source else {
+fn is_same_ip_or_loopback(facts: &ConnectionFacts) -> bool {
+    let Some(source) = facts.source else {
         return true;
     };
-    source.ip().is_loopback() || arrival.destination.is_some_and(|at| at.ip() == source.ip())
+    source.ip().is_loopback() || facts.destination.is_some_and(|at| at.ip() == source.ip())
 }
 
 fn by_source_port(chains: &mut Candidates<'_>, port: Option<u16>) {

@@ -10,17 +10,18 @@ mod session;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use redplane_config::listener::Terminal;
+use redplane_config::listener::{Direction, Listener, Terminal};
 use redplane_telemetry::access_log::ResponseFlags;
 use redplane_telemetry::stats::listener as names;
 use rustls::ServerConnection;
 use socket2::Socket;
 
-use crate::chain::{Arrival, choose};
-use crate::inspect::{Inspected, Lost};
-use crate::original_dst;
+use crate::chain::choose;
+use crate::facts::ConnectionFacts;
+use crate::filters;
+use crate::hops;
 use crate::redis;
-use crate::stream::{Ends, Stream, accepted};
+use crate::stream::{Stream, accepted};
 use crate::tcp_proxy;
 use crate::worker::{Active, Worker};
 
@@ -32,8 +33,22 @@ pub(crate) async fn serve(worker: Rc<Worker>, active: Rc<Active>, socket: Socket
     let Ok((stream, ends)) = accepted(socket) else {
         return;
     };
-    let (active, ends, restored) = destination(&worker, active, &stream, ends);
-    let session = Session::new(&active, ends, restored);
+    let mut facts = ConnectionFacts::new(ends.local, ends.remote);
+    facts.hops = hops::passes(ends.remote);
+    let goes_round = facts.hops >= hops::MOST;
+    let mut session = Session::new(&active, facts);
+    if goes_round {
+        tracing::warn!(listener = &*active.name, source = ?ends.remote, destination = ?ends.local, "a connection goes round");
+        return session.detail("it has passed through this process too often".to_owned());
+    }
+    let filtered = tokio::select! {
+        biased;
+        () = active.gone() => return,
+        filtered = filter(&worker, &active, stream, &mut session) => filtered,
+    };
+    let Some((active, stream)) = filtered else {
+        return;
+    };
     let listener = Rc::clone(&active);
     tokio::select! {
         biased;
@@ -42,27 +57,38 @@ pub(crate) async fn serve(worker: Rc<Worker>, active: Rc<Active>, socket: Socket
     }
 }
 
-/// The listener that serves the connection, and where the client meant to go.
-fn destination(
+/// Runs the listener filters, those of the listener that the connection is handed to as well; `None` ends it.
+async fn filter(
     worker: &Worker,
-    active: Rc<Active>,
-    stream: &redis::Stream,
-    mut ends: Ends,
-) -> (Rc<Active>, Ends, bool) {
-    if !active.version().0.config.use_original_dst {
-        return (active, ends, false);
+    active: &Rc<Active>,
+    stream: redis::Stream,
+    session: &mut Session,
+) -> Option<(Rc<Active>, redis::Stream)> {
+    let config = Arc::clone(&session.prepared.config);
+    let stream = filters::run(&worker.filter_stats, &config, stream, session).await?;
+    let Some(other) = successor(worker, &config, &session.facts) else {
+        return Some((Rc::clone(active), stream));
+    };
+    session.hand_to(&other);
+    let config = Arc::clone(&session.prepared.config);
+    let stream = filters::run(&worker.filter_stats, &config, stream, session).await?;
+    Some((other, stream))
+}
+
+/// The listener of the original destination, if `use_original_dst` hands connections off. Handed over once at most, and
+/// never from inbound to outbound: what came in for the application must not go out again.
+fn successor(worker: &Worker, config: &Listener, facts: &ConnectionFacts) -> Option<Rc<Active>> {
+    if !config.hands_off {
+        return None;
     }
-    let original = original_dst::of(stream, ends.local).filter(|original| Some(*original) != ends.local);
-    ends.local = original.or(ends.local);
-    let other = ends.local.and_then(|destination| worker.listener_at(destination));
-    (other.unwrap_or(active), ends, original.is_some())
+    let other = worker.listener_at(facts.destination?)?;
+    let towards = other.version().0.config.direction;
+    let turns_round = config.direction == Direction::Inbound && towards == Direction::Outbound;
+    (!turns_round).then_some(other)
 }
 
 async fn run(worker: Rc<Worker>, active: Rc<Active>, stream: redis::Stream, mut session: Session) {
-    let Some((stream, arrival)) = filter(&worker, stream, &mut session).await else {
-        return;
-    };
-    let choice = choose(&session.prepared.config, &arrival);
+    let choice = choose(&session.prepared.config, &session.facts);
     let Some(chain) = session.prepared.chain(choice).cloned() else {
         session.refuse(
             names::NO_FILTER_CHAIN_MATCH,
@@ -110,60 +136,6 @@ async fn run(worker: Rc<Worker>, active: Rc<Active>, stream: redis::Stream, mut 
     }
 }
 
-/// Runs the listener filters; `None` ends the connection.
-async fn filter(
-    worker: &Worker,
-    stream: redis::Stream,
-    session: &mut Session,
-) -> Option<(redis::Stream, Arrival)> {
-    let config = session.prepared.config.clone();
-    let mut arrival = Arrival {
-        destination: session.ends.local,
-        source: session.ends.remote,
-        ..Arrival::default()
-    };
-    let port = arrival.destination.map_or(0, |destination| destination.port());
-    let disabled = config
-        .tls_inspector_disabled
-        .as_ref()
-        .is_some_and(|rule| rule.matches(port));
-    if !config.tls_inspector || disabled {
-        return Some((stream, arrival));
-    }
-    let _waiting = session.wait();
-    let inspected = Inspected::new(stream).ok()?;
-    let limit = config.listener_filters_timeout;
-    let looking = inspected.look(&worker.inspector);
-    let seen = if limit.is_zero() {
-        Some(looking.await)
-    } else {
-        tokio::time::timeout(limit, looking).await.ok()
-    };
-    match seen {
-        Some(Ok(seen)) => {
-            session.server_name.clone_from(&seen.server_name);
-            arrival.is_tls = seen.is_tls;
-            arrival.server_name = seen.server_name;
-            arrival.application_protocols = seen.application_protocols;
-        }
-        Some(Err(lost)) => {
-            session.stats.listener.inc(match lost {
-                Lost::Closed => names::DOWNSTREAM_LISTENER_FILTER_REMOTE_CLOSE,
-                Lost::TooLarge | Lost::Error => names::DOWNSTREAM_LISTENER_FILTER_ERROR,
-            });
-            return None;
-        }
-        None => {
-            session.stats.listener.inc(names::DOWNSTREAM_PRE_CX_TIMEOUT);
-            if !config.continue_on_listener_filters_timeout {
-                session.detail("listener_filters_timeout".to_owned());
-                return None;
-            }
-        }
-    }
-    Some((inspected.into_stream(), arrival))
-}
-
 /// Gives the connection to the Redis driver; it is over when the driver says so.
 fn hand_over(
     worker: &Worker,
@@ -172,8 +144,10 @@ fn hand_over(
     tls: Option<Box<ServerConnection>>,
     mut session: Session,
 ) {
-    let Ends { local, remote } = session.ends;
-    let chain = session.chain_name();
+    let (local, remote) = (session.facts.destination, session.facts.source);
+    let chain = session
+        .chain()
+        .map_or_else(|| "".into(), |chain| Arc::clone(&chain.config.id));
     // The listener stays as long as a connection of it does.
     let active = Rc::clone(active);
     let listener = Arc::clone(&active.name);

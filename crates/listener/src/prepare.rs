@@ -48,9 +48,6 @@ pub(crate) struct Preparer {
 impl Preparer {
     /// Prepares a listener. The error is the reason of the refusal.
     pub(crate) fn prepare(&mut self, config: Arc<Listener>) -> Result<Prepared, String> {
-        if config.proxy_protocol {
-            return Err("listener_filters: the PROXY protocol is not supported".to_owned());
-        }
         let chains = config
             .chains
             .iter()
@@ -101,7 +98,7 @@ impl Preparer {
             return Ok(known);
         }
         let server =
-            TlsServer::new(Arc::clone(config)).map_err(|reason| format!("{}: {reason}", chain.name))?;
+            TlsServer::new(Arc::clone(config)).map_err(|reason| format!("{}: {reason}", chain.id))?;
         let server = Arc::new(server);
         self.tls.push(Arc::downgrade(&server));
         Ok(Some(server))

@@ -9,6 +9,7 @@ mod relay;
 use std::rc::Rc;
 use std::time::Duration;
 
+use redplane_config::listener::NetworkFilter;
 use redplane_config::tcp_proxy::{TcpProxy, WeightedCluster};
 use redplane_telemetry::Block;
 use redplane_telemetry::access_log::ResponseFlags;
@@ -38,7 +39,11 @@ pub(crate) async fn serve(
     stats.inc(names::DOWNSTREAM_CX_TOTAL);
     // Measured from the start of the connection, the time to connect included.
     let end = filter.max_connection_duration.map(|limit| Instant::now() + limit);
-    let name = pick(&filter.clusters, fastrand::u64(..));
+    let named = by_server_name(&session).map(str::to_owned);
+    let name = match &named {
+        Some(name) => name,
+        None => pick(&filter.clusters, fastrand::u64(..)),
+    };
     let dialled = match dial::dial(&worker, name, filter.max_connect_attempts, &mut session).await {
         Ok(dialled) => dialled,
         Err(failure) => return refuse(failure, &stats, &mut session),
@@ -52,6 +57,13 @@ pub(crate) async fn serve(
         &mut session,
     )
     .await;
+}
+
+/// The server name, where the chain has the sni_cluster filter and the client named one. Envoy: `SniClusterFilter`.
+fn by_server_name(session: &Session) -> Option<&str> {
+    let filters = &session.chain()?.config.filters;
+    let name = session.facts.server_name.as_deref();
+    name.filter(|_| filters.contains(&NetworkFilter::SniCluster))
 }
 
 /// The cluster that a number falls to, by weight.
@@ -75,6 +87,7 @@ fn refuse(failure: Failure, stats: &Block, session: &mut Session) {
             ResponseFlags::NO_CLUSTER_FOUND
         }
         Failure::NoHost => ResponseFlags::NO_HEALTHY_UPSTREAM,
+        Failure::Overflow => ResponseFlags::UPSTREAM_OVERFLOW,
         Failure::Attempts => {
             ResponseFlags::UPSTREAM_CONNECTION_FAILURE.with(ResponseFlags::UPSTREAM_RETRY_LIMIT_EXCEEDED)
         }

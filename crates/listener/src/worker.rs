@@ -14,7 +14,6 @@ use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 use std::time::Duration;
 
-use redplane_telemetry::stats::tls_inspector;
 use redplane_telemetry::{Block, Registry, Scope};
 use redplane_upstream::{Cluster, Reader};
 use socket2::Socket;
@@ -23,6 +22,7 @@ use tokio::task::{LocalSet, spawn_local};
 
 use crate::accept;
 use crate::bind;
+use crate::filters::FilterStats;
 use crate::prepare::Prepared;
 use crate::redis;
 use crate::stats::Stats;
@@ -69,8 +69,8 @@ pub(crate) struct Worker {
     pub index: usize,
     /// The Redis driver.
     pub driver: redis::Handle,
-    /// `tls_inspector.`
-    pub inspector: Block,
+    /// What listener filters count.
+    pub filter_stats: FilterStats,
     /// A buffer for whoever reads at the moment; never held over an await.
     pub scratch: RefCell<Box<[u8]>>,
     registry: Registry,
@@ -107,11 +107,10 @@ pub(crate) fn run(
 
 impl Worker {
     fn new(index: usize, context: &Context, driver: redis::Handle) -> Self {
-        let inspector = context.registry.scope("tls_inspector.", &tls_inspector::SCHEMA);
         Self {
             index,
             driver,
-            inspector: inspector.block(),
+            filter_stats: FilterStats::new(&context.registry),
             scratch: RefCell::new(vec![0; SCRATCH].into()),
             registry: context.registry.clone(),
             store: RefCell::new(context.store.reader()),

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod integration {
+    mod filters;
     mod handover;
     mod life;
     mod sockets;

@@ -274,7 +274,7 @@ fn resolve(route: &Route, settings: &Settings, pool: &mut impl FnMut(&str, Answe
 /// The filter's configuration as the snapshot has it; `None` when the chain is gone or serves something else.
 pub(crate) fn find(snapshot: &Snapshot, listener: &str, chain: &str) -> Option<Arc<RedisProxy>> {
     let listener = snapshot.listeners.get(listener)?;
-    let named = |candidate: &&Arc<FilterChain>| candidate.name == chain;
+    let named = |candidate: &&Arc<FilterChain>| *candidate.id == *chain;
     let chain = listener
         .chains
         .iter()

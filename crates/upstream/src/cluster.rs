@@ -5,6 +5,7 @@
 //! it whole. Background tasks hold the cluster weakly and end with it.
 
 mod events;
+mod limits;
 mod login;
 mod roster;
 mod transports;
@@ -30,6 +31,7 @@ use crate::topology::{Layout, Topology};
 
 pub use events::Signal;
 pub(crate) use events::{Events, Moves, Tally};
+pub use limits::Permit;
 pub use login::Login;
 use login::Tokens;
 pub(crate) use roster::Roster;
@@ -78,6 +80,8 @@ pub struct Cluster {
     transports: Arc<Transports>,
     events: Arc<Events>,
     rebalancing: AtomicBool,
+    /// Connections that have a [`Permit`].
+    open: AtomicU64,
     warm: watch::Sender<bool>,
     scope: Arc<Scope>,
     redis: OnceLock<Arc<Scope>>,
@@ -143,6 +147,7 @@ impl Cluster {
             transports,
             events: Arc::new(events),
             rebalancing: AtomicBool::new(false),
+            open: AtomicU64::new(0),
             warm: watch::Sender::new(false),
             scope,
             redis: OnceLock::new(),

@@ -18,7 +18,7 @@ pub mod snapshot;
 pub mod tls;
 pub mod topology;
 
-pub use cluster::{Cluster, Context, Login, Signal, published};
+pub use cluster::{Cluster, Context, Login, Permit, Signal, published};
 pub use connect::{ConnectingSocket, Stream, connect, connect_http2, connect_to, socket_for};
 pub use dns::Dns;
 pub use host::{Health, Host, HostAddress, HostStats, Role, Transport};

@@ -54,6 +54,40 @@ pub struct Cidr {
 }
 
 impl ChainMatch {
+    /// The conditions as one text that depends on neither place nor order: `any` where there are none. Two chains of a
+    /// listener never have the same.
+    pub(super) fn id(&self) -> String {
+        let mut parts = Vec::new();
+        let port = self.destination_port.map(|port| port.to_string());
+        let kind = match self.source_type {
+            SourceType::Any => None,
+            SourceType::SameIpOrLoopback => Some("same_ip_or_loopback".to_owned()),
+            SourceType::External => Some("external".to_owned()),
+        };
+        let transport = Some(self.transport_protocol.clone()).filter(|protocol| !protocol.is_empty());
+        for (name, values) in [
+            ("destination_port", port.into_iter().collect()),
+            ("prefix_ranges", texts(&self.prefix_ranges)),
+            ("server_names", self.server_names.clone()),
+            ("transport_protocol", transport.into_iter().collect()),
+            ("application_protocols", self.application_protocols.clone()),
+            ("source_type", kind.into_iter().collect()),
+            ("source_prefix_ranges", texts(&self.source_prefix_ranges)),
+            ("source_ports", texts(&self.source_ports)),
+        ] {
+            let mut values: Vec<String> = values;
+            values.sort_unstable();
+            values.dedup();
+            if !values.is_empty() {
+                parts.push(format!("{name}={}", values.join(",")));
+            }
+        }
+        if parts.is_empty() {
+            return "any".to_owned();
+        }
+        parts.join(" ")
+    }
+
     /// Reads the message. A condition that is not served is refused: without it the chain would take connections
     /// that are meant for another.
     pub(super) fn from_proto(
@@ -102,6 +136,10 @@ impl ChainMatch {
     }
 }
 
+fn texts<T: ToString>(values: &[T]) -> Vec<String> {
+    values.iter().map(T::to_string).collect()
+}
+
 fn port(value: u32, path: &str) -> Result<u16, Invalid> {
     match u16::try_from(value) {
         Ok(port) if port > 0 => Ok(port),
@@ -115,6 +153,12 @@ fn server_name(name: &str) -> Result<String, Invalid> {
         return Err(Invalid::new("", reason));
     }
     Ok(name.to_lowercase())
+}
+
+impl std::fmt::Display for Cidr {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.address, self.prefix_len)
+    }
 }
 
 impl Cidr {

@@ -25,7 +25,10 @@ use crate::{Ignored, Invalid};
 /// One filter chain.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FilterChain {
-    /// Unique within its listener: the configured name, else `#<index>`; the default chain is `#default`.
+    /// What a chain is known by across updates, unique within its listener: its conditions as text, whatever its name
+    /// and its place in the list; `default` for `default_filter_chain`.
+    pub id: Arc<str>,
+    /// As configured; may be empty, and several chains may share it.
     pub name: String,
     /// When it is chosen.
     pub matches: ChainMatch,
@@ -33,8 +36,22 @@ pub struct FilterChain {
     pub tls: Option<Arc<ServerTls>>,
     /// `transport_socket_connect_timeout`: how long the TLS handshake may take; zero is for ever.
     pub handshake_timeout: Duration,
+    /// The filters in front of the terminal one, in order.
+    pub filters: Vec<NetworkFilter>,
     /// What serves the connection.
     pub terminal: Terminal,
+}
+
+/// A filter in front of the terminal one. Those that keep clients out are enforced here, or make the chain inert.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NetworkFilter {
+    /// `sni_cluster`: the server name of the ClientHello is the cluster that tcp_proxy takes.
+    SniCluster,
+    /// Only watches (telemetry, metadata exchange) or is not known: it is noted and does nothing.
+    WithoutEffect {
+        /// Its name.
+        name: String,
+    },
 }
 
 /// The terminal filter of a chain.
@@ -52,17 +69,17 @@ pub enum Terminal {
 }
 
 impl FilterChain {
-    /// Reads the message under the name it has in its listener.
+    /// Reads the message; `id` is the one of `default_filter_chain`, others are known by their conditions.
     pub(super) fn from_proto(
         message: &proto::FilterChain,
-        name: String,
+        id: Option<&str>,
         ignored: &mut Ignored,
     ) -> Result<Self, Invalid> {
         let empty = proto::FilterChainMatch::default();
         let matches = message.filter_chain_match.as_ref().unwrap_or(&empty);
         let timeout = message.transport_socket_connect_timeout.as_ref();
         let socket = message.transport_socket.as_ref();
-        let terminal = filters::read(&message.filters, ignored)?;
+        let (filters, terminal) = filters::read(&message.filters, ignored)?;
         let transport = ignored.scope("transport_socket", |ignored| transport(socket, ignored))?;
         let (tls, terminal) = match transport {
             Usable::Ready(tls) => (tls, terminal),
@@ -73,13 +90,16 @@ impl FilterChain {
                 },
             ),
         };
+        let matches = ignored.scope("filter_chain_match", |ignored| {
+            ChainMatch::from_proto(matches, ignored)
+        })?;
         Ok(Self {
-            name,
-            matches: ignored.scope("filter_chain_match", |ignored| {
-                ChainMatch::from_proto(matches, ignored)
-            })?,
+            id: id.map_or_else(|| matches.id().into(), Arc::from),
+            name: message.name.clone(),
+            matches,
             tls,
             handshake_timeout: duration_or(timeout, "transport_socket_connect_timeout", Duration::ZERO)?,
+            filters,
             terminal,
         })
     }

@@ -17,6 +17,14 @@ fn with(fields: &str) -> Result<Listener, Invalid> {
     read(&format!("name: l\n{ADDRESS}\n{fields}"))
 }
 
+fn kinds(listener: &Listener) -> Vec<ListenerFilterKind> {
+    listener
+        .filters
+        .iter()
+        .map(|filter| filter.kind.clone())
+        .collect()
+}
+
 /// A listener with one chain of these filters.
 fn filters(list: &str) -> Result<Listener, Invalid> {
     with(&format!("filter_chains: [{{filters: [{list}]}}]"))
@@ -43,8 +51,8 @@ fn defaults_are_envoys() {
         ("0.0.0.0_6379", "0.0.0.0_6379")
     );
     assert_eq!(listener.addresses[0].to_string(), "0.0.0.0:6379");
-    assert!(listener.bind_to_port && listener.reuse_port && !listener.use_original_dst);
-    assert!(!listener.tls_inspector && !listener.http_inspector && !listener.proxy_protocol);
+    assert!(listener.bind_to_port && listener.reuse_port && !listener.hands_off);
+    assert!(listener.filters.is_empty());
     assert_eq!(listener.listener_filters_timeout, Duration::from_secs(15));
     assert!(!listener.continue_on_listener_filters_timeout && listener.backlog.is_none());
     assert_eq!(
@@ -72,7 +80,8 @@ use_original_dst: true
     )
     .unwrap();
     assert_eq!((listener.stat_name.as_str(), listener.addresses.len()), ("p", 2));
-    assert!(!listener.reuse_port && listener.use_original_dst && listener.listener_filters_timeout.is_zero());
+    assert!(!listener.reuse_port && listener.hands_off && listener.listener_filters_timeout.is_zero());
+    assert_eq!(kinds(&listener), [ListenerFilterKind::OriginalDst]);
     assert_eq!(
         (listener.direction, listener.backlog),
         (Direction::Outbound, Some(128))
@@ -217,22 +226,49 @@ fn what_only_watches_is_left_out() {
 }
 
 #[test]
-fn chain_names_are_unique() {
-    let chain = |port: u16, name: &str| {
-        format!("{{name: '{name}', filter_chain_match: {{destination_port: {port}}}}}")
+fn chains_are_known_by_their_conditions() {
+    let chain = |name: &str, condition: &str| format!("{{name: '{name}', filter_chain_match: {condition}}}");
+    let one = chain("a", "{destination_port: 1, server_names: ['*.c', B.c]}");
+    let two = chain(
+        "a",
+        "{source_type: EXTERNAL, source_ports: [7, 5], prefix_ranges: [{address_prefix: 10.1.1.1, prefix_len: 8}]}",
+    );
+    let rest = chain("", "{}");
+    let ids = |list: &[&String]| -> Vec<String> {
+        let list: Vec<&str> = list.iter().map(|chain| chain.as_str()).collect();
+        let listener = with(&format!("filter_chains: [{}]", list.join(", "))).unwrap();
+        listener.chains.iter().map(|chain| chain.id.to_string()).collect()
     };
-    let list = [chain(1, "a"), chain(2, "a"), chain(3, ""), chain(4, "a#1")].join(", ");
-    let listener = with(&format!(
-        "filter_chains: [{list}]\ndefault_filter_chain: {{name: x}}"
-    ))
-    .unwrap();
-    let names: Vec<_> = listener.chains.iter().map(|chain| chain.name.as_str()).collect();
-    assert_eq!(names, ["a", "a#1", "#2", "a#1#3"]);
-    assert_eq!(listener.default_chain.unwrap().name, "#default");
-    let twins = refusal(with("filter_chains: [{name: a}, {name: b}]"));
+    let first = "destination_port=1 server_names=*.c,b.c";
+    let second = "prefix_ranges=10.0.0.0/8 source_type=external source_ports=5,7";
+    assert_eq!(ids(&[&one, &two, &rest]), [first, second, "any"]);
+    assert_eq!(ids(&[&rest, &two]), ["any", second]);
+    let other_order = chain("b", "{server_names: [b.c, '*.c'], destination_port: 1}");
+    assert_eq!(ids(&[&other_order]), [first]);
+    let listener = with("default_filter_chain: {name: x}").unwrap();
+    let default = listener.default_chain.unwrap();
+    assert_eq!((&*default.id, default.name.as_str()), ("default", "x"));
+    let twins = "filter_chains[1].filter_chain_match: multiple filter chains with the same matching rules are defined";
+    for pair in ["{name: a}, {name: b}".to_owned(), format!("{one}, {other_order}")] {
+        assert_eq!(refusal(with(&format!("filter_chains: [{pair}]"))), twins);
+    }
+}
+
+#[test]
+fn filters_in_front_come_in_order() {
+    let url = "type.googleapis.com/envoy.extensions.filters.network";
+    let sni = format!("{{name: s, typed_config: {{'@type': {url}.sni_cluster.v3.SniCluster}}}}");
+    let listener = filters(&format!("{{name: bare}}, {sni}, {TCP}")).unwrap();
+    let bare = NetworkFilter::WithoutEffect {
+        name: "bare".to_owned(),
+    };
+    assert_eq!(listener.chains[0].filters, [bare, NetworkFilter::SniCluster]);
+    let limit = format!(
+        "{{name: l, typed_config: {{'@type': {url}.connection_limit.v3.ConnectionLimit, max_connections: 1}}}}"
+    );
     assert_eq!(
-        twins,
-        "filter_chains[1].filter_chain_match: multiple filter chains with the same matching rules are defined"
+        inert(filters(&format!("{limit}, {TCP}"))),
+        "filter `l` is not enforced here, so that nobody is let in"
     );
 }
 
@@ -314,32 +350,50 @@ fn a_matcher_tree_serves_no_chain() {
 fn listener_filters() {
     let url = "type.googleapis.com/envoy.extensions.filters.listener";
     let listener = with(&format!(
-        "listener_filters: [{{name: o, typed_config: {{'@type': {url}.original_dst.v3.OriginalDst}}}}, \
-         {{name: envoy.filters.listener.tls_inspector}}, {{name: envoy.listener.http_inspector}}, \
-         {{name: p, typed_config: {{'@type': {url}.proxy_protocol.v3.ProxyProtocol}}}}, \
-         {{name: s, typed_config: {{'@type': {url}.original_src.v3.OriginalSrc}}}}]"
+        "listener_filters: [{{name: p, typed_config: {{'@type': {url}.proxy_protocol.v3.ProxyProtocol, \
+         allow_requests_without_proxy_protocol: true, disallowed_versions: [V1]}}}}, \
+         {{name: o, typed_config: {{'@type': {url}.original_dst.v3.OriginalDst}}}}, \
+         {{name: s, typed_config: {{'@type': {url}.original_src.v3.OriginalSrc}}}}, \
+         {{name: envoy.filters.listener.tls_inspector}}, {{name: envoy.listener.http_inspector}}]"
     ))
     .unwrap();
-    assert!(
-        listener.use_original_dst
-            && listener.tls_inspector
-            && listener.http_inspector
-            && listener.proxy_protocol
+    let inspector = |max_client_hello| ListenerFilterKind::TlsInspector(TlsInspector { max_client_hello });
+    assert_eq!(
+        kinds(&listener),
+        [
+            ListenerFilterKind::ProxyProtocol(ProxyProtocol {
+                optional: true,
+                refuses_v1: true,
+                refuses_v2: false
+            }),
+            ListenerFilterKind::OriginalDst,
+            inspector(16384),
+            ListenerFilterKind::HttpInspector,
+        ]
     );
+    assert!(!listener.hands_off, "the filter alone hands nothing off");
     assert_eq!(
         listener.ignored.0,
-        ["listener_filters[4].typed_config: s is left out"]
+        ["listener_filters[2].typed_config.s is left out"]
     );
-    assert!(
-        with("filter_chains: [{use_proxy_proto: true}]")
-            .unwrap()
-            .proxy_protocol
+    let old = with("filter_chains: [{use_proxy_proto: true}]").unwrap();
+    assert_eq!(
+        kinds(&old),
+        [ListenerFilterKind::ProxyProtocol(ProxyProtocol::default())]
+    );
+    let hello = |size: u32| {
+        with(&format!(
+            "listener_filters: [{{name: t, typed_config: {{'@type': {url}.tls_inspector.v3.TlsInspector, \
+             max_client_hello_size: {size}}}}}]"
+        ))
+    };
+    assert_eq!(kinds(&hello(300).unwrap()), [inspector(300)]);
+    assert_eq!(
+        refusal(hello(16385)),
+        "listener_filters[0].typed_config.max_client_hello_size: value must be inside range [256, 16384]"
     );
     let disabled = "listener_filters: [{name: tls_inspector, filter_disabled: {any_match: true}}]";
-    assert_eq!(
-        with(disabled).unwrap().tls_inspector_disabled,
-        Some(Predicate::Any)
-    );
+    assert_eq!(with(disabled).unwrap().filters[0].disabled, Some(Predicate::Any));
     let rule = "listener_filters[0].filter_disabled.rule: value is required";
     assert_eq!(
         refusal(with(

@@ -30,7 +30,7 @@ fn defaults_are_envoys() {
     assert_eq!(proxy.idle_timeout, Some(Duration::from_secs(3600)));
     assert_eq!(
         (proxy.max_connect_attempts, proxy.max_connection_duration),
-        (1, None)
+        (None, None)
     );
     assert!(proxy.access_log.is_empty());
 }
@@ -45,7 +45,7 @@ fn values() {
     let limited = with("max_downstream_connection_duration: 2s\nmax_connect_attempts: 3").unwrap();
     assert_eq!(
         (limited.max_connection_duration, limited.max_connect_attempts),
-        (Some(Duration::from_secs(2)), 3)
+        (Some(Duration::from_secs(2)), Some(3))
     );
     let two = weighted("[{name: a, weight: 1}, {name: b, weight: 3}]")
         .unwrap()

@@ -11,10 +11,12 @@ use super::*;
 fn listener(conditions: Vec<ChainMatch>, with_default: bool) -> Listener {
     let chain = |(index, matches)| {
         Arc::new(FilterChain {
-            name: format!("#{index}"),
+            id: format!("{index}").into(),
+            name: String::new(),
             matches,
             tls: None,
             handshake_timeout: Duration::ZERO,
+            filters: Vec::new(),
             terminal: Terminal::Inert {
                 reason: String::new(),
             },
@@ -24,15 +26,11 @@ fn listener(conditions: Vec<ChainMatch>, with_default: bool) -> Listener {
         name: "l".into(),
         addresses: vec![Address::Ip("0.0.0.0:15006".parse().unwrap())],
         bind_to_port: true,
-        use_original_dst: false,
+        hands_off: false,
         direction: Direction::Inbound,
         chains: conditions.into_iter().enumerate().map(chain).collect(),
         default_chain: with_default.then(|| chain((99, ChainMatch::default()))),
-        tls_inspector: true,
-        tls_inspector_disabled: None,
-        http_inspector: false,
-        http_inspector_disabled: None,
-        proxy_protocol: false,
+        filters: Vec::new(),
         listener_filters_timeout: Duration::ZERO,
         continue_on_listener_filters_timeout: true,
         reuse_port: true,
@@ -105,21 +103,21 @@ fn from(ranges: &[&str], ports: &[u16]) -> ChainMatch {
     }
 }
 
-fn arrival(destination: &str, source: &str) -> Arrival {
-    Arrival {
+fn arrival(destination: &str, source: &str) -> ConnectionFacts {
+    ConnectionFacts {
         destination: Some(destination.parse().unwrap()),
         source: Some(source.parse().unwrap()),
-        ..Arrival::default()
+        ..ConnectionFacts::default()
     }
 }
 
 /// From another machine to port 6379.
-fn plain() -> Arrival {
+fn plain() -> ConnectionFacts {
     arrival("10.1.2.3:6379", "10.9.9.9:40000")
 }
 
-fn tls(name: &str, protocols: &[&str]) -> Arrival {
-    Arrival {
+fn tls(name: &str, protocols: &[&str]) -> ConnectionFacts {
+    ConnectionFacts {
         is_tls: true,
         server_name: Some(name.to_owned()).filter(|name| !name.is_empty()),
         application_protocols: protocols.iter().map(|name| name.as_bytes().to_vec()).collect(),
@@ -128,7 +126,7 @@ fn tls(name: &str, protocols: &[&str]) -> Arrival {
 }
 
 #[track_caller]
-fn check(conditions: &[ChainMatch], cases: &[(Arrival, Option<usize>)]) {
+fn check(conditions: &[ChainMatch], cases: &[(ConnectionFacts, Option<usize>)]) {
     let listener = listener(conditions.to_vec(), false);
     for (arrival, expected) in cases {
         let choice = choose(&listener, arrival);
@@ -149,7 +147,7 @@ fn destinations() {
             (to_port("10.1.2.3:6379"), Some(0)),
             (to_port("10.1.2.3:80"), Some(1)),
             (to_port("[fd00::1]:15006"), Some(2)),
-            (Arrival::default(), Some(1)),
+            (ConnectionFacts::default(), Some(1)),
         ],
     );
     check(
@@ -166,7 +164,7 @@ fn destinations() {
             (to_port("192.168.0.1:1"), Some(3)),
             (to_port("[fd00::1]:1"), Some(1)),
             (to_port("[fe80::1]:1"), None),
-            (Arrival::default(), None),
+            (ConnectionFacts::default(), None),
         ],
     );
 }
@@ -239,7 +237,7 @@ fn sources() {
             (from_source("127.0.0.1:1"), Some(0)),
             (from_source("10.1.2.3:1"), Some(0)),
             (from_source("10.9.9.9:1"), Some(1)),
-            (Arrival::default(), Some(0)),
+            (ConnectionFacts::default(), Some(0)),
         ],
     );
     check(

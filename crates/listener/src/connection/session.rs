@@ -6,23 +6,18 @@ use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::SystemTime;
 
-use redplane_config::tls::SanKind;
 use redplane_telemetry::CounterId;
 use redplane_telemetry::access_log::{Peer, Record, ResponseFlags};
 use redplane_telemetry::stats::{listener as names, listener_worker as worker_names};
-use redplane_upstream::tls::san;
-use rustls::{ProtocolVersion, ServerConnection};
+use rustls::ServerConnection;
 use tokio::time::Instant;
 
+use crate::facts::{ConnectionFacts, TlsFacts};
 use crate::prepare::{Chain, Prepared};
 use crate::stats::Stats;
-use crate::stream::Ends;
 use crate::worker::Active;
-
-static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
 /// One connection.
 pub(crate) struct Session {
@@ -30,12 +25,8 @@ pub(crate) struct Session {
     pub prepared: Arc<Prepared>,
     /// The listener's cells on this worker.
     pub stats: Rc<Stats>,
-    /// Its two ends; the local one is the original destination if that was restored.
-    pub ends: Ends,
-    /// The local end is not our own address, so dialling it does not come back here.
-    pub restored: bool,
-    /// SNI, if it was looked at or TLS is ended here.
-    pub server_name: Option<String>,
+    /// What is known of the connection and its peer.
+    pub facts: ConnectionFacts,
     /// From the client, plain text.
     pub received: u64,
     /// To the client, plain text.
@@ -46,11 +37,10 @@ pub(crate) struct Session {
     pub upstream: Upstream,
     details: Option<String>,
     chain: Option<Arc<Chain>>,
-    peer: Option<PeerFacts>,
-    id: u64,
+    /// URIs of the client's certificate, as logs print them.
+    uri_san: Option<String>,
     start: SystemTime,
     since: Instant,
-    direct: Ends,
 }
 
 /// Facts of the upstream connection.
@@ -66,12 +56,6 @@ pub(crate) struct Upstream {
     pub failure: Option<String>,
 }
 
-struct PeerFacts {
-    version: Option<&'static str>,
-    cipher: Option<String>,
-    uri_san: Option<String>,
-}
-
 /// Counts a connection whose listener filters are at work.
 pub(crate) struct Waiting(Rc<Stats>);
 
@@ -83,25 +67,21 @@ impl Drop for Waiting {
 
 impl Session {
     /// A connection that has just come.
-    pub(crate) fn new(active: &Active, ends: Ends, restored: bool) -> Self {
+    pub(crate) fn new(active: &Active, facts: ConnectionFacts) -> Self {
         let (prepared, stats) = active.version();
         Self {
             prepared,
             stats,
-            ends,
-            restored,
-            server_name: None,
+            facts,
             received: 0,
             sent: 0,
             flags: ResponseFlags::default(),
             upstream: Upstream::default(),
             details: None,
             chain: None,
-            peer: None,
-            id: NEXT_ID.fetch_add(1, Relaxed),
+            uri_san: None,
             start: SystemTime::now(),
             since: Instant::now(),
-            direct: ends,
         }
     }
 
@@ -118,6 +98,13 @@ impl Session {
         self.stats.listener.inc(names::DOWNSTREAM_CX_ACTIVE);
         self.stats.worker.inc(worker_names::DOWNSTREAM_CX_TOTAL);
         self.stats.worker.inc(worker_names::DOWNSTREAM_CX_ACTIVE);
+    }
+
+    /// The TLS handshake is done.
+    pub(crate) fn secured(&mut self, tls: &ServerConnection) {
+        self.facts.secured(tls);
+        let uris = self.facts.tls.as_ref().map(|tls| tls.uri_sans.join(","));
+        self.uri_san = uris.filter(|uris| !uris.is_empty());
     }
 
     /// It is not served.
@@ -143,31 +130,9 @@ impl Session {
         self.detail(error.to_string());
     }
 
-    /// The TLS handshake is done.
-    pub(crate) fn secured(&mut self, tls: &ServerConnection) {
-        self.server_name = tls.server_name().map(str::to_owned);
-        let leaf = tls.peer_certificates().and_then(<[_]>::first);
-        let names = leaf.and_then(|leaf| san::names(leaf).ok()).unwrap_or_default();
-        let uris = names
-            .into_iter()
-            .filter(|name| name.kind == SanKind::Uri)
-            .map(|name| name.text);
-        let uris = uris.collect::<Vec<_>>().join(",");
-        self.peer = Some(PeerFacts {
-            version: tls.protocol_version().and_then(version),
-            cipher: tls
-                .negotiated_cipher_suite()
-                .and_then(|suite| cipher(suite.suite())),
-            uri_san: Some(uris).filter(|uris| !uris.is_empty()),
-        });
-    }
-
-    /// The chain's name.
-    pub(crate) fn chain_name(&self) -> Arc<str> {
-        self.chain
-            .as_ref()
-            .map_or("", |chain| chain.config.name.as_str())
-            .into()
+    /// Another listener takes the connection over.
+    pub(crate) fn hand_to(&mut self, active: &Active) {
+        (self.prepared, self.stats) = active.version();
     }
 
     /// The chain, once there is one.
@@ -176,13 +141,15 @@ impl Session {
     }
 
     fn record(&self) -> Record<'_> {
+        let facts = &self.facts;
+        let name = self.chain.as_ref().map(|chain| chain.config.name.as_str());
         Record {
             bytes_received: self.received,
             bytes_sent: self.sent,
-            connection_id: self.id,
-            downstream_remote: self.ends.remote,
-            downstream_direct_remote: self.direct.remote,
-            downstream_local: self.ends.local,
+            connection_id: facts.id,
+            downstream_remote: facts.source,
+            downstream_direct_remote: facts.direct_source,
+            downstream_local: facts.destination,
             upstream_host: self.upstream.host.as_deref(),
             upstream_local: self.upstream.local,
             upstream_cluster: self
@@ -194,49 +161,21 @@ impl Session {
             upstream_transport_failure_reason: self.upstream.failure.as_deref(),
             response_flags: self.flags,
             connection_termination_details: self.details.as_deref(),
-            requested_server_name: self.server_name.as_deref(),
-            filter_chain_name: self.chain.as_ref().map(|chain| chain.config.name.as_str()),
-            downstream_peer: self.peer.as_ref().map(PeerFacts::view),
+            requested_server_name: facts.server_name.as_deref(),
+            filter_chain_name: name.filter(|name| !name.is_empty()),
+            downstream_peer: facts.tls.as_ref().map(|tls| self.peer(tls)),
             ..Record::new(self.start, Instant::now().duration_since(self.since))
         }
     }
-}
 
-impl PeerFacts {
-    fn view(&self) -> Peer<'_> {
+    fn peer<'a>(&'a self, tls: &'a TlsFacts) -> Peer<'a> {
         Peer {
-            tls_version: self.version,
-            tls_cipher: self.cipher.as_deref(),
+            tls_version: tls.version,
+            tls_cipher: tls.cipher.as_deref(),
             subject: None,
             uri_san: self.uri_san.as_deref(),
         }
     }
-}
-
-/// Envoy's words.
-fn version(version: ProtocolVersion) -> Option<&'static str> {
-    match version {
-        ProtocolVersion::TLSv1_2 => Some("TLSv1.2"),
-        ProtocolVersion::TLSv1_3 => Some("TLSv1.3"),
-        _ => None,
-    }
-}
-
-/// OpenSSL's names, which Envoy prints: those of TLS 1.3 are the standard's.
-fn cipher(suite: rustls::CipherSuite) -> Option<String> {
-    let name = suite.as_str()?;
-    if let Some(name) = name.strip_prefix("TLS13_") {
-        return Some(format!("TLS_{name}"));
-    }
-    let name = name
-        .strip_prefix("TLS_")?
-        .replace("_WITH_", "-")
-        .replace('_', "-");
-    Some(
-        name.replace("AES-128", "AES128")
-            .replace("AES-256", "AES256")
-            .replace("-POLY1305-SHA256", "-POLY1305"),
-    )
 }
 
 impl Drop for Session {

@@ -8,10 +8,11 @@ use std::{io, time::Duration};
 
 use redplane_telemetry::Block;
 use redplane_telemetry::stats::cluster as names;
-use redplane_upstream::{Cluster, Host, Layout, Stream, connect, connect_to};
+use redplane_upstream::{Cluster, Host, Layout, Permit, Stream, connect, connect_to};
 use tokio::time::Instant;
 
 use crate::connection::Session;
+use crate::hops::Hop;
 use crate::worker::Worker;
 
 /// Why there is no upstream connection.
@@ -21,6 +22,8 @@ pub(super) enum Failure {
     NoCluster,
     /// It has no host that may be chosen.
     NoHost,
+    /// It has as many connections as its circuit breaker allows.
+    Overflow,
     /// No attempt succeeded.
     Attempts,
 }
@@ -32,6 +35,9 @@ pub(super) struct Dialled {
     /// The cluster's cells on this worker.
     pub stats: Rc<Block>,
     host: Option<Arc<Host>>,
+    _permit: Permit,
+    /// Known to the listeners of this process, should the connection come back to one of them.
+    _hop: Option<Hop>,
     since: Instant,
     /// The host closed first.
     by_host: bool,
@@ -43,18 +49,30 @@ enum Target {
     Address(SocketAddr),
 }
 
-/// Connects to a host of a cluster; each attempt chooses anew.
+/// Attempts where the configuration names none: a host that refuses does not take every other client along. Nothing has
+/// been sent by then, so trying another one is safe. Envoy tries once.
+const ATTEMPTS: u32 = 3;
+
+/// Connects to a host of a cluster; each attempt takes one that was not tried yet, as long as there is one.
 pub(super) async fn dial(
     worker: &Worker,
     cluster: &str,
-    attempts: u32,
+    attempts: Option<u32>,
     session: &mut Session,
 ) -> Result<Dialled, Failure> {
     let cluster = worker.cluster(cluster).ok_or(Failure::NoCluster)?;
     session.upstream.cluster = Some((cluster.name().to_owned(), cluster.config().stat_name.clone()));
     let stats = worker.block(cluster.stats());
-    for _ in 0..attempts.max(1) {
-        let Some(target) = target(&cluster, session) else {
+    let Some(permit) = cluster.admit() else {
+        stats.inc(names::UPSTREAM_CX_OVERFLOW);
+        return Err(Failure::Overflow);
+    };
+    let mut tried = Vec::new();
+    for attempt in 0..attempts.unwrap_or(ATTEMPTS).max(1) {
+        let Some(target) = target(&cluster, session, &tried, attempts.is_some()) else {
+            if attempt > 0 {
+                break;
+            }
             stats.inc(names::UPSTREAM_CX_NONE_HEALTHY);
             return Err(Failure::NoHost);
         };
@@ -63,27 +81,38 @@ pub(super) async fn dial(
         match target.connect(&cluster, &stats).await {
             Ok(stream) => {
                 session.upstream.failure = None;
-                return Ok(Dialled::new(stream, stats, target.host(), begun));
+                let hop = stream
+                    .local_address()
+                    .map(|local| Hop::new(local, session.facts.hops));
+                let dialled = Dialled::new((stream, permit, hop), stats, target.host(), begun);
+                return Ok(dialled);
             }
             Err(error) => session.upstream.failure = Some(failure_text(&error)),
+        }
+        match &target {
+            Target::Host(host) => tried.push(host.id),
+            Target::Address(_) if attempts.is_none() => break,
+            Target::Address(_) => {}
         }
     }
     stats.inc(names::UPSTREAM_CX_CONNECT_ATTEMPTS_EXCEEDED);
     Err(Failure::Attempts)
 }
 
-fn target(cluster: &Cluster, session: &Session) -> Option<Target> {
+/// Where to connect to: a host that was not tried yet, or, if `again`, one that was.
+fn target(cluster: &Cluster, session: &Session, tried: &[u64], again: bool) -> Option<Target> {
     let topology = cluster.topology();
     if matches!(topology.layout, Layout::OriginalDst) {
         // Without a restored destination the only address known is our own: dialling it would never end.
-        return session
-            .ends
-            .local
-            .filter(|_| session.restored)
-            .map(Target::Address);
+        let facts = &session.facts;
+        return facts.destination.filter(|_| facts.restored).map(Target::Address);
     }
+    let is_new = |at: &usize| {
+        let host = topology.hosts.get(*at);
+        host.is_some_and(|host| !tried.contains(&host.id))
+    };
     let random = fastrand::u64(..);
-    let chosen = topology.by_hash(random, random);
+    let first = topology.by_hash(random, random);
     // A Redis cluster that is used as a plain one: any host will do.
     let any = || {
         topology
@@ -91,9 +120,17 @@ fn target(cluster: &Cluster, session: &Session) -> Option<Target> {
             .is_some()
             .then(|| random as usize % topology.hosts.len().max(1))
     };
-    let host = topology.hosts.get(chosen.or_else(any)?)?;
-    Some(Target::Host(Arc::clone(host)))
+    let first = first.or_else(any)?;
+    let more = if tried.is_empty() { 0 } else { PICKS };
+    let others = (0..more).filter_map(|_| topology.by_hash(fastrand::u64(..), fastrand::u64(..)));
+    let fresh = std::iter::once(first).chain(others).find(is_new);
+    let may_again = again || tried.is_empty();
+    let at = fresh.or_else(|| may_again.then_some(first))?;
+    topology.hosts.get(at).map(|host| Target::Host(Arc::clone(host)))
 }
+
+/// How often the balancer is asked for a host that was not tried yet.
+const PICKS: usize = 16;
 
 impl Target {
     fn text(&self) -> String {
@@ -147,7 +184,12 @@ fn failure_text(error: &io::Error) -> String {
 }
 
 impl Dialled {
-    fn new(stream: Stream, stats: Rc<Block>, host: Option<Arc<Host>>, begun: Instant) -> Self {
+    fn new(
+        (stream, permit, hop): (Stream, Permit, Option<Hop>),
+        stats: Rc<Block>,
+        host: Option<Arc<Host>>,
+        begun: Instant,
+    ) -> Self {
         let since = Instant::now();
         stats.record(names::UPSTREAM_CX_CONNECT_MS, millis(since.duration_since(begun)));
         stats.inc(names::UPSTREAM_CX_ACTIVE);
@@ -160,6 +202,8 @@ impl Dialled {
             stream,
             stats,
             host,
+            _permit: permit,
+            _hop: hop,
             since,
             by_host: false,
         }

@@ -151,6 +151,55 @@ fn a_second_attempt_finds_another_host() {
 }
 
 #[test]
+fn a_dead_host_costs_no_client_its_connection() {
+    let world = World::new(1);
+    world.fixed("a", &[nobody(), echo("a")], "");
+    let at = world.listen(&one_chain("l", &tcp("cluster: a"), ""));
+    for _ in 0..40 {
+        assert_eq!(read(&mut client(at), 1), "a");
+    }
+    // There is nobody else to be tried, so once is enough.
+    world.fixed("dead", &[nobody()], "");
+    let at = world.listen(&one_chain("m", &tcp("cluster: dead"), ""));
+    assert_eq!(rest(&mut client(at)), "");
+    world.stat("cluster.dead.upstream_cx_total", 1);
+    world.stat("cluster.dead.upstream_cx_connect_attempts_exceeded", 1);
+}
+
+#[test]
+fn a_cluster_has_so_many_connections() {
+    let world = World::new(2);
+    let limits = ", circuit_breakers: {thresholds: [{max_connections: 2}]}";
+    world.fixed("a", &[echo("a")], limits);
+    let at = world.listen(&one_chain("l", &tcp("cluster: a"), ""));
+    let mut open = [client(at), client(at)];
+    for stream in &mut open {
+        assert_eq!(read(stream, 1), "a");
+    }
+    assert_eq!(rest(&mut client(at)), "");
+    world.stat("cluster.a.upstream_cx_overflow", 1);
+    drop(open);
+    world.stat("cluster.a.upstream_cx_active", 0);
+    assert_eq!(read(&mut client(at), 1), "a");
+}
+
+/// Whatever the configuration says: what this process sends to itself comes to an end.
+#[test]
+fn a_connection_that_goes_round_ends() {
+    let world = World::new(2);
+    let at: SocketAddr = ([127, 0, 0, 1], redplane_testkit::free_port()).into();
+    world.fixed("self", &[at], "");
+    let yaml = one_chain("l", &tcp("cluster: self"), "");
+    world.listen(&yaml.replace("port_value: 0", &format!("port_value: {}", at.port())));
+    for _ in 0..5 {
+        assert_eq!(rest(&mut client(at)), "");
+    }
+    world.stat("cluster.self.upstream_cx_active", 0);
+    let dialled = world.registry.value("cluster.self.upstream_cx_total").unwrap();
+    assert!((5..=200).contains(&dialled), "{dialled} for 5 clients");
+}
+
+#[test]
 fn a_cluster_that_comes_later_is_found() {
     let world = World::new(1);
     let at = world.listen(&one_chain("l", &tcp("cluster: a"), ""));

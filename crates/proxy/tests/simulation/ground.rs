@@ -25,6 +25,8 @@ use redplane_upstream::{Cluster, Context, Dns, Snapshot, Store, Topology};
 pub(crate) type Row = (u16, u16, SocketAddr, Vec<SocketAddr>);
 
 pub(crate) const LISTENER: &str = "redis";
+/// The id of its only chain.
+const CHAIN: &str = "any";
 
 /// The address of a model node; no real server has it.
 pub(crate) fn at(node: u8) -> SocketAddr {
@@ -339,25 +341,23 @@ pub(crate) fn route(cluster: &str) -> Route {
 
 fn listener(proxy: &RedisProxy) -> Listener {
     let chain = FilterChain {
-        name: "#0".into(),
+        id: CHAIN.into(),
+        name: String::new(),
         matches: ChainMatch::default(),
         tls: None,
         handshake_timeout: Duration::ZERO,
+        filters: Vec::new(),
         terminal: Terminal::Redis(Arc::new(proxy.clone())),
     };
     Listener {
         name: LISTENER.into(),
         addresses: Vec::new(),
         bind_to_port: true,
-        use_original_dst: false,
+        hands_off: false,
         direction: Direction::Unspecified,
         chains: vec![Arc::new(chain)],
         default_chain: None,
-        tls_inspector: false,
-        tls_inspector_disabled: None,
-        http_inspector: false,
-        http_inspector_disabled: None,
-        proxy_protocol: false,
+        filters: Vec::new(),
         listener_filters_timeout: Duration::from_secs(15),
         continue_on_listener_filters_timeout: false,
         reuse_port: true,
@@ -373,7 +373,7 @@ pub(crate) fn opened() -> Opened {
     Opened {
         fd: 9,
         listener: Arc::from(LISTENER),
-        chain: Arc::from("#0"),
+        chain: Arc::from(CHAIN),
         remote: Some(SocketAddr::from(([10, 0, 0, 1], 4000))),
         local: Some(SocketAddr::from(([10, 0, 0, 2], 6379))),
     }

@@ -63,6 +63,25 @@ crate::schema! {
         tls_not_found: Counter,
         bytes_processed: Histogram(Unspecified),
     }
+    /// `http_inspector.`
+    pub mod http_inspector {
+        http10_found: Counter,
+        http11_found: Counter,
+        http2_found: Counter,
+        http_not_found: Counter,
+        read_error: Counter,
+    }
+    /// `proxy_proto.`
+    pub mod proxy_proto {
+        not_found_allowed: Counter,
+        not_found_disallowed: Counter,
+    }
+    /// `proxy_proto.versions.v<n>.`
+    pub mod proxy_proto_version {
+        disallowed: Counter,
+        error: Counter,
+        found: Counter,
+    }
     /// `tcp.<stat_prefix>.`: of a tcp_proxy filter.
     pub mod tcp {
         downstream_cx_drain_close: Counter,

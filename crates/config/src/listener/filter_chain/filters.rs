@@ -9,11 +9,12 @@ use redplane_proto::pb::envoy::config::rbac::v3::rbac::Action;
 use redplane_proto::pb::envoy::extensions::filters::network::rbac::v3::Rbac;
 use redplane_proto::type_url;
 
-use super::Terminal;
+use super::{NetworkFilter, Terminal};
 use crate::extension::{Extension, type_name};
 use crate::field::non_empty;
 use crate::redis_proxy::RedisProxy;
 use crate::tcp_proxy::TcpProxy;
+use crate::tls::Usable;
 use crate::{Ignored, Invalid};
 
 /// What a network filter is to us.
@@ -27,6 +28,8 @@ enum Kind {
     Rbac,
     /// Keeps clients out, and is not enforced here.
     Guard,
+    /// Chooses the cluster.
+    SniCluster,
     /// Anything else: watches, or is not known.
     Other,
 }
@@ -37,7 +40,6 @@ impl Kind {
             type_url::REDIS_PROXY => Self::Redis,
             type_url::TCP_PROXY => Self::Tcp,
             type_url::NETWORK_RBAC => Self::Rbac,
-            type_url::NETWORK_EXT_AUTHZ => Self::Guard,
             type_url::HCM => Self::OtherTerminal,
             // Without configuration the name is all there is.
             "" => Self::of_name(name),
@@ -52,9 +54,9 @@ impl Kind {
         {
             "redis_proxy" => Self::Redis,
             "tcp_proxy" => Self::Tcp,
-            "rbac" | "ext_authz" => Self::Guard,
-            "http_connection_manager" | "echo" => Self::OtherTerminal,
-            _ => Self::Other,
+            "rbac" => Self::Guard,
+            "http_connection_manager" => Self::OtherTerminal,
+            name => Self::of_package(name),
         }
     }
 
@@ -62,10 +64,17 @@ impl Kind {
         let network = type_name
             .strip_prefix("envoy.extensions.filters.network.")
             .unwrap_or_default();
-        match network.split('.').next().unwrap_or_default() {
+        Self::of_package(network.split('.').next().unwrap_or_default())
+    }
+
+    /// By the last part of the filter's name in Envoy, which is also that of its protobuf package.
+    fn of_package(name: &str) -> Self {
+        match name {
             "direct_response" | "dubbo_proxy" | "echo" | "generic_proxy" | "thrift_proxy" => {
                 Self::OtherTerminal
             }
+            "connection_limit" | "ext_authz" | "local_ratelimit" | "ratelimit" => Self::Guard,
+            "sni_cluster" => Self::SniCluster,
             _ => Self::Other,
         }
     }
@@ -75,28 +84,34 @@ impl Kind {
     }
 }
 
-/// Reads the filters: the last one serves, those before it are let through, enforced or noted.
-pub(super) fn read(messages: &[proto::Filter], ignored: &mut Ignored) -> Result<Terminal, Invalid> {
+/// Reads the filters: the last one serves, those before it come in order.
+pub(super) fn read(
+    messages: &[proto::Filter],
+    ignored: &mut Ignored,
+) -> Result<(Vec<NetworkFilter>, Terminal), Invalid> {
+    let inert = |reason: String| Terminal::Inert { reason };
     let Some((last, before)) = messages.split_last() else {
-        return Ok(Terminal::Inert {
-            reason: "the chain has no filters".to_owned(),
-        });
+        return Ok((Vec::new(), inert("the chain has no filters".to_owned())));
     };
-    let guards = ignored.each("filters", before, before_last)?;
+    let read = ignored.each("filters", before, before_last)?;
     let terminal = ignored.scope(&format!("filters[{}]", before.len()), |ignored| {
         terminal(last, ignored)
     })?;
-    Ok(match guards.into_iter().flatten().next() {
-        Some(reason) => Terminal::Inert { reason },
-        None => terminal,
-    })
+    let mut filters = Vec::with_capacity(read.len());
+    for filter in read {
+        match filter {
+            Usable::Ready(filter) => filters.push(filter),
+            Usable::Inert(reason) => return Ok((Vec::new(), inert(reason))),
+        }
+    }
+    Ok((filters, terminal))
 }
 
-/// The reason why the chain must not be served because of this filter, if there is one.
-fn before_last(message: &proto::Filter, ignored: &mut Ignored) -> Result<Option<String>, Invalid> {
+/// One that does not serve; inert is the reason why the chain must not be served because of it.
+fn before_last(message: &proto::Filter, ignored: &mut Ignored) -> Result<Usable<NetworkFilter>, Invalid> {
     let name = non_empty(&message.name, "name")?;
     let any = match message.config_type.as_ref() {
-        Some(ConfigType::ConfigDiscovery(discovery)) => return Ok(discovered(&name, discovery, ignored)),
+        Some(ConfigType::ConfigDiscovery(discovery)) => return Ok(discovered(name, discovery, ignored)),
         Some(ConfigType::TypedConfig(any)) => Some(any),
         None => None,
     };
@@ -108,11 +123,12 @@ fn before_last(message: &proto::Filter, ignored: &mut Ignored) -> Result<Option<
         return Err(Invalid::new("", reason));
     }
     match kind {
-        Kind::Guard => Ok(Some(not_enforced(&name))),
+        Kind::Guard => Ok(Usable::Inert(not_enforced(&name))),
         Kind::Rbac => ignored.scope("typed_config", |ignored| rbac(&extension, ignored)),
+        Kind::SniCluster => Ok(Usable::Ready(NetworkFilter::SniCluster)),
         _ => {
             ignored.note(format!("typed_config: {name} is left out"));
-            Ok(None)
+            Ok(Usable::Ready(NetworkFilter::WithoutEffect { name }))
         }
     }
 }
@@ -122,17 +138,21 @@ fn not_enforced(name: &str) -> String {
 }
 
 /// A filter whose configuration would come by ECDS.
-fn discovered(name: &str, discovery: &ExtensionConfigSource, ignored: &mut Ignored) -> Option<String> {
+fn discovered(
+    name: String,
+    discovery: &ExtensionConfigSource,
+    ignored: &mut Ignored,
+) -> Usable<NetworkFilter> {
     let guards = |url: &String| matches!(Kind::of(url, ""), Kind::Rbac | Kind::Guard);
     if discovery.type_urls.iter().any(guards) {
-        return Some(not_enforced(name));
+        return Usable::Inert(not_enforced(&name));
     }
     ignored.note(format!("config_discovery: {name} is left out"));
-    None
+    Usable::Ready(NetworkFilter::WithoutEffect { name })
 }
 
 /// RBAC that only watches (shadow rules, the action LOG) is left out; rules that decide are not enforced yet.
-fn rbac(extension: &Extension<'_>, ignored: &mut Ignored) -> Result<Option<String>, Invalid> {
+fn rbac(extension: &Extension<'_>, ignored: &mut Ignored) -> Result<Usable<NetworkFilter>, Invalid> {
     let message: Rbac = extension.decode(ignored)?;
     non_empty(&message.stat_prefix, "stat_prefix")?;
     let decides = message
@@ -140,10 +160,12 @@ fn rbac(extension: &Extension<'_>, ignored: &mut Ignored) -> Result<Option<Strin
         .as_ref()
         .is_some_and(|rules| rules.action != Action::Log as i32);
     if decides || message.matcher.is_some() {
-        return Ok(Some(not_enforced(extension.label())));
+        return Ok(Usable::Inert(not_enforced(extension.label())));
     }
     ignored.note(format!("{}: no rule of it decides", extension.label()));
-    Ok(None)
+    Ok(Usable::Ready(NetworkFilter::WithoutEffect {
+        name: extension.label().to_owned(),
+    }))
 }
 
 fn terminal(message: &proto::Filter, ignored: &mut Ignored) -> Result<Terminal, Invalid> {
@@ -162,7 +184,7 @@ fn terminal(message: &proto::Filter, ignored: &mut Ignored) -> Result<Terminal, 
                 .map(Terminal::Redis)
         }),
         Kind::Tcp => ignored.scope("typed_config", |ignored| tcp(&extension, ignored)),
-        Kind::Rbac | Kind::Guard => {
+        Kind::Rbac | Kind::Guard | Kind::SniCluster => {
             let reason =
                 format!("non-terminal filter named {name} is the last filter in a network filter chain");
             Err(Invalid::new("", reason))

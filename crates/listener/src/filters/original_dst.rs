@@ -1,4 +1,4 @@
-//! Where a redirected connection meant to go: `use_original_dst` and the original_dst listener filter.
+//! The original_dst listener filter: where a redirected connection meant to go.
 //!
 //! Envoy: `Network::Utility::getOriginalDst`. Without an entry of the kernel's the local address stays; under TPROXY
 //! that is the original destination already.
@@ -7,15 +7,15 @@ use std::net::SocketAddr;
 
 use socket2::SockRef;
 
-use crate::redis::Stream;
+use super::peek::Peek;
 use crate::stream::canonical;
 
 /// The destination before the kernel redirected the connection, if it did.
-pub(crate) fn of(stream: &Stream, local: Option<SocketAddr>) -> Option<SocketAddr> {
-    let Stream::Tcp(stream) = stream else {
+pub(super) fn of(socket: &Peek, local: Option<SocketAddr>) -> Option<SocketAddr> {
+    if !socket.is_tcp() {
         return None;
-    };
-    let socket = SockRef::from(stream);
+    }
+    let socket = SockRef::from(socket);
     let told = match local? {
         SocketAddr::V4(_) => socket.original_dst_v4(),
         SocketAddr::V6(_) => socket.original_dst_v6(),

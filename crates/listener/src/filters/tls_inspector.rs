@@ -1,117 +1,48 @@
 //! The tls_inspector listener filter: is it TLS, for which name, with which protocols on offer?
 //!
-//! Bytes are looked at and left in the socket, so whoever serves the connection reads them from the start. A client
-//! that says nothing is waited for until `listener_filters_timeout`; what happens then is the caller's decision.
-//!
 //! Envoy: `TlsInspector::Filter`.
 
-use std::io;
-use std::net::TcpStream;
-use std::os::fd::OwnedFd;
-
+use redplane_config::listener::TlsInspector;
 use redplane_telemetry::Block;
 use redplane_telemetry::stats::tls_inspector as names;
 use rustls::server::{Acceptor, ClientHello};
-use tokio::io::unix::AsyncFd;
 
-use crate::descriptor::watch;
-use crate::redis::Stream;
-
-/// A ClientHello may have so many bytes, as for Envoy.
-const MAX_CLIENT_HELLO: usize = 16 * 1024;
-
-/// Most are shorter than this.
-const FIRST_LOOK: usize = 2048;
+use super::peek::{Lost, Peek};
+use crate::facts::ConnectionFacts;
 
 /// What the first bytes tell.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Seen {
+struct Seen {
     /// They begin a TLS handshake.
-    pub is_tls: bool,
+    is_tls: bool,
     /// Server name, lower case.
-    pub server_name: Option<String>,
+    server_name: Option<String>,
     /// Protocols on offer, in the client's order.
-    pub application_protocols: Vec<Vec<u8>>,
+    application_protocols: Vec<Vec<u8>>,
 }
 
-/// Why a connection ends here.
-#[derive(Debug)]
-pub(crate) enum Lost {
-    /// The client went away.
-    Closed,
-    /// The ClientHello is longer than allowed.
-    TooLarge,
-    /// The socket failed.
-    Error,
-}
-
-/// A socket that is being looked at.
-pub(crate) struct Inspected {
-    fd: AsyncFd<TcpStream>,
-    is_unix: bool,
-}
-
-impl Inspected {
-    /// Registers the socket. The type is that of TCP for Unix sockets too: looking ahead is the same system call.
-    pub(crate) fn new(stream: Stream) -> io::Result<Self> {
-        let (fd, is_unix): (OwnedFd, bool) = match stream {
-            Stream::Tcp(stream) => (stream.into(), false),
-            Stream::Unix(stream) => (stream.into(), true),
-        };
-        let fd = watch(TcpStream::from(fd))?;
-        Ok(Self { fd, is_unix })
-    }
-
-    /// Gives the socket back.
-    pub(crate) fn into_stream(self) -> Stream {
-        let stream = self.fd.into_inner();
-        if self.is_unix {
-            Stream::Unix(OwnedFd::from(stream).into())
-        } else {
-            Stream::Tcp(stream)
+/// Looks until it is clear what the client speaks.
+pub(super) async fn look(
+    peek: &mut Peek,
+    config: &TlsInspector,
+    stats: &Block,
+    facts: &mut ConnectionFacts,
+) -> Result<(), Lost> {
+    let mut parser = Parser::default();
+    loop {
+        if let Some(seen) = parser.feed(peek.seen()) {
+            count(stats, &seen, peek.seen().len());
+            facts.is_tls = seen.is_tls;
+            facts.server_name = seen.server_name;
+            facts.application_protocols = seen.application_protocols;
+            return Ok(());
         }
-    }
-
-    /// Looks until it is clear what the client speaks.
-    pub(crate) async fn look(&self, stats: &Block) -> Result<Seen, Lost> {
-        let mut parser = Parser::default();
-        let mut buffer = vec![0; FIRST_LOOK];
-        let mut known = 0;
-        loop {
-            known = self
-                .more(known, &mut buffer)
-                .await
-                .inspect_err(|_| stats.inc(names::CONNECTION_CLOSED))?;
-            if let Some(seen) = parser.feed(&buffer[..known]) {
-                count(stats, &seen, known);
-                return Ok(seen);
-            }
-            if known >= MAX_CLIENT_HELLO {
-                stats.inc(names::CLIENT_HELLO_TOO_LARGE);
-                return Err(Lost::TooLarge);
-            }
-            if known == buffer.len() {
-                buffer.resize(MAX_CLIENT_HELLO, 0);
-            }
+        if peek.seen().len() >= config.max_client_hello {
+            stats.inc(names::CLIENT_HELLO_TOO_LARGE);
+            return Err(Lost::Refused);
         }
-    }
-
-    /// Waits for more than `known` bytes and looks at all of them.
-    async fn more(&self, known: usize, buffer: &mut [u8]) -> Result<usize, Lost> {
-        loop {
-            let mut ready = self.fd.readable().await.map_err(|_| Lost::Error)?;
-            let closed = ready.ready().is_read_closed();
-            match ready.get_inner().peek(buffer) {
-                Ok(0) => return Err(Lost::Closed),
-                Ok(length) if length > known => return Ok(length),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(Lost::Error),
-                // The client will not say the rest; that state of the socket cannot be waited for again.
-                Ok(_) | Err(_) if closed => return Err(Lost::Closed),
-                // News that came since the look raise the readiness again.
-                Ok(_) | Err(_) => ready.clear_ready(),
-            }
-        }
+        let more = peek.more(config.max_client_hello).await;
+        more.inspect_err(|_| stats.inc(names::CONNECTION_CLOSED))?;
     }
 }
 
