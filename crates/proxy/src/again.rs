@@ -13,8 +13,9 @@ use redplane_resp::request::{self, Args};
 use redplane_upstream::{Cluster, Host};
 
 use crate::client::{Slot, Waiter};
-use crate::connection::{Pending, Purpose};
 use crate::engine::Engine;
+use crate::pending::{Pending, Purpose};
+use crate::send::Payload;
 use crate::split::Split;
 use redplane_merge::{Answer, Failure, Parts};
 
@@ -89,12 +90,10 @@ impl Engine {
     /// Sends a request to the server that has just refused it.
     pub(crate) fn resend_here(&mut self, key: usize, pending: &Pending, frame: &Bytes) {
         // The side that imports the slot serves only those who were sent to ask; its owner does not mind the word.
-        if pending.hops > 0 {
+        if pending.travel.hops() > 0 {
             self.setup(key as u32, Purpose::Setup, &[b"asking"]);
         }
-        let at = self.begin_send(key as u32);
-        self.connections[key].out.append(frame);
-        self.note_resent(key as u32, Pending { at, ..*pending });
+        self.send_once_more(key as u32, *pending, Payload::Copied(frame), (Purpose::Queued, 0));
     }
 
     /// Makes the place of a reply wait for `count` parts instead of one, and names them. `None` when nobody waits

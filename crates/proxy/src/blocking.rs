@@ -19,12 +19,13 @@ use redplane_command::{Command, Flags, error, may_block};
 
 use crate::client::inlet::Rest;
 use crate::client::{ClientId, Slot, Waiter};
-use crate::connection::{Pending, Purpose};
 use crate::dispatch::Request;
 use crate::engine::Engine;
 use crate::filter::{ChainName, RouteTo};
-use crate::forward::{Payload, Sending, access_of};
+use crate::forward::access_of;
+use crate::pending::{Pending, Purpose};
 use crate::pool::{Access, Target};
+use crate::send::{Payload, Sending};
 use crate::settle::null_array;
 use crate::upstream::Gone;
 use redplane_merge::{Answer, Failure};
@@ -129,9 +130,6 @@ impl Engine {
         };
         self.waits.insert(key as u32, Box::new(wait));
         self.wait_on(key, leased, frame);
-        if !command.is_read() {
-            self.note_write(key, leased);
-        }
     }
 
     fn lease_for(

@@ -7,15 +7,14 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use redplane_command::CommandId;
 use redplane_resp::reply::Scanner;
 use redplane_telemetry::Block;
 use redplane_telemetry::stats::cluster;
 use redplane_upstream::{Cluster, Host};
 
-use crate::client::Waiter;
 use crate::input::{Buffers, Carry};
 use crate::output::Output;
+use crate::pending::Pending;
 use crate::pool::Live;
 use crate::scripts::Seen;
 use crate::tally;
@@ -23,79 +22,6 @@ use crate::tally;
 /// Names an upstream connection for the driver. Reused after the connection is gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ConnId(pub u32);
-
-/// What happens to a reply.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Purpose {
-    /// A client waits for it.
-    Reply,
-    /// Nobody does: a mirror's.
-    Mirror,
-    /// COMMAND INFO of a command that the table lacks.
-    Lesson,
-    /// AUTH.
-    Auth,
-    /// HELLO 3: without it the connection is of no use.
-    Hello,
-    /// As `Reply`, behind a SCRIPT LOAD that a NOSCRIPT called for: another one is the client's.
-    Loaded,
-    /// READONLY, ASKING, SCRIPT LOAD: read and dropped.
-    Setup,
-    /// PING of a connection that has to prove itself before it gets requests.
-    Probe,
-    /// MULTI and the commands of a transaction: dropped, unless one is a redirection.
-    Queued,
-    /// EXEC.
-    Exec,
-    /// WATCH and the like on a leased connection: a client waits, and a redirection is not followed.
-    Pinned,
-    /// A blocking command on a leased connection: it may take as long as it likes.
-    Block,
-    /// What WAIT asks of a primary.
-    Acknowledged,
-    /// A WAIT of the proxy's own on a leased connection: it makes replicas speak.
-    Nudge,
-    /// PUBLISH while clients are subscribed: the server's count is put right.
-    Published,
-    /// A command on a connection that carries subscriptions.
-    Feed,
-    /// SELECT and CLIENT TRACKING in front of all requests: until they are granted none of those is written.
-    Greeting,
-    /// A client's own SELECT: it waits, and goes back to where it was (`part` of the waiter) when it is refused.
-    Select,
-    /// A PING whose reply a client's CLIENT TRACKING waits for: the server has granted what stands in front of it.
-    Track,
-    /// CLIENT ID of a connection that invalidations are redirected to.
-    Relay,
-    /// PING on such a connection: what comes behind the reply is not about writes that were answered in front of it.
-    Fence,
-}
-
-/// A request that waits for its reply.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Pending {
-    pub(crate) waiter: Waiter,
-    /// The turn it was first sent in: microseconds of the engine's clock. Redirections do not change it.
-    pub(crate) since: u64,
-    /// Where its bytes are in the connection's output.
-    pub(crate) at: u64,
-    pub(crate) len: u32,
-    pub(crate) command: CommandId,
-    pub(crate) purpose: Purpose,
-    pub(crate) hops: u8,
-}
-
-impl Pending {
-    /// When its reply is late, in microseconds of the engine's clock.
-    pub(crate) fn late_at(&self, op_timeout: u64) -> u64 {
-        match self.purpose {
-            Purpose::Block => u64::MAX,
-            // Servers look at the clock of those who wait some ten times a second.
-            Purpose::Nudge => self.since + op_timeout.max(1_000_000),
-            _ => self.since + op_timeout,
-        }
-    }
-}
 
 /// What else a connection brings than replies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -12,12 +12,14 @@ use redplane_config::redis_proxy::ReadPolicy;
 use redplane_resp::encode;
 
 use crate::client::{Slot, Waiter};
-use crate::connection::Purpose;
-use crate::dispatch::{Request, error_line};
+use crate::dispatch::{Request, Served, error_line};
 use crate::engine::Engine;
 use crate::filter::RouteTo;
-use crate::forward::{Payload, Sending, access_of, payload};
+use crate::forward::{access_of, is_mirrored_write};
+use crate::pending::Purpose;
 use crate::pool::{Access, Target};
+use crate::scripts::scripts_named;
+use crate::send::{Outgoing, Payload, Sending};
 use crate::split::Split;
 use redplane_merge::{Answer, Failure, Parts};
 
@@ -60,7 +62,7 @@ impl Engine {
                 ..waiter
             };
             if apart {
-                self.send_apart(pool, target, command, waiter, payload(&request));
+                self.send_apart(pool, target, command, waiter, Payload::of(&request));
                 continue;
             }
             self.send_to(
@@ -69,7 +71,7 @@ impl Engine {
                 access_of(command),
                 command,
                 waiter,
-                payload(&request),
+                Payload::of(&request),
             );
         }
         for mirror in self.mirrors_of_all_routes(key, command, &servers) {
@@ -87,10 +89,7 @@ impl Engine {
 
     fn mirror_everywhere(&mut self, pool: usize, command: &'static Command, request: &Request<'_>) {
         for target in self.targets(pool, command) {
-            match self.connection_for(pool, target, Access::Primary) {
-                Ok(connection) => self.send_mirrored(pool, connection, command.id, payload(request)),
-                Err(_) => self.count_lost_mirror(pool),
-            }
+            self.send_copy_to(pool, target, command.id, Payload::of(request));
         }
     }
 
@@ -106,9 +105,6 @@ impl Engine {
     ) {
         match self.connection_for(pool, target, access) {
             Ok(connection) => {
-                if !command.is_read() {
-                    self.note_write(waiter.client as usize, connection);
-                }
                 self.send(
                     connection,
                     Sending {
@@ -170,7 +166,7 @@ impl Engine {
         if self.might_block(key, command, &request) {
             return self.block_anywhere(key, command, request.frame);
         }
-        self.forward_target(key, command, Target::Any, Access::Primary, payload(&request));
+        self.forward_target(key, command, Target::Any, Access::Primary, Payload::of(&request));
     }
 
     /// CLUSTER COUNTKEYSINSLOT and GETKEYSINSLOT. What is no slot, and what is no cluster, a server words.
@@ -186,7 +182,7 @@ impl Engine {
                     command,
                     Target::Slot(slot),
                     access_of(command),
-                    payload(&request),
+                    Payload::of(&request),
                 );
             }
             None => self.forward_any(key, command, request),
@@ -239,24 +235,31 @@ impl Engine {
         access: Access,
         payload: Payload<'_>,
     ) {
-        let found = match self.keyless_pool(key, command) {
-            Some((_, pool)) => self.connection_for(pool, target, access),
-            None => Err(Failure::NoHost),
+        let Some((route, pool)) = self.keyless_pool(key, command) else {
+            return self.fail_now(key, command.id, Failure::NoHost);
         };
-        match found {
-            Ok(connection) => {
-                let waiter = self.expect_reply(key, Slot::Waiting);
-                let sending = Sending {
-                    waiter,
-                    command: command.id,
-                    purpose: Purpose::Reply,
-                };
-                self.send(connection, sending, payload);
-                if !command.is_read() {
-                    self.note_write(key, connection);
-                }
-            }
-            Err(failure) => self.fail_now(key, command.id, failure),
+        let connection = match self.connection_for(pool, target, access) {
+            Ok(connection) => connection,
+            Err(failure) => return self.fail_now(key, command.id, failure),
+        };
+        let sending = Sending {
+            waiter: self.expect_reply(key, Slot::Waiting),
+            command: command.id,
+            purpose: Purpose::Reply,
+        };
+        let served = Served::Known(command);
+        if !is_mirrored_write(served) {
+            return self.send(connection, sending, payload);
         }
+        let outgoing = Outgoing {
+            sending,
+            scripts: scripts_named(command, payload.bytes()),
+            payload,
+            route: &route,
+            name: b"",
+            changes: true,
+            queued: 0,
+        };
+        self.send_by_route(connection, &outgoing);
     }
 }

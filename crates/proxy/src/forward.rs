@@ -9,29 +9,17 @@ mod straight;
 
 use std::rc::Rc;
 
-use redplane_command::{Command, CommandId};
+use redplane_command::{Command, Flags, RequestPolicy, Script};
 
-use crate::client::{Slot, Waiter};
-use crate::connection::{MAX_HELD, Pending, Purpose};
+use crate::client::Slot;
 use crate::dispatch::{Request, Served};
 use crate::engine::Engine;
 use crate::filter::RouteTo;
+use crate::pending::Purpose;
 use crate::pool::Access;
+use crate::scripts::parse_sha;
+use crate::send::{Outgoing, Payload, Scripts, Sending};
 use redplane_merge::Failure;
-
-/// What is sent on a connection, and for whom.
-#[derive(Clone, Copy)]
-pub(crate) struct Sending {
-    pub(crate) waiter: Waiter,
-    pub(crate) command: CommandId,
-    pub(crate) purpose: Purpose,
-}
-
-/// Bytes of a request, as they are.
-pub(crate) enum Payload<'a> {
-    Copied(&'a [u8]),
-    Shared(bytes::Bytes),
-}
 
 impl Engine {
     /// Forwards a request whose keys, if there are several, all go where argument `at` goes.
@@ -81,80 +69,16 @@ impl Engine {
             command: served.id(),
             purpose: Purpose::Reply,
         };
-        self.send(connection, sending, payload(request));
-        if !reads {
-            self.note_write(key, connection);
-        }
-        self.choke(connection, key);
-        if !route.mirrors.is_empty() {
-            self.mirror(route, served, name, request);
-        }
-    }
-
-    /// Puts a request into a connection's output and notes who waits.
-    #[inline]
-    pub(crate) fn send(&mut self, id: u32, sending: Sending, payload: Payload<'_>) {
-        let connection = &mut self.connections[id as usize];
-        let at = connection.begin_send(self.now, &mut self.buffers);
-        match payload {
-            Payload::Copied(bytes) => connection.out.append(bytes),
-            Payload::Shared(bytes) => connection.out.append_shared(bytes),
-        }
-        let pending = Pending {
-            waiter: sending.waiter,
-            since: self.now,
-            at,
-            len: (connection.out.end() - at) as u32,
-            command: sending.command,
-            purpose: sending.purpose,
-            hops: 0,
+        let outgoing = Outgoing {
+            sending,
+            payload: Payload::of(request),
+            route,
+            name,
+            changes: is_mirrored_write(served),
+            queued: 0,
+            scripts: scripts_in(served, request),
         };
-        self.note_sent(id, pending);
-    }
-
-    /// Before bytes are appended to a connection's output.
-    #[inline]
-    pub(crate) fn begin_send(&mut self, id: u32) -> u64 {
-        self.connections[id as usize].begin_send(self.now, &mut self.buffers)
-    }
-
-    /// A request stands in the output and waits.
-    #[inline(always)]
-    pub(crate) fn note_sent(&mut self, id: u32, pending: Pending) {
-        let connection = &mut self.connections[id as usize];
-        connection.pending.push_back(pending);
-        self.in_flight += 1;
-        let counted = counts_upstream(&pending).then_some(pending.command);
-        connection
-            .tally
-            .sent(counted, self.pools[connection.pool].live.as_mut());
-        if !connection.dirty {
-            connection.dirty = true;
-            self.dirty_connections.push(id);
-        }
-    }
-
-    /// Stops reading from a client that sends to a connection on which too much waits already.
-    #[inline]
-    pub(crate) fn choke(&mut self, id: u32, key: usize) {
-        let connection = &mut self.connections[id as usize];
-        if connection.out.held() > MAX_HELD {
-            let client = &mut self.clients[key];
-            let choked = (key as u32, client.generation);
-            if connection.choked.last() != Some(&choked) {
-                connection.choked.push(choked);
-                client.inlet.choke();
-            }
-        }
-    }
-}
-
-/// The bytes of a request, shared where they are many.
-#[inline]
-pub(crate) fn payload<'a>(request: &Request<'a>) -> Payload<'a> {
-    match request.large() {
-        Some(shared) => Payload::Shared(shared),
-        None => Payload::Copied(request.frame),
+        self.send_by_route(connection, &outgoing);
     }
 }
 
@@ -168,17 +92,24 @@ pub(crate) fn access_of(command: &Command) -> Access {
     }
 }
 
-/// Envoy counts what clients sent, by its verb, and nothing that it sends itself.
+/// The script that a request names by its SHA1.
 #[inline]
-pub(crate) fn counts_upstream(pending: &Pending) -> bool {
-    matches!(
-        pending.purpose,
-        Purpose::Reply
-            | Purpose::Loaded
-            | Purpose::Mirror
-            | Purpose::Pinned
-            | Purpose::Exec
-            | Purpose::Block
-            | Purpose::Published
-    ) && pending.command.index() < redplane_command::all().len()
+pub(crate) fn scripts_in(served: Served, request: &Request<'_>) -> Scripts {
+    match served {
+        Served::Known(command) if command.request == RequestPolicy::Script(Script::Sha) => {
+            parse_sha(request.arg(1)).map_or(Scripts::None, Scripts::One)
+        }
+        _ => Scripts::None,
+    }
+}
+
+/// Whether a command changes something, so that a mirror of writes wants it.
+#[inline]
+pub(crate) fn is_mirrored_write(served: Served) -> bool {
+    match served {
+        Served::Known(command) => {
+            command.is_write() || command.flags.contains(Flags::MAY_REPLICATE) && !command.is_read()
+        }
+        Served::Custom(_) => true,
+    }
 }

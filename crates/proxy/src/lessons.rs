@@ -13,11 +13,11 @@ use rustc_hash::FxHashMap;
 
 use crate::client::Waiter;
 use crate::client::inlet::Rest;
-use crate::connection::{Pending, Purpose};
 use crate::dispatch::{Request, Served, is_from_a_browser};
 use crate::engine::Engine;
-use crate::forward::{Payload, Sending};
+use crate::pending::{Pending, Purpose};
 use crate::pool::{Access, Target};
+use crate::send::{Payload, Sending};
 use redplane_merge::Failure;
 
 /// A longer name is no command's.

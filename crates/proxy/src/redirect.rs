@@ -11,9 +11,11 @@ use redplane_resp::value;
 use redplane_telemetry::stats::{cluster, redis_cluster};
 use redplane_upstream::{Cluster, Signal};
 
-use crate::connection::{Pending, Purpose, State};
+use crate::connection::State;
 use crate::engine::{Action, Engine};
+use crate::pending::{Pending, Purpose};
 use crate::pool::Link;
+use crate::send::Payload;
 use redplane_merge::{Answer, Failure};
 
 /// Redirections that one request may follow.
@@ -116,7 +118,7 @@ impl Engine {
         let connection = &self.connections[key];
         let pool = connection.pool;
         let op_timeout = self.pools[pool].key.settings.op_timeout.as_micros() as u64;
-        if pending.hops >= MAX_HOPS || self.now >= pending.since + op_timeout {
+        if pending.travel.hops() >= MAX_HOPS || self.now >= pending.since + op_timeout {
             self.count_redirect(pool, false);
             self.settle(
                 pending.waiter,
@@ -202,31 +204,18 @@ impl Engine {
         if to.ask {
             self.setup(target, Purpose::Setup, &[b"asking"]);
         }
-        let at = self.begin_send(target);
-        let out = &mut self.connections[target as usize].out;
-        if frame.len() >= crate::output::LARGE {
-            out.append_shared(frame.clone());
-        } else {
-            out.append(frame);
-        }
-        self.note_redirected(&pending, target);
-        self.note_resent(
+        let payload = match frame.len() >= crate::output::LARGE {
+            true => Payload::Shared(frame.clone()),
+            false => Payload::Copied(frame),
+        };
+        let travel = pending.travel.hop();
+        self.send_once_more(
             target,
-            Pending {
-                at,
-                hops: pending.hops + 1,
-                ..pending
-            },
+            Pending { travel, ..pending },
+            payload,
+            (Purpose::Queued, 0),
         );
         true
-    }
-
-    /// Notes a request that was sent before, and when its one deadline ends.
-    pub(crate) fn note_resent(&mut self, id: u32, pending: Pending) {
-        let connection = &mut self.connections[id as usize];
-        let op_timeout = self.pools[connection.pool].key.settings.op_timeout.as_micros() as u64;
-        connection.overdue_at = connection.overdue_at.min(pending.since + op_timeout);
-        self.note_sent(id, pending);
     }
 
     /// The slot table learns of a redirection.

@@ -15,12 +15,23 @@ use redplane_resp::request::{Args, Decoded, decode};
 pub use bodies::Scripts;
 pub(crate) use bodies::{Known, Seen, Sha, parse_sha};
 
-use crate::connection::{Pending, Purpose};
-use crate::dispatch::{Request, Served};
+use crate::dispatch::Request;
 use crate::engine::Engine;
-use crate::forward::{access_of, payload};
+use crate::forward::access_of;
+use crate::pending::{Pending, Purpose};
 use crate::pool::Access;
+use crate::send::{Payload, Scripts as Named};
 use redplane_merge::Failure;
+
+/// The script that a request of this command names by its SHA1.
+pub(crate) fn scripts_named(command: &Command, frame: &[u8]) -> Named {
+    let mut args = Args::default();
+    let by_sha = command.request == RequestPolicy::Script(Argument::Sha);
+    if !by_sha || decode(frame, &mut args, &mut None, true).is_err() || args.len() < 2 {
+        return Named::None;
+    }
+    parse_sha(args.arg(frame, 1)).map_or(Named::None, Named::One)
+}
 
 const MISSING: &[u8] = b"-NOSCRIPT No matching script";
 
@@ -74,7 +85,7 @@ impl Engine {
         {
             self.load_before(connection, &sha);
         }
-        self.forward_target(key, command, target, access_of(command), payload(&request));
+        self.forward_target(key, command, target, access_of(command), Payload::of(&request));
     }
 
     /// Gives the primary of a key a script that it may not have. Where a replica may be drawn instead, NOSCRIPT tells.
@@ -97,19 +108,8 @@ impl Engine {
         }
     }
 
-    /// The same for a mirror, which may hold fewer scripts than the cluster.
-    pub(crate) fn load_before_copy(&mut self, connection: u32, served: Served, request: &Request<'_>) {
-        if let Served::Known(command) = served
-            && command.request == RequestPolicy::Script(Argument::Sha)
-            && !self.is_full_mirror(connection)
-            && let Some(sha) = parse_sha(request.arg(1))
-        {
-            self.load_before(connection, &sha);
-        }
-    }
-
     /// Puts SCRIPT LOAD into a connection's output, if the script is new there and its body is known.
-    fn load_before(&mut self, connection: u32, sha: &Sha) {
+    pub(crate) fn load_before(&mut self, connection: u32, sha: &Sha) {
         let flushes = self.context.scripts.flushes();
         let seen = &mut self.connections[connection as usize].seen_scripts;
         if seen.is_new(sha, flushes) && !self.load(connection, sha) {
@@ -141,7 +141,7 @@ impl Engine {
             return false;
         };
         match (argument, args.arg(&frame, 1)) {
-            (Argument::Sha, text) if missing && pending.purpose == Purpose::Reply => {
+            (Argument::Sha, text) if missing && pending.purpose.row().again => {
                 parse_sha(text).is_some_and(|sha| self.load_and_resend(key, pending, &frame, &sha))
             }
             (Argument::Body, body) if !missing => {

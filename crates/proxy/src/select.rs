@@ -14,11 +14,12 @@ use redplane_resp::number::integer;
 use redplane_config::redis_proxy::Protocol;
 
 use crate::client::{Slot, Waiter};
-use crate::connection::{Carries, ConnId, Pending, Purpose};
+use crate::connection::{Carries, ConnId};
 use crate::dispatch::{Request, Served};
 use crate::engine::Engine;
-use crate::forward::{Sending, payload};
+use crate::pending::{Pending, Purpose};
 use crate::pool::{Access, Greeting, Live, Target};
+use crate::send::{Payload, Sending};
 use crate::tracking::Tracking;
 use crate::upstream::Gone;
 use redplane_merge::{Answer, Failure};
@@ -62,7 +63,7 @@ impl Engine {
                     command: command.id,
                     purpose: Purpose::Select,
                 };
-                self.send(connection, sending, payload(request));
+                self.send(connection, sending, Payload::of(request));
                 self.rest_behind(key);
             }
             Err(failure) => {

@@ -5,9 +5,9 @@ use redplane_command::CommandId;
 use crate::client::inlet::Rest;
 use crate::client::queue::MAX_OUTPUT;
 use crate::client::{ClientId, Slot, Waiter};
-use crate::connection::Pending;
 use crate::dispatch::mark_dirty;
 use crate::engine::Engine;
+use crate::pending::Pending;
 use crate::tally::Outcome;
 use redplane_merge::{Answer, Failure};
 
@@ -110,8 +110,11 @@ impl Engine {
         let client = &mut self.clients[key];
         match client.replies.take_part(offset, part, answer) {
             Some(split) => self.complete(key, offset, split),
-            // Whether too much waits is found out when a client is written to.
-            None if client.replies.is_full() => mark_dirty(client, key, &mut self.dirty_clients),
+            None if client.replies.is_full() => {
+                client.inlet.rest(Rest::Output);
+                // Whether that is more than can be kept is found out when it is written to.
+                mark_dirty(client, key, &mut self.dirty_clients);
+            }
             None => {}
         }
     }

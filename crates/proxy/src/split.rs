@@ -7,12 +7,13 @@ use redplane_command::{Command, FastKeys, ReplyPolicy, SlotOf, error};
 use redplane_resp::encode;
 
 use crate::client::Slot;
-use crate::connection::Purpose;
 use crate::dispatch::{Request, Served, error_line};
 use crate::engine::Engine;
 use crate::filter::RouteTo;
-use crate::forward::{Sending, access_of};
+use crate::forward::{access_of, is_mirrored_write};
+use crate::pending::Purpose;
 use crate::pool::{Access, Live, Target};
+use crate::send::{Outgoing, Payload, Scripts, Sending};
 use crate::settle::Ended;
 use redplane_merge::{Answer, Failure, Own, Parts};
 
@@ -237,12 +238,23 @@ impl Engine {
         };
         match self.connection_for(pool, target, access_of(command)) {
             Ok(connection) => {
-                self.send(connection, sending, crate::forward::Payload::Copied(&frame));
-                if !command.is_read() {
-                    self.note_write(key, connection);
-                }
-                self.choke(connection, key);
-                self.mirror_part(key, request.arg(argument), command, &frame);
+                let filter = &self.filters[self.clients[key].filter];
+                let Some(route) = filter.route(request.arg(argument)).cloned() else {
+                    return self.buffers.give(frame);
+                };
+                // A mirror may spread keys otherwise than the main cluster does, but a slot is a slot on every cluster.
+                let renamed = (!route.mirrors.is_empty() && !route.keeps_key)
+                    .then(|| self.rename(key, &route, request.arg(argument)));
+                let outgoing = Outgoing {
+                    sending,
+                    payload: Payload::Copied(&frame),
+                    route: &route,
+                    name: renamed.as_deref().unwrap_or_else(|| request.arg(argument)),
+                    changes: is_mirrored_write(Served::Known(command)),
+                    queued: 0,
+                    scripts: Scripts::None,
+                };
+                self.send_by_route(connection, &outgoing);
             }
             Err(failure) => self.settle(sending.waiter, sending.command, self.now, Answer::Failed(failure)),
         }
@@ -256,26 +268,6 @@ impl Engine {
             Some(route) if !route.keeps_key => encode::bulk(frame, &self.rename(key, route, name)),
             _ => encode::bulk(frame, name),
         }
-    }
-
-    /// A mirror may spread keys otherwise than the main cluster does, but a slot is a slot on every Redis Cluster.
-    fn mirror_part(&mut self, key: usize, name: &[u8], command: &'static Command, frame: &[u8]) {
-        let filter = &self.filters[self.clients[key].filter];
-        let Some(route) = filter
-            .route(name)
-            .filter(|route| !route.mirrors.is_empty())
-            .cloned()
-        else {
-            return;
-        };
-        let name = self.rename(key, &route, name);
-        let args = redplane_resp::request::Args::default();
-        let copy = Request {
-            frame,
-            args: &args,
-            shared: None,
-        };
-        self.mirror(&route, Served::Known(command), &name, &copy);
     }
 
     /// What INFO says to a client of the proxy itself.

@@ -7,9 +7,10 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use redplane_telemetry::stats::cluster;
 
-use crate::connection::{ConnId, Pending, Purpose, State};
+use crate::connection::{ConnId, State};
 use crate::engine::Engine;
 use crate::output::Output;
+use crate::pending::{Pending, Purpose, Travel};
 
 /// Why a connection is gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,7 +50,10 @@ impl Engine {
             );
         }
         // Time spent connecting is not the server's; a redirected request keeps its one deadline.
-        let fresh = connection.pending.iter_mut().filter(|pending| pending.hops == 0);
+        let fresh = connection
+            .pending
+            .iter_mut()
+            .filter(|pending| !pending.travel.is_resent());
         fresh.for_each(|pending| pending.since = self.now);
         let greets = connection.greeting.is_some();
         if (greets || connection.out.unwritten() > 0) && !connection.dirty {
@@ -104,7 +108,7 @@ impl Engine {
                 late.push((key, Gone::ConnectTimeout));
             } else if connection.connected
                 && let Some(first) = connection.pending.front()
-                && first.hops == 0
+                && !first.travel.is_resent()
                 && now >= first.late_at(op_timeout)
             {
                 late.push((key, Gone::Timeout));
@@ -119,7 +123,7 @@ impl Engine {
                 connection.dirty = true;
             }
         }
-        overdue.into_iter().for_each(|key| self.give_up_redirected(key));
+        overdue.into_iter().for_each(|key| self.give_up_resent(key));
         for (key, why) in late {
             self.upstream_gone(ConnId(key as u32), why);
         }
@@ -135,10 +139,10 @@ impl Engine {
 }
 
 impl Engine {
-    /// The time of requests that were redirected here is over, but not the server's: the time that they spent elsewhere
-    /// says nothing about it. Their clients get an error, and the replies will be dropped when they come.
+    /// The time of requests that were sent here again is over, but not the server's: the time that they spent before says
+    /// nothing about it. Their clients get an error, and the replies will be dropped when they come.
     #[cold]
-    fn give_up_redirected(&mut self, key: usize) {
+    fn give_up_resent(&mut self, key: usize) {
         let now = self.now;
         let Some(connection) = self.connections.get_mut(key) else {
             return;
@@ -146,15 +150,15 @@ impl Engine {
         let op_timeout = self.pools[connection.pool].key.settings.op_timeout.as_micros() as u64;
         let mut given_up = Vec::new();
         connection.overdue_at = u64::MAX;
-        let redirected = |pending: &&mut Pending| pending.hops > 0 && pending.purpose != Purpose::Block;
-        for pending in connection.pending.iter_mut().filter(redirected) {
-            let due = pending.since + op_timeout;
+        let resent = |pending: &&mut Pending| pending.travel.is_resent();
+        for pending in connection.pending.iter_mut().filter(resent) {
+            let due = pending.late_at(op_timeout);
             if now < due {
                 connection.overdue_at = connection.overdue_at.min(due);
                 continue;
             }
             given_up.push(*pending);
-            (pending.purpose, pending.since, pending.hops) = (Purpose::Mirror, now, 0);
+            (pending.purpose, pending.since, pending.travel) = (Purpose::Mirror, now, Travel::default());
         }
         given_up.iter().for_each(|pending| self.fail_pending(pending));
     }

@@ -10,6 +10,7 @@ mod simulation {
     mod actor;
     mod asking;
     mod blocking;
+    mod bounding;
     mod bus;
     mod clients;
     mod configuring;

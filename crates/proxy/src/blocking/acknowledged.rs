@@ -22,11 +22,11 @@ use redplane_resp::number::integer;
 use answers::{Count, replicated, synced, transaction};
 
 use crate::client::{Slot, Waiter};
-use crate::connection::{Pending, Purpose};
 use crate::dispatch::{Request, error_line};
 use crate::engine::Engine;
-use crate::forward::{Payload, Sending};
+use crate::pending::Purpose;
 use crate::pool::{Access, Target};
+use crate::send::{Payload, Sending};
 use redplane_merge::{Answer, Failure};
 
 /// Rounds that follow each other as fast as servers answer; then they are paced.
@@ -95,26 +95,6 @@ impl Acknowledged {
 }
 
 impl Engine {
-    /// Notes that a request of a client went on to another host, where it may write.
-    pub(crate) fn note_redirected(&mut self, pending: &Pending, connection: u32) {
-        let reads = redplane_command::all()
-            .get(pending.command.index())
-            .is_some_and(Command::is_read);
-        let waiter = pending.waiter;
-        if let Some(client) = self.clients.of_mut(waiter).filter(|_| !reads) {
-            client.wrote |= self.connections[connection as usize].mark;
-        }
-    }
-
-    /// Notes that a client wrote to a connection's host: WAIT asks the hosts whose mark a client carries. One store, and
-    /// with more than 64 hosts rather one asked too many.
-    #[inline]
-    pub(crate) fn note_write(&mut self, key: usize, connection: u32) {
-        if let Some(client) = self.clients.get_mut(key) {
-            client.wrote |= self.connections[connection as usize].mark;
-        }
-    }
-
     /// WAIT and WAITAOF.
     pub(crate) fn wait_for_replicas(&mut self, key: usize, command: &'static Command, request: &Request<'_>) {
         let asks_disks = request.len() > 3;
@@ -242,7 +222,11 @@ impl Engine {
                     self.send(connection, sending, Payload::Copied(&frame));
                     self.buffers.give(frame);
                 }
-                Question::Synced(block) => self.send_synced(connection, sending, block),
+                // MULTI, the question and EXEC: the last of the three replies says something.
+                Question::Synced(block) => {
+                    let leading = (Purpose::Acknowledged, 2);
+                    self.send_behind(connection, sending, Payload::Copied(block), leading);
+                }
             }
             acknowledged.open += 1;
         }
@@ -255,26 +239,6 @@ impl Engine {
                 self.seat.client_unblocked();
                 self.settle(waiter, command, since, Answer::Failed(failure));
             }
-        }
-    }
-
-    /// MULTI, the question and EXEC: two of the three replies say something.
-    fn send_synced(&mut self, connection: u32, sending: Sending, block: &[u8]) {
-        let at = self.begin_send(connection);
-        self.connections[connection as usize].out.append(block);
-        for purpose in [Purpose::Setup, Purpose::Acknowledged, Purpose::Acknowledged] {
-            self.note_sent(
-                connection,
-                Pending {
-                    waiter: sending.waiter,
-                    since: self.now,
-                    at,
-                    len: block.len() as u32,
-                    command: sending.command,
-                    purpose,
-                    hops: 0,
-                },
-            );
         }
     }
 
@@ -306,7 +270,7 @@ impl Engine {
         };
         let count = match &own.question {
             _ if raw.starts_with(b"-") => Err(raw),
-            Question::Synced(_) if raw.starts_with(b"+QUEUED") => return,
+            Question::Synced(_) if raw.starts_with(b"+") => return,
             Question::Synced(_) => synced(raw),
             Question::Offsets => replicated(raw, &mut primary.needed),
         };

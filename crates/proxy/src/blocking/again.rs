@@ -11,8 +11,9 @@ use redplane_upstream::Signal;
 
 use super::{Gone, SLACK, Wait};
 use crate::client::ClientId;
-use crate::connection::{Connection, Purpose};
+use crate::connection::Connection;
 use crate::engine::Engine;
+use crate::pending::Purpose;
 use crate::pool::Access;
 use crate::redirect::{self, MAX_HOPS, Redirection};
 use redplane_merge::{Answer, Failure};
@@ -143,11 +144,8 @@ impl Engine {
 
     fn wait_again_on(&mut self, key: usize, connection: u32) {
         if let Some(wait) = self.waits.get(&(key as u32)) {
-            let (frame, reads) = (wait.remaining(self.now), wait.command.is_read());
+            let frame = wait.remaining(self.now);
             self.wait_on(key, connection, &frame);
-            if !reads {
-                self.note_write(key, connection);
-            }
         }
     }
 

@@ -2,56 +2,78 @@
 //!
 //! A mirror that is slow, full or gone never slows or fails the client; what it loses is counted.
 
-use std::rc::Rc;
-
-use redplane_command::{Command, CommandId, Flags};
+use redplane_command::{Command, CommandId};
 use redplane_telemetry::stats::cluster;
 
-use super::{Payload, Sending, payload};
+use super::is_mirrored_write;
 use crate::client::Waiter;
-use crate::connection::{MAX_MIRROR_HELD, Purpose};
-use crate::dispatch::{Request, Served};
+use crate::connection::MAX_MIRROR_HELD;
+use crate::dispatch::Served;
 use crate::engine::Engine;
 use crate::filter::RouteTo;
-use crate::pool::Access;
+use crate::pending::Purpose;
+use crate::pool::{Access, Target};
+use crate::send::{Outgoing, Payload, Scripts, Sending};
 
 impl Engine {
     /// Sends a copy to each mirror that wants it. A mirror that is slow, full or gone costs the client nothing.
-    pub(crate) fn mirror(&mut self, route: &Rc<RouteTo>, served: Served, name: &[u8], request: &Request<'_>) {
-        for mirror in route.mirrors.iter() {
-            if mirror.writes_only && !is_mirrored_write(served) || !self.chance(mirror.parts_per_million) {
+    #[cold]
+    pub(crate) fn mirror(&mut self, outgoing: &Outgoing<'_>) {
+        for mirror in outgoing.route.mirrors.iter() {
+            if mirror.writes_only && !outgoing.changes || !self.chance(mirror.parts_per_million) {
                 continue;
             }
-            match self.connection_for_key(mirror.pool, name, Access::Primary) {
-                Ok(connection) => {
-                    self.load_before_copy(connection, served, request);
-                    self.send_mirrored(mirror.pool, connection, served.id(), payload(request));
-                }
+            match self.connection_for_key(mirror.pool, outgoing.name, Access::Primary) {
+                Ok(connection) => self.send_copy(mirror.pool, connection, outgoing),
                 Err(_) => self.count_lost_mirror(mirror.pool),
             }
         }
     }
 
     /// One copy; dropped and counted when too much waits there already.
-    pub(crate) fn send_mirrored(
-        &mut self,
-        pool: usize,
-        connection: u32,
-        command: CommandId,
-        payload: Payload<'_>,
-    ) {
+    fn send_copy(&mut self, pool: usize, connection: u32, outgoing: &Outgoing<'_>) {
         if self.is_full_mirror(connection) {
             return self.count_lost_mirror(pool);
         }
-        self.send(
-            connection,
-            Sending {
-                waiter: Waiter::NOBODY,
-                command,
-                purpose: Purpose::Mirror,
+        match outgoing.scripts {
+            Scripts::None => {}
+            // A mirror may hold fewer scripts than the cluster.
+            Scripts::One(sha) => self.load_before(connection, &sha),
+            Scripts::OfBlock => self.load_for_block(connection, outgoing.payload.bytes()),
+        }
+        let own = outgoing.sending;
+        let sending = Sending {
+            // EXEC says with it how many replies stand in front of its own.
+            waiter: Waiter {
+                part: own.waiter.part,
+                ..Waiter::NOBODY
             },
-            payload,
-        );
+            command: own.command,
+            purpose: Purpose::Mirror,
+        };
+        let leading = (Purpose::Mirror, outgoing.queued);
+        self.send_behind(connection, sending, outgoing.payload.clone(), leading);
+    }
+
+    /// A copy of a command that every server gets.
+    pub(crate) fn send_copy_to(
+        &mut self,
+        pool: usize,
+        target: Target,
+        command: CommandId,
+        payload: Payload<'_>,
+    ) {
+        match self.connection_for(pool, target, Access::Primary) {
+            Ok(connection) if !self.is_full_mirror(connection) => {
+                let sending = Sending {
+                    waiter: Waiter::NOBODY,
+                    command,
+                    purpose: Purpose::Mirror,
+                };
+                self.send(connection, sending, payload);
+            }
+            _ => self.count_lost_mirror(pool),
+        }
     }
 
     /// Whether so much waits there already that copies are dropped.
@@ -70,7 +92,7 @@ impl Engine {
         }
     }
 
-    pub(crate) fn count_lost_mirror(&self, pool: usize) {
+    fn count_lost_mirror(&self, pool: usize) {
         if let Some(live) = &self.pools[pool].live {
             live.stats.inc(cluster::UPSTREAM_RQ_PENDING_OVERFLOW);
         }
@@ -79,15 +101,5 @@ impl Engine {
     /// True for so many parts of a million.
     pub(crate) fn chance(&mut self, parts_per_million: u32) -> bool {
         parts_per_million >= 1_000_000 || self.random.u32(..1_000_000) < parts_per_million
-    }
-}
-
-/// Whether a command changes something, so that a mirror of writes wants it.
-fn is_mirrored_write(served: Served) -> bool {
-    match served {
-        Served::Known(command) => {
-            command.is_write() || command.flags.contains(Flags::MAY_REPLICATE) && !command.is_read()
-        }
-        Served::Custom(_) => true,
     }
 }

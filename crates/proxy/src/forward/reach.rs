@@ -10,11 +10,12 @@ use redplane_resp::encode;
 use redplane_telemetry::stats::{cluster, redis_cluster};
 use redplane_upstream::{Host, Login};
 
-use super::{Payload, Sending};
 use crate::client::Waiter;
-use crate::connection::{Connection, Purpose, State};
+use crate::connection::{Connection, State};
 use crate::engine::{Action, Engine};
+use crate::pending::Purpose;
 use crate::pool::{Access, Target};
+use crate::send::{Payload, Sending};
 use redplane_merge::Failure;
 
 /// Draws of a host for a read whose host cannot be reached.

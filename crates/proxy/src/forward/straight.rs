@@ -9,9 +9,10 @@
 use redplane_command::Command;
 
 use crate::client::{Slot, Waiter};
-use crate::connection::{MAX_HELD, Pending, Purpose, State};
+use crate::connection::{MAX_HELD, State};
 use crate::dispatch::Request;
 use crate::engine::Engine;
+use crate::pending::{Pending, Purpose, Travel};
 
 impl Engine {
     /// Sends a request on if it is plain. False if it is not: then nothing was done.
@@ -62,7 +63,7 @@ impl Engine {
             len: request.frame.len() as u32,
             command: command.id,
             purpose: Purpose::Reply,
-            hops: 0,
+            travel: Travel::default(),
         });
         connection.tally.sent(Some(command.id), Some(live));
         self.in_flight += 1;

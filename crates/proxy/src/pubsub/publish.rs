@@ -11,11 +11,12 @@ use redplane_resp::{encode, reply};
 
 use super::Kind;
 use crate::client::Slot;
-use crate::connection::{Pending, Purpose};
 use crate::dispatch::{Request, Served};
 use crate::engine::Engine;
-use crate::forward::{Sending, payload};
+use crate::forward::is_mirrored_write;
+use crate::pending::{Pending, Purpose};
 use crate::pool::{Access, Live, Target};
+use crate::send::{Outgoing, Payload, Scripts, Sending};
 use redplane_merge::{Answer, Failure};
 
 impl Engine {
@@ -45,11 +46,16 @@ impl Engine {
             command: command.id,
             purpose,
         };
-        self.send(connection, sending, payload(request));
-        self.choke(connection, key);
-        if !route.mirrors.is_empty() {
-            self.mirror(&route, Served::Known(command), name, request);
-        }
+        let outgoing = Outgoing {
+            sending,
+            payload: Payload::of(request),
+            route: &route,
+            name,
+            changes: is_mirrored_write(Served::Known(command)),
+            queued: 0,
+            scripts: Scripts::None,
+        };
+        self.send_by_route(connection, &outgoing);
     }
 
     /// By hash; where the bus takes a message to all nodes, any other primary will do when that one is away.
@@ -82,10 +88,7 @@ impl Engine {
 
     /// The reply of a publication while clients are subscribed to something.
     #[cold]
-    pub(crate) fn published(&mut self, key: usize, pending: &Pending, raw: &[u8], is_error: bool) {
-        if is_error && self.intercept(key, pending, raw) {
-            return;
-        }
+    pub(crate) fn published(&mut self, key: usize, pending: &Pending, raw: &[u8]) {
         let corrected = reply::integer(raw).and_then(|count| {
             let connection = &self.connections[key];
             let frame = connection.out.range(pending.at, pending.len as usize)?;

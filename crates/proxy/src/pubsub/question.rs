@@ -12,8 +12,8 @@ use super::Kind;
 use crate::client::{Slot, Waiter};
 use crate::dispatch::Request;
 use crate::engine::Engine;
-use crate::forward::payload;
 use crate::pool::{Access, Target};
+use crate::send::Payload;
 use crate::split::Split;
 use redplane_merge::{Answer, Failure, Parts};
 
@@ -64,7 +64,14 @@ impl Engine {
                 part: part as u32,
                 ..waiter
             };
-            self.send_to(pool, target, Access::Primary, command, waiter, payload(request));
+            self.send_to(
+                pool,
+                target,
+                Access::Primary,
+                command,
+                waiter,
+                Payload::of(request),
+            );
         }
         let waiter = Waiter { part: last, ..waiter };
         self.settle(waiter, command.id, self.now, Answer::Raw(&own));

@@ -13,12 +13,12 @@ use redplane_resp::encode;
 
 use super::{Mode, Redirect, Tracker, Tracking, Wanted};
 use crate::client::{Client, Slot, Waiter};
-use crate::connection::{Pending, Purpose};
 use crate::dispatch::{Request, Served};
 use crate::engine::Engine;
-use crate::forward::{Payload, Sending};
 use crate::inquiry::Question;
+use crate::pending::{Pending, Purpose};
 use crate::pool::{Access, Greeting, Live, Target};
+use crate::send::{Payload, Sending};
 use redplane_merge::{Answer, Failure};
 
 /// Draws of a primary before the client is told that there is none.

@@ -11,9 +11,9 @@ use redplane_resp::request::{Decoded, decode};
 use super::table::Reader;
 use super::{Notice, OwnWrite, TrackingState};
 use crate::client::Waiter;
-use crate::connection::{Pending, Purpose};
 use crate::engine::Engine;
 use crate::lessons::Lessons;
+use crate::pending::{Pending, Purpose};
 use crate::redirect;
 
 /// The replies to the commands of a request: one, or those in a transaction's array.
@@ -80,11 +80,7 @@ impl Engine {
         let Some(pending) = self.connections[key].pending.front().copied() else {
             return;
         };
-        let executed = matches!(
-            pending.purpose,
-            Purpose::Reply | Purpose::Loaded | Purpose::Exec | Purpose::Block
-        );
-        if !executed || raw.starts_with(b"-") && redirect::parse(raw).is_some() {
+        if !pending.purpose.row().executes || raw.starts_with(b"-") && redirect::parse(raw).is_some() {
             return;
         }
         match self.pushed_on(key) {

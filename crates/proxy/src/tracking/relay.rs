@@ -15,8 +15,8 @@ use super::deliver::MAX_LATE;
 use super::{Notice, Tracking, TrackingState};
 use crate::ConnId;
 use crate::client::Waiter;
-use crate::connection::{Pending, Purpose};
 use crate::engine::{Action, Engine};
+use crate::pending::{Pending, Purpose, Travel};
 use crate::pool::{Greeting, PoolKey};
 use crate::upstream::Gone;
 
@@ -65,7 +65,7 @@ impl Engine {
             len: 0,
             command: redplane_command::CommandId(0),
             purpose: Purpose::Greeting,
-            hops: 0,
+            travel: Travel::default(),
         };
         self.note_sent(origin, unsaid);
         let greeting = Greeting {

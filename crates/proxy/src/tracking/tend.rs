@@ -11,8 +11,9 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::Tracking;
 use crate::client::ClientId;
-use crate::connection::{Carries, Connection, Purpose};
+use crate::connection::{Carries, Connection};
 use crate::engine::Engine;
+use crate::pending::Purpose;
 use crate::pool::{Live, Target};
 
 /// How often topologies and connections are looked at while anybody tracks.

@@ -3,16 +3,17 @@
 //! All parts of a block refer to its beginning, so that its bytes are kept until EXEC is answered: when the slot has
 //! moved nothing was executed, and the whole block goes to the new owner.
 
-use redplane_command::{Command, CommandId, error};
+use redplane_command::{Command, error};
 use redplane_config::redis_proxy::Protocol;
 use redplane_resp::encode;
 
 use super::{Share, Transaction, Watch};
 use crate::client::{Slot, Waiter};
-use crate::connection::{Pending, Purpose};
 use crate::engine::Engine;
+use crate::pending::{Pending, Purpose};
 use crate::pool::{Access, Target};
 use crate::redirect;
+use crate::send::{Outgoing, Payload, Scripts, Sending};
 use crate::settle::null_array;
 use redplane_merge::{Answer, Failure};
 
@@ -128,87 +129,45 @@ impl Engine {
             encode::request(&mut block, &[b"SELECT", database.as_bytes()]);
         }
         block.extend_from_slice(EXEC);
-        let waiter = self.expect_reply(key, Slot::Waiting);
-        let exec = Pending {
-            waiter: Waiter {
-                part: transaction.sent(),
-                ..waiter
-            },
-            since: self.now,
-            at: 0,
-            len: block.len() as u32,
+        let waiter = Waiter {
+            part: transaction.sent(),
+            ..self.expect_reply(key, Slot::Waiting)
+        };
+        let sending = Sending {
+            waiter,
             command: command.id,
             purpose: Purpose::Exec,
-            hops: 0,
         };
-        if transaction.scripts {
-            self.load_for_block(connection, &block);
-        }
-        self.append_block(connection, &block, exec);
-        if transaction.writes {
-            self.note_write(key, connection);
+        let queued = transaction.sent() + 1;
+        match &transaction.route {
+            Some(route) => {
+                let outgoing = Outgoing {
+                    sending,
+                    payload: Payload::Copied(&block),
+                    route,
+                    name: &transaction.name,
+                    changes: transaction.writes,
+                    queued,
+                    scripts: match transaction.scripts {
+                        true => Scripts::OfBlock,
+                        false => Scripts::None,
+                    },
+                };
+                self.send_by_route(connection, &outgoing);
+            }
+            None => {
+                if transaction.scripts {
+                    self.load_for_block(connection, &block);
+                }
+                let leading = (Purpose::Queued, queued);
+                self.send_behind(connection, sending, Payload::Copied(&block), leading);
+            }
         }
         if transaction.watch.is_some() {
             // What follows goes on the shared connections, and must not get there first.
             self.rest_behind(key);
         }
-        self.mirror_block(transaction, command.id, &block);
         self.buffers.give(block);
-    }
-
-    /// All parts of the block refer to its beginning, so that it is kept as a whole until EXEC is answered.
-    fn append_block(&mut self, connection: u32, block: &[u8], exec: Pending) {
-        let at = self.begin_send(connection);
-        self.connections[connection as usize].out.append(block);
-        for _ in 0..=exec.waiter.part {
-            self.note_sent(
-                connection,
-                Pending {
-                    at,
-                    purpose: Purpose::Queued,
-                    ..exec
-                },
-            );
-        }
-        match exec.hops {
-            0 => self.note_sent(connection, Pending { at, ..exec }),
-            _ => self.note_resent(connection, Pending { at, ..exec }),
-        }
-    }
-
-    fn mirror_block(&mut self, transaction: &Transaction, command: CommandId, block: &[u8]) {
-        let Some(route) = &transaction.route else {
-            return;
-        };
-        for mirror in route.mirrors.iter() {
-            if mirror.writes_only && !transaction.writes || !self.chance(mirror.parts_per_million) {
-                continue;
-            }
-            let found = self.connection_for_key(mirror.pool, &transaction.name, Access::Primary);
-            let Some(connection) = found.ok().filter(|id| !self.is_full_mirror(*id)) else {
-                self.count_lost_mirror(mirror.pool);
-                continue;
-            };
-            if transaction.scripts {
-                self.load_for_block(connection, block);
-            }
-            let waiter = Waiter {
-                part: transaction.sent(),
-                ..Waiter::NOBODY
-            };
-            let at = self.begin_send(connection);
-            self.connections[connection as usize].out.append(block);
-            let pending = Pending {
-                waiter,
-                since: self.now,
-                at,
-                len: 0,
-                command,
-                purpose: Purpose::Mirror,
-                hops: 0,
-            };
-            (0..transaction.sent() + 2).for_each(|_| self.note_sent(connection, pending));
-        }
     }
 
     /// The reply of MULTI or of a queued command: only a redirection matters.
@@ -243,7 +202,7 @@ impl Engine {
             Some(_) if leased => Answer::Raw(null_array(resp3)),
             Some(moved)
                 if follows
-                    && pending.hops < redirect::MAX_HOPS
+                    && pending.travel.hops() < redirect::MAX_HOPS
                     && self.move_block(key, pool, pending, &moved) =>
             {
                 return;
@@ -280,14 +239,10 @@ impl Engine {
                 if to.ask {
                     self.setup(target, Purpose::Setup, &[b"asking"]);
                 }
-                self.append_block(
-                    target,
-                    &block,
-                    Pending {
-                        hops: pending.hops + 1,
-                        ..*pending
-                    },
-                );
+                let travel = pending.travel.hop();
+                let leading = (Purpose::Queued, pending.waiter.part + 1);
+                let again = Pending { travel, ..*pending };
+                self.send_once_more(target, again, Payload::Copied(&block), leading);
                 true
             }
             Err(_) => false,

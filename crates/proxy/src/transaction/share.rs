@@ -18,9 +18,9 @@ use redplane_resp::request::{Args, decode};
 use crate::client::Client;
 use crate::client::inlet::Rest;
 use crate::client::muting::ReplyMode;
-use crate::connection::Pending;
 use crate::dispatch::{Request, Served, mark_dirty};
 use crate::engine::Engine;
+use crate::pending::Pending;
 use crate::pool::Greeting;
 use redplane_merge::Answer;
 

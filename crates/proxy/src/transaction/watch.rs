@@ -8,11 +8,11 @@ use redplane_resp::encode;
 
 use super::{Transaction, Watch};
 use crate::client::Slot;
-use crate::connection::Purpose;
 use crate::dispatch::{Request, Served};
 use crate::engine::Engine;
-use crate::forward::{Payload, Sending};
+use crate::pending::Purpose;
 use crate::pool::{Access, Target};
+use crate::send::{Payload, Sending};
 use redplane_merge::Failure;
 
 impl Engine {

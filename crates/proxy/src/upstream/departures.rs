@@ -7,8 +7,9 @@ use redplane_telemetry::stats::{cluster, redis_cluster};
 use redplane_upstream::Signal;
 
 use super::Gone;
-use crate::connection::{Carries, ConnId, Connection, Pending, Purpose, State};
+use crate::connection::{Carries, ConnId, Connection, State};
 use crate::engine::{Action, Engine};
+use crate::pending::{Pending, Purpose};
 use redplane_merge::{Answer, Failure};
 
 impl Engine {
@@ -73,15 +74,7 @@ impl Engine {
         if pending.purpose == Purpose::Select {
             self.unselect(pending);
         }
-        if matches!(
-            pending.purpose,
-            Purpose::Reply
-                | Purpose::Loaded
-                | Purpose::Pinned
-                | Purpose::Exec
-                | Purpose::Published
-                | Purpose::Select
-        ) {
+        if pending.purpose.row().fails {
             self.settle(
                 pending.waiter,
                 pending.command,

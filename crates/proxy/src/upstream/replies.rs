@@ -5,12 +5,16 @@ use redplane_resp::reply::{Scan, Scanner};
 use redplane_telemetry::stats::{cluster, redis_cluster};
 
 use super::Gone;
-use crate::connection::{Carries, ConnId, MAX_HELD, Pending, Purpose, State};
+use crate::connection::{Carries, ConnId, MAX_HELD, State};
 use crate::engine::Engine;
-use crate::forward::counts_upstream;
 use crate::output::LARGE;
+use crate::pending::{Pending, Purpose};
 use crate::tally::Outcome;
 use redplane_merge::Answer;
+
+/// Bytes of one reply above which its connection is given up: twice what Redis allows a string to have. A reply is kept
+/// until it is whole, and a server that never ends one must not fill the memory.
+const MAX_REPLY: usize = 1024 * 1024 * 1024;
 
 impl Engine {
     /// Where the driver reads a server's bytes to: its own buffer while a reply is incomplete, else `None`.
@@ -103,6 +107,10 @@ impl Engine {
                 }
             }
         }
+        if need.max(data.len() - at) > MAX_REPLY {
+            self.upstream_gone(ConnId(key as u32), Gone::Protocol);
+            return (data.len(), 0);
+        }
         (at, need)
     }
 
@@ -124,7 +132,7 @@ impl Engine {
         self.in_flight -= 1;
         let is_error = is_error(raw);
         let outcome = Outcome {
-            command: counts_upstream(&pending).then_some(pending.command),
+            command: pending.counted(),
             success: !is_error,
             micros: self.now - pending.since,
         };
@@ -156,7 +164,7 @@ impl Engine {
             None => Answer::Raw(raw),
         };
         match pending.purpose {
-            Purpose::Reply | Purpose::Loaded if is_error && self.intercept(key, pending, raw) => {}
+            _ if is_error && pending.purpose.row().redirected && self.intercept(key, pending, raw) => {}
             Purpose::Reply | Purpose::Loaded | Purpose::Pinned => {
                 self.settle(pending.waiter, pending.command, pending.since, answer());
             }
@@ -164,7 +172,7 @@ impl Engine {
             Purpose::Block => self.block_reply(key, pending, answer()),
             Purpose::Acknowledged => self.acknowledged_reply(pending.waiter, raw),
             Purpose::Nudge => self.nudged(key, pending.waiter),
-            Purpose::Published => self.published(key, pending, raw, is_error),
+            Purpose::Published => self.published(key, pending, raw),
             Purpose::Feed => self.feed_reply(key, raw, is_error),
             Purpose::Greeting => self.greeting_reply(key, raw, is_error),
             Purpose::Select => self.selected(pending, raw, is_error),

@@ -1,0 +1,185 @@
+//! The one way out: every request that leaves for a server is put into its connection's output here.
+//!
+//! So what has to be done for each of them is done once: it is noted who waits, a client that wrote is marked for WAIT,
+//! one that sends more than its servers take has to wait, and mirrors get their copies.
+
+use std::rc::Rc;
+
+use bytes::Bytes;
+use redplane_command::CommandId;
+
+use crate::client::Waiter;
+use crate::connection::MAX_HELD;
+use crate::dispatch::Request;
+use crate::engine::Engine;
+use crate::filter::RouteTo;
+use crate::pending::{Pending, Purpose, Travel};
+
+/// What is sent on a connection, and for whom.
+#[derive(Clone, Copy)]
+pub(crate) struct Sending {
+    pub(crate) waiter: Waiter,
+    pub(crate) command: CommandId,
+    pub(crate) purpose: Purpose,
+}
+
+/// Bytes of a request, as they are.
+#[derive(Clone)]
+pub(crate) enum Payload<'a> {
+    Copied(&'a [u8]),
+    Shared(Bytes),
+}
+
+impl<'a> Payload<'a> {
+    /// Those of a request, shared where they are many.
+    #[inline]
+    pub(crate) fn of(request: &Request<'a>) -> Self {
+        match request.large() {
+            Some(shared) => Payload::Shared(shared),
+            None => Payload::Copied(request.frame),
+        }
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Copied(bytes) => bytes,
+            Self::Shared(bytes) => bytes,
+        }
+    }
+}
+
+/// Which scripts a request names by their SHA1: servers that may lack them are given them first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Scripts {
+    None,
+    One(crate::scripts::Sha),
+    /// Those in the commands of a block.
+    OfBlock,
+}
+
+/// A client's request that leaves by a route.
+pub(crate) struct Outgoing<'a> {
+    pub(crate) sending: Sending,
+    pub(crate) payload: Payload<'a>,
+    pub(crate) route: &'a Rc<RouteTo>,
+    /// The key that it goes by, under the name that servers know.
+    pub(crate) name: &'a [u8],
+    /// It changes something, so that mirrors of writes want it.
+    pub(crate) changes: bool,
+    /// A block has as many replies, those of MULTI and of its commands, in front of EXEC's.
+    pub(crate) queued: u32,
+    pub(crate) scripts: Scripts,
+}
+
+impl Engine {
+    /// Sends a client's request, and a copy to each mirror of its route that wants one.
+    #[inline]
+    pub(crate) fn send_by_route(&mut self, id: u32, outgoing: &Outgoing<'_>) {
+        if outgoing.scripts == Scripts::OfBlock {
+            self.load_for_block(id, outgoing.payload.bytes());
+        }
+        let leading = (Purpose::Queued, outgoing.queued);
+        self.send_behind(id, outgoing.sending, outgoing.payload.clone(), leading);
+        if !outgoing.route.mirrors.is_empty() {
+            self.mirror(outgoing);
+        }
+    }
+
+    /// Sends a request that has no route, or whose copies are sent apart.
+    #[inline]
+    pub(crate) fn send(&mut self, id: u32, sending: Sending, payload: Payload<'_>) {
+        self.send_behind(id, sending, payload, (Purpose::Queued, 0));
+    }
+
+    /// Sends what has so many replies of another purpose in front of its own.
+    #[inline]
+    pub(crate) fn send_behind(
+        &mut self,
+        id: u32,
+        sending: Sending,
+        payload: Payload<'_>,
+        leading: (Purpose, u32),
+    ) {
+        let pending = Pending {
+            waiter: sending.waiter,
+            since: self.now,
+            at: 0,
+            len: 0,
+            command: sending.command,
+            purpose: sending.purpose,
+            travel: Travel::default(),
+        };
+        self.put(id, pending, payload, leading);
+    }
+
+    /// Sends a request that was sent before. It has a new place in time: what it has waited elsewhere says nothing about
+    /// this server, and its own deadline condemns nothing but itself.
+    pub(crate) fn send_once_more(
+        &mut self,
+        id: u32,
+        pending: Pending,
+        payload: Payload<'_>,
+        leading: (Purpose, u32),
+    ) {
+        let connection = &mut self.connections[id as usize];
+        let op_timeout = self.pools[connection.pool].key.settings.op_timeout.as_micros() as u64;
+        connection.overdue_at = connection.overdue_at.min(pending.late_at(op_timeout));
+        let travel = pending.travel.again();
+        self.put(id, Pending { travel, ..pending }, payload, leading);
+    }
+
+    /// All replies to what is put into the output refer to its beginning, so that it is kept as a whole until the last
+    /// of them has come.
+    #[inline]
+    fn put(&mut self, id: u32, mut pending: Pending, payload: Payload<'_>, (purpose, count): (Purpose, u32)) {
+        let connection = &mut self.connections[id as usize];
+        pending.at = connection.begin_send(self.now, &mut self.buffers);
+        match payload {
+            Payload::Copied(bytes) => connection.out.append(bytes),
+            Payload::Shared(bytes) => connection.out.append_shared(bytes),
+        }
+        pending.len = (connection.out.end() - pending.at) as u32;
+        for _ in 0..count {
+            self.note_sent(id, Pending { purpose, ..pending });
+        }
+        self.note_sent(id, pending);
+        if pending.purpose.row().bounded {
+            self.account(id, &pending);
+        }
+    }
+
+    /// A request stands in the output and waits.
+    #[inline(always)]
+    pub(crate) fn note_sent(&mut self, id: u32, pending: Pending) {
+        let connection = &mut self.connections[id as usize];
+        connection.pending.push_back(pending);
+        self.in_flight += 1;
+        let live = self.pools[connection.pool].live.as_mut();
+        connection.tally.sent(pending.counted(), live);
+        if !connection.dirty {
+            connection.dirty = true;
+            self.dirty_connections.push(id);
+        }
+    }
+
+    /// What a request means to its client: which host it wrote to, and that it has to wait where too much waits already.
+    #[inline]
+    fn account(&mut self, id: u32, pending: &Pending) {
+        let connection = &mut self.connections[id as usize];
+        let waiter = pending.waiter;
+        let Some(client) = self.clients.of_mut(waiter) else {
+            return;
+        };
+        if pending.purpose.row().marks && pending.writes() {
+            // One store; with more than 64 hosts rather one asked too many.
+            client.wrote |= connection.mark;
+        }
+        if connection.out.held() > MAX_HELD {
+            let choked = (waiter.client, waiter.generation);
+            if connection.choked.last() != Some(&choked) {
+                connection.choked.push(choked);
+                client.inlet.choke();
+            }
+        }
+    }
+}
