@@ -20,12 +20,13 @@ pub(crate) use self::pattern::Pattern;
 use self::pattern::{Line, Message};
 
 /// Our modules and the component each one logs as; the first prefix that fits counts.
-const COMPONENTS: [(&str, &str); 16] = [
+const COMPONENTS: [(&str, &str); 17] = [
     ("redplane_xds", "config"),
     ("redplane_config", "config"),
     ("redplane_reconcile", "config"),
     ("redplane_upstream::dns", "dns"),
     ("redplane_upstream", "upstream"),
+    ("redplane_discovery", "upstream"),
     ("redplane_listener::redis", "redis"),
     ("redplane_listener::tcp_proxy", "filter"),
     ("redplane_listener::tls", "connection"),

@@ -84,7 +84,7 @@ impl Reconcile {
         message: &proto::Cluster,
     ) -> Result<(), String> {
         let refuse = |reason: String| format!("static_resources.clusters: '{}': {reason}", config.name);
-        let cluster = Cluster::start(Arc::clone(config), &self.context)
+        let cluster = redplane_discovery::start(Arc::clone(config), &self.context)
             .map_err(|invalid| refuse(invalid.to_string()))?;
         self.join(&cluster).map_err(refuse)?;
         if !is_ready(&cluster) {
@@ -140,7 +140,7 @@ impl Reconcile {
             self.dump(active, Origin::Dynamic, resource_version, assignment);
             return Ok(());
         }
-        let cluster = Cluster::start_after(Arc::clone(&config), &self.context, active.as_deref())
+        let cluster = redplane_discovery::start_after(Arc::clone(&config), &self.context, active.as_deref())
             .map_err(|invalid| invalid.to_string())?;
         self.join(&cluster)?;
         self.forget_warming(&name);

@@ -74,7 +74,7 @@ impl Reconcile {
         let users = sources.entry(from).or_default();
         users.clusters.push(Arc::clone(cluster));
         if let Some(last) = &users.last {
-            cluster.assign(last);
+            redplane_discovery::assign(cluster, last);
         }
         Ok(())
     }
@@ -144,7 +144,7 @@ impl Reconcile {
             users
                 .clusters
                 .iter()
-                .for_each(|cluster| cluster.assign(&assignment));
+                .for_each(|cluster| redplane_discovery::assign(cluster, &assignment));
             users.last = Some(Arc::clone(&assignment));
         }
         let resource_version = version(resource.body.clone(), &resource.version);

@@ -24,25 +24,28 @@ use ring::Ring;
 
 /// Hosts of one locality and priority, in configuration order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Group {
+pub struct Group {
     /// 0 is the highest.
-    pub(crate) priority: u32,
+    pub priority: u32,
     /// Region, zone, sub-zone.
-    pub(crate) locality: (String, String, String),
+    pub locality: (String, String, String),
     /// Weight among the localities of the priority.
-    pub(crate) weight: u32,
+    pub weight: u32,
     /// Indices of its hosts.
-    pub(crate) hosts: Vec<usize>,
+    pub hosts: Vec<usize>,
 }
 
 /// What a balancer is made of.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Plan {
-    pub(crate) policy: LbPolicy,
-    pub(crate) common: CommonLb,
+pub struct Plan {
+    /// How a host is chosen.
+    pub policy: LbPolicy,
+    /// What all policies have in common.
+    pub common: CommonLb,
     /// In percent.
-    pub(crate) overprovisioning: u32,
-    pub(crate) groups: Vec<Group>,
+    pub overprovisioning: u32,
+    /// The hosts, by locality and priority.
+    pub groups: Vec<Group>,
 }
 
 /// Chooses a host by policy, priority, locality and health.
@@ -70,7 +73,7 @@ enum Chooser {
 
 impl Balancer {
     /// A balancer for hosts as they are now.
-    pub(crate) fn new(plan: Plan, hosts: &[Arc<Host>]) -> Self {
+    pub fn new(plan: Plan, hosts: &[Arc<Host>]) -> Self {
         let levels = plan
             .groups
             .iter()
@@ -100,7 +103,7 @@ impl Balancer {
     }
 
     /// What it was made of.
-    pub(crate) fn plan(&self) -> &Plan {
+    pub fn plan(&self) -> &Plan {
         &self.plan
     }
 
@@ -256,6 +259,11 @@ fn key(host: &Host, use_hostname: bool) -> String {
     } else {
         host.address.to_string()
     }
+}
+
+/// A random number of 64 bits as one below `count`, evenly.
+pub(crate) fn scaled(random: u64, count: usize) -> usize {
+    ((u128::from(random) * count as u128) >> 64) as usize
 }
 
 #[cfg(test)]

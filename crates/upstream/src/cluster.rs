@@ -1,4 +1,4 @@
-//! One live cluster: its configuration, its current topology, its discovery and its stats.
+//! One live cluster: its configuration, its current topology, its stats, and where discovery puts what it finds.
 //!
 //! Workers only read ([`topology`](Cluster::topology)) and [`signal`](Cluster::signal); neither blocks. Everything that
 //! changes a topology goes through one lock on the control side, builds the next one from the current one and publishes
@@ -8,6 +8,7 @@ mod events;
 mod limits;
 mod login;
 mod roster;
+mod stats;
 mod transports;
 
 use std::collections::BTreeSet;
@@ -16,25 +17,23 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use arc_swap::{ArcSwap, Guard};
 use redplane_config::cluster::{Cluster as Config, Discovery};
-use redplane_config::endpoint::Assignment;
 use redplane_config::{Invalid, endpoint::Health};
-use redplane_telemetry::stats::{cluster as names, redis_cluster, redis_discovery, ssl, upstream_command};
-use redplane_telemetry::{Block, Registry, Scope, Table};
+use redplane_telemetry::stats::cluster as names;
+use redplane_telemetry::{Block, Registry};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
-use crate::discovery;
 use crate::dns::Dns;
 use crate::host::{Draft, Host, HostAddress, Transport};
 use crate::topology::{Layout, Topology};
 
-pub use events::Signal;
-pub(crate) use events::{Events, Moves, Tally};
+pub use events::{Events, Moves, Signal, Tally};
 pub use limits::Permit;
 pub use login::Login;
 use login::Tokens;
-pub(crate) use roster::Roster;
+pub use roster::Roster;
+use stats::Stats;
 use transports::Transports;
 
 /// What every cluster shares.
@@ -83,11 +82,7 @@ pub struct Cluster {
     /// Connections that have a [`Permit`].
     open: AtomicU64,
     warm: watch::Sender<bool>,
-    scope: Arc<Scope>,
-    redis: OnceLock<Arc<Scope>>,
-    redis_commands: OnceLock<Arc<Table>>,
-    /// There when hosts are spoken to by TLS.
-    ssl: Option<Arc<Scope>>,
+    stats: Stats,
     /// A std mutex: held while a topology is built, on the control side only.
     control: Mutex<Control>,
     tasks: Mutex<Vec<AbortHandle>>,
@@ -102,46 +97,31 @@ pub(crate) struct Control {
 }
 
 impl Cluster {
-    /// Builds TLS and stats, and starts discovery as tasks on the context's runtime.
+    /// A cluster without hosts, with its TLS and its stats, and the receiving end of the moves that workers tell it.
+    /// Discovery finds its hosts: `redplane_discovery::start`. One that takes the place of `previous` goes on with the
+    /// TLS contexts and tokens it has in common with that one.
     ///
     /// # Errors
     ///
     /// Certificates, names and addresses that cannot be used, with the path of the field.
-    pub fn start(config: Arc<Config>, context: &Context) -> Result<Arc<Self>, Invalid> {
-        Self::start_after(config, context, None)
-    }
-
-    /// As [`start`](Self::start), for a cluster that takes the place of another of the same name: it goes on with the
-    /// hosts it has in common with that one, and where endpoints come from the same place also with its topology, so
-    /// that nothing has to be found again before commands can be served.
-    ///
-    /// # Errors
-    ///
-    /// As [`start`](Self::start); the previous cluster is untouched then.
-    pub fn start_after(
+    pub fn new(
         config: Arc<Config>,
         context: &Context,
+        layout: Layout,
         previous: Option<&Self>,
-    ) -> Result<Arc<Self>, Invalid> {
+    ) -> Result<(Arc<Self>, Moves), Invalid> {
         let transports = match previous.filter(|previous| Transports::same(&previous.config, &config)) {
             Some(previous) => previous.transports.clone(),
             None => Arc::new(Transports::new(&config)?),
         };
-        discovery::check(&config)?;
-        let scope = context
-            .registry
-            .scope(&format!("cluster.{}.", config.stat_name), &names::SCHEMA);
-        let ssl = transports.any_tls().then(|| {
-            let prefix = format!("cluster.{}.ssl.", config.stat_name);
-            context.registry.scope(&prefix, &ssl::SCHEMA)
-        });
+        let stats = Stats::new(&config.stat_name, &context.registry, transports.any_tls());
         let control = Control {
-            block: scope.block(),
+            block: stats.scope.block(),
             roster: Roster::default(),
         };
         let (events, moves) = Events::new();
         let cluster = Arc::new(Self {
-            topology: ArcSwap::from_pointee(Topology::new(Vec::new(), discovery::layout(&config), 0)),
+            topology: ArcSwap::from_pointee(Topology::new(Vec::new(), layout, 0)),
             config,
             context: context.clone(),
             transports,
@@ -149,10 +129,7 @@ impl Cluster {
             rebalancing: AtomicBool::new(false),
             open: AtomicU64::new(0),
             warm: watch::Sender::new(false),
-            scope,
-            redis: OnceLock::new(),
-            redis_commands: OnceLock::new(),
-            ssl,
+            stats,
             control: Mutex::new(control),
             tasks: Mutex::default(),
             tokens: OnceLock::new(),
@@ -162,11 +139,7 @@ impl Cluster {
             let _ = cluster.tokens.set(tokens);
         }
         cluster.count_members(&cluster.control(), &[], &[]);
-        if let Some(previous) = previous {
-            discovery::inherit(&cluster, previous);
-        }
-        discovery::start(&cluster, moves);
-        Ok(cluster)
+        Ok((cluster, moves))
     }
 
     /// What was configured.
@@ -193,13 +166,6 @@ impl Cluster {
     pub fn republish(&self, topology: Arc<Topology>) {
         self.topology.store(topology);
         PUBLISHED.fetch_add(1, Ordering::Release);
-    }
-
-    /// Takes an EDS assignment; other clusters ignore it.
-    pub fn assign(&self, assignment: &Assignment) {
-        if matches!(self.config.discovery, Discovery::Eds { .. }) {
-            discovery::eds::assign(self, assignment);
-        }
     }
 
     /// Nothing has to be waited for any more. A cluster whose endpoints do not come stays cold (EDS, DNS); a Redis
@@ -242,74 +208,33 @@ impl Cluster {
         }
     }
 
-    /// `cluster.<name>.`: the stats every cluster has.
-    pub fn stats(&self) -> &Arc<Scope> {
-        &self.scope
-    }
-
-    /// `cluster.<name>.redis_cluster.`: made when a redis_proxy first asks for it.
-    pub fn redis_stats(&self) -> &Arc<Scope> {
-        self.redis.get_or_init(|| {
-            let prefix = format!("cluster.{}.redis_cluster.", self.config.stat_name);
-            self.context.registry.scope(&prefix, &redis_cluster::SCHEMA)
-        })
-    }
-
-    /// `cluster.<name>.redis_cluster.upstream_commands.`: a row for each command, added when it is first sent.
-    pub fn redis_commands(&self) -> &Arc<Table> {
-        self.redis_commands.get_or_init(|| {
-            let prefix = format!(
-                "cluster.{}.redis_cluster.upstream_commands.",
-                self.config.stat_name
-            );
-            self.context
-                .registry
-                .table(&prefix, Arc::default(), &upstream_command::SCHEMA)
-        })
-    }
-
-    /// `cluster.<name>.ssl.`: there when hosts are spoken to by TLS.
-    pub fn ssl_stats(&self) -> Option<&Arc<Scope>> {
-        self.ssl.as_ref()
-    }
-
-    /// `cluster.<name>.upstream_commands.`: discovery's own traffic.
-    pub(crate) fn discovery_stats(&self) -> (Arc<Scope>, Arc<Table>) {
-        let prefix = format!("cluster.{}.", self.config.stat_name);
-        let table = format!("{prefix}upstream_commands.");
-        let scope = self.context.registry.scope(&prefix, &redis_discovery::SCHEMA);
-        (
-            scope,
-            self.context
-                .registry
-                .table(&table, Arc::default(), &upstream_command::SCHEMA),
-        )
-    }
-
     /// The resolver, for names that redirections tell.
     pub fn dns(&self) -> &Dns {
         &self.context.dns
     }
 
-    pub(crate) fn context(&self) -> &Context {
+    /// What it shares with all other clusters.
+    pub fn context(&self) -> &Context {
         &self.context
     }
 
-    pub(crate) fn events(&self) -> &Arc<Events> {
+    /// Where workers' signals are collected.
+    pub fn events(&self) -> &Arc<Events> {
         &self.events
     }
 
-    pub(crate) fn set_warm(&self) {
+    /// Discovery has its first answer, or needs none.
+    pub fn set_warm(&self) {
         self.warm.send_if_modified(|warm| !std::mem::replace(warm, true));
     }
 
     /// Keeps a task's handle, to end it with the cluster.
-    pub(crate) fn adopt(&self, task: AbortHandle) {
+    pub fn adopt(&self, task: AbortHandle) {
         self.tasks().push(task);
     }
 
     /// The transport of a host of this name and metadata.
-    pub(crate) fn transport(
+    pub fn transport(
         &self,
         address: &HostAddress,
         hostname: &str,
@@ -319,12 +244,12 @@ impl Cluster {
     }
 
     /// Counts on the control side.
-    pub(crate) fn count(&self, count: impl FnOnce(&Block)) {
+    pub fn count(&self, count: impl FnOnce(&Block)) {
         count(&self.control().block);
     }
 
     /// Builds the next topology from the current one and publishes it; says whether there was a change to publish.
-    pub(crate) fn publish(
+    pub fn publish(
         &self,
         build: impl FnOnce(&Topology, &mut Roster) -> Option<(Vec<Arc<Host>>, Layout)>,
     ) -> bool {

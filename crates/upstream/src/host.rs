@@ -170,7 +170,7 @@ impl Host {
     }
 
     /// Sets what EDS or the Redis Cluster tells; says whether that is new.
-    pub(crate) fn told(&self, health: Health) -> bool {
+    pub fn told(&self, health: Health) -> bool {
         self.condition.told.swap(rank(health), Relaxed) != rank(health)
     }
 }
@@ -189,21 +189,30 @@ static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
 /// What is said of a host before it becomes one.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Draft {
-    pub(crate) address: HostAddress,
-    pub(crate) hostname: String,
-    pub(crate) zone: String,
-    pub(crate) region: Region,
-    pub(crate) weight: u32,
-    pub(crate) priority: u32,
-    pub(crate) transport: Transport,
-    pub(crate) workload: Option<String>,
-    pub(crate) socket_match: Vec<(String, String)>,
+pub struct Draft {
+    /// Where it can be reached.
+    pub address: HostAddress,
+    /// Its name, if it has one.
+    pub hostname: String,
+    /// Availability zone; empty if not known.
+    pub zone: String,
+    /// The rest of its locality.
+    pub region: Region,
+    /// At least 1; 0 counts as 1.
+    pub weight: u32,
+    /// 0 is the highest.
+    pub priority: u32,
+    /// How bytes travel to it.
+    pub transport: Transport,
+    /// Istio's workload metadata, if the endpoint has it.
+    pub workload: Option<String>,
+    /// Metadata that chose its transport.
+    pub socket_match: Vec<(String, String)>,
 }
 
 impl Draft {
     /// A host of weight 1 without a locality.
-    pub(crate) fn plain(address: HostAddress, hostname: String, transport: Transport) -> Self {
+    pub fn plain(address: HostAddress, hostname: String, transport: Transport) -> Self {
         Self {
             address,
             hostname,
@@ -218,7 +227,7 @@ impl Draft {
     }
 
     /// The description of a host.
-    pub(crate) fn of(host: &Host) -> Self {
+    pub fn of(host: &Host) -> Self {
         Self {
             address: host.address.clone(),
             hostname: host.hostname.clone(),
@@ -233,7 +242,7 @@ impl Draft {
     }
 
     /// A host that was never seen before.
-    pub(crate) fn fresh(self) -> Arc<Host> {
+    pub fn fresh(self) -> Arc<Host> {
         let id = NEXT_ID.fetch_add(1, Relaxed);
         self.with(id, Arc::default(), Arc::default())
     }

@@ -10,7 +10,6 @@
 pub mod balancer;
 pub mod cluster;
 pub mod connect;
-pub mod discovery;
 pub mod dns;
 pub mod host;
 pub mod redirect;

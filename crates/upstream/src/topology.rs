@@ -14,10 +14,8 @@ use rustc_hash::FxHashMap;
 use crate::balancer::Balancer;
 use crate::host::{Host, Role};
 
-pub(crate) use pick::scaled;
 pub use pick::{Pick, Want};
-pub(crate) use slots::Claim;
-pub use slots::{SLOTS, Shard, SlotMap};
+pub use slots::{Claim, SLOTS, Shard, SlotMap};
 
 /// The hosts of a cluster and how requests are spread over them.
 #[derive(Debug)]

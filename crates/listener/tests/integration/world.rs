@@ -77,7 +77,7 @@ impl World {
         let _inside = self.runtime.enter();
         let config = ClusterConfig::from_proto(&message(yaml)).unwrap();
         let context = redplane_upstream::Context::new(self.registry.clone(), Dns::system(), "");
-        let cluster = Cluster::start(Arc::new(config), &context).unwrap();
+        let cluster = redplane_discovery::start(Arc::new(config), &context).unwrap();
         let mut next = Snapshot::clone(&self.store.load_full());
         next.version += 1;
         next.clusters

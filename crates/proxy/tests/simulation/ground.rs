@@ -109,7 +109,7 @@ impl Ground {
             }
         }
         let config = config(name, Discovery::Fixed(hosts), policy);
-        Cluster::start(Arc::new(config), &self.context).unwrap()
+        redplane_discovery::start(Arc::new(config), &self.context).unwrap()
     }
 
     /// A Redis Cluster and its topology in each layout; the first one is in force.
@@ -139,7 +139,7 @@ impl Ground {
         };
         let mut config = config(name, Discovery::Redis(settings), LbPolicy::ClusterProvided);
         adjust(&mut config);
-        let cluster = Cluster::start(Arc::new(config), &self.context).unwrap();
+        let cluster = redplane_discovery::start(Arc::new(config), &self.context).unwrap();
         let mut topologies = Vec::new();
         for (layout, rows) in layouts.iter().enumerate() {
             current.store(layout, SeqCst);

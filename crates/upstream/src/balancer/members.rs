@@ -6,9 +6,8 @@ use std::collections::BinaryHeap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-use super::Weighted;
+use super::{Weighted, scaled};
 use crate::host::Host;
-use crate::topology::scaled;
 
 /// Localities with their shares summed up, and how a host is taken from one.
 #[derive(Debug)]

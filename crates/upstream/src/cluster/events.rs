@@ -31,10 +31,10 @@ pub enum Signal {
 const QUEUE: usize = 4096;
 
 /// The receiving end of the moves.
-pub(crate) type Moves = mpsc::Receiver<(u16, SocketAddr)>;
+pub type Moves = mpsc::Receiver<(u16, SocketAddr)>;
 
 /// Where signals are collected.
-pub(crate) struct Events {
+pub struct Events {
     moves: mpsc::Sender<(u16, SocketAddr)>,
     redirected: AtomicU32,
     failed: AtomicU32,
@@ -44,10 +44,13 @@ pub(crate) struct Events {
 
 /// Signals since the last look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Tally {
-    pub(crate) redirected: u32,
-    pub(crate) failed: u32,
-    pub(crate) degraded: u32,
+pub struct Tally {
+    /// `-MOVED` and `-ASK`.
+    pub redirected: u32,
+    /// Requests without an answer, and refused writes.
+    pub failed: u32,
+    /// Hosts whose health changed.
+    pub degraded: u32,
 }
 
 impl Events {
@@ -84,12 +87,12 @@ impl Events {
     }
 
     /// Waits until something was told.
-    pub(crate) async fn told(&self) {
+    pub async fn told(&self) {
         self.wake.notified().await;
     }
 
     /// Takes what was told.
-    pub(crate) fn take(&self) -> Tally {
+    pub fn take(&self) -> Tally {
         Tally {
             redirected: self.redirected.swap(0, Relaxed),
             failed: self.failed.swap(0, Relaxed),

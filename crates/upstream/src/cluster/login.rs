@@ -104,7 +104,7 @@ impl Cluster {
     }
 
     /// Waits until there is a token, if the cluster needs one, but not for long.
-    pub(crate) async fn login_ready(&self) {
+    pub async fn login_ready(&self) {
         if let Some(tokens) = self.tokens.get() {
             let mut changes = tokens.0.subscribe();
             let made =

@@ -10,7 +10,7 @@ const STRANGERS: usize = 1024;
 
 /// The hosts a cluster knows.
 #[derive(Default)]
-pub(crate) struct Roster {
+pub struct Roster {
     known: HashMap<HostAddress, Arc<Host>>,
     strangers: HashMap<HostAddress, Weak<Host>>,
 }
@@ -25,7 +25,7 @@ impl Roster {
     }
 
     /// The host a draft describes: a known one, or one known from a redirection, or a new one.
-    pub(crate) fn host(&mut self, draft: Draft) -> Arc<Host> {
+    pub fn host(&mut self, draft: Draft) -> Arc<Host> {
         let known = self.known.get(&draft.address).cloned();
         let old = known.or_else(|| self.strangers.remove(&draft.address)?.upgrade());
         match old {
@@ -35,7 +35,7 @@ impl Roster {
     }
 
     /// A known host under another address (LOGICAL_DNS: the name is the identity, the address only where it is now).
-    pub(crate) fn renamed(&self, draft: Draft, old: Option<&Arc<Host>>) -> Arc<Host> {
+    pub fn renamed(&self, draft: Draft, old: Option<&Arc<Host>>) -> Arc<Host> {
         match old {
             Some(old) => draft.after(old),
             None => draft.fresh(),
@@ -44,7 +44,7 @@ impl Roster {
 
     /// Remembers hosts that leave a topology for as long as somebody uses them: a replica that is syncing is missing
     /// from the slot map for a moment.
-    pub(crate) fn leave(&mut self, before: &[Arc<Host>], after: &[Arc<Host>]) {
+    pub fn leave(&mut self, before: &[Arc<Host>], after: &[Arc<Host>]) {
         let stay: HashSet<u64> = after.iter().map(|host| host.id).collect();
         for host in before.iter().filter(|host| !stay.contains(&host.id)) {
             self.remember(host);

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use redplane_config::redis_proxy::ReadPolicy;
 
 use super::Shard;
+use crate::balancer::scaled;
 use crate::host::{Health, Host};
 
 /// What is asked of a shard.
@@ -120,11 +121,6 @@ impl<'a> Chooser<'a> {
         let first = set.clone().next();
         set.nth(scaled(self.random, count)).or(first)
     }
-}
-
-/// A random number of 64 bits as one below `count`, evenly.
-pub(crate) fn scaled(random: u64, count: usize) -> usize {
-    ((u128::from(random) * count as u128) >> 64) as usize
 }
 
 #[cfg(test)]

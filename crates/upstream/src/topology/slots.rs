@@ -39,15 +39,18 @@ pub struct SlotMap {
 
 /// What one shard says it serves, before it is in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Claim {
-    pub(crate) primary: usize,
-    pub(crate) replicas: Vec<usize>,
-    pub(crate) ranges: Vec<(u16, u16)>,
+pub struct Claim {
+    /// Index of its host.
+    pub primary: usize,
+    /// Indices of their hosts.
+    pub replicas: Vec<usize>,
+    /// First and last slot of each range.
+    pub ranges: Vec<(u16, u16)>,
 }
 
 impl SlotMap {
     /// A map that serves nothing.
-    pub(crate) fn empty() -> Self {
+    pub fn empty() -> Self {
         Self {
             shards: Vec::new(),
             slots: vec![NONE; usize::from(SLOTS)].into(),
@@ -56,7 +59,7 @@ impl SlotMap {
 
     /// A map of claims. Where two overlap the later one wins; a claim that is left without a slot is dropped. Ranges
     /// beyond the last slot are cut.
-    pub(crate) fn of(claims: &[Claim]) -> Self {
+    pub fn of(claims: &[Claim]) -> Self {
         let mut owners = vec![NONE; usize::from(SLOTS)];
         for (at, claim) in claims.iter().enumerate().take(usize::from(SLOTS)) {
             for (first, last) in &claim.ranges {
@@ -108,7 +111,7 @@ impl SlotMap {
 
     /// The map after `-MOVED slot host` answers: a primary gets the slot; a replica was promoted, so it changes places
     /// with its primary and gets the slot; a host without a shard becomes one.
-    pub(crate) fn moved(&self, moves: &[(u16, usize)]) -> Self {
+    pub fn moved(&self, moves: &[(u16, usize)]) -> Self {
         let mut owners = self.slots.to_vec();
         let mut claims: Vec<Claim> = self.shards.iter().map(Claim::from).collect();
         for (slot, host) in moves {

@@ -1,7 +1,0 @@
-//! ORIGINAL_DST: there is nothing to find; connections bring their destination along.
-
-use crate::cluster::Cluster;
-
-pub(super) fn start(cluster: &Cluster) {
-    cluster.set_warm();
-}
