@@ -16,8 +16,6 @@ use redplane_proto::pb::envoy::config::cluster::v3 as proto;
 use redplane_proto::pb::envoy::config::cluster::v3::cluster::ClusterDiscoveryType;
 use redplane_proto::pb::envoy::config::core::v3::{BindConfig, RoutingPriority, TcpKeepalive};
 use redplane_proto::pb::envoy::extensions::upstreams::http::v3::HttpProtocolOptions;
-use redplane_proto::pb::envoy::extensions::upstreams::http::v3::http_protocol_options::UpstreamProtocolOptions;
-use redplane_proto::pb::envoy::extensions::upstreams::http::v3::http_protocol_options::explicit_http_config::ProtocolConfig;
 use redplane_proto::type_url;
 
 pub use crate::config_source::ConfigSource;
@@ -32,6 +30,7 @@ use load_balancing::LoadBalancing;
 
 use crate::extension::Extension;
 use crate::field::{non_empty, positive_or};
+use crate::http::{HttpCluster, UpstreamProtocol};
 use crate::invalid::ignore_fields;
 use crate::{Address, Ignored, Invalid};
 
@@ -63,6 +62,8 @@ pub struct Cluster {
     pub source_address: Option<SocketAddr>,
     /// HTTP/2 is spoken to this cluster (gRPC: xds-grpc, sds-grpc).
     pub http2: bool,
+    /// How HTTP is spoken to it.
+    pub http: HttpCluster,
     /// `circuit_breakers` of the default priority: how many connections tcp_proxy may open over all workers, and how
     /// many a blocking Redis command may lease of each host.
     pub max_connections: u32,
@@ -120,6 +121,7 @@ impl Cluster {
             keepalive: keepalive(message, &mut ignored),
             source_address: source_address(message.upstream_bind_config.as_ref(), &mut ignored)?,
             http2: options.http2,
+            http: options.http,
             max_connections: max_connections(message),
             name,
             ignored,
@@ -304,6 +306,7 @@ fn source_address(
 struct Options {
     redis_auth: RedisAuth,
     http2: bool,
+    http: HttpCluster,
 }
 
 impl Options {
@@ -311,7 +314,11 @@ impl Options {
         let mut options = Self {
             redis_auth: RedisAuth::default(),
             http2: message.http2_protocol_options.is_some(),
+            http: HttpCluster::default(),
         };
+        if options.http2 {
+            options.http.protocol = UpstreamProtocol::Http2;
+        }
         // In the order of the keys, as a protobuf map has none of its own.
         let mut entries: Vec<_> = message.typed_extension_protocol_options.iter().collect();
         entries.sort_unstable_by_key(|(key, _)| key.as_str());
@@ -331,15 +338,8 @@ impl Options {
             }
             type_url::HTTP_PROTOCOL_OPTIONS => {
                 let http: HttpProtocolOptions = extension.decode(ignored)?;
-                let Some(UpstreamProtocolOptions::ExplicitHttpConfig(explicit)) =
-                    http.upstream_protocol_options
-                else {
-                    return Ok(());
-                };
-                self.http2 |= matches!(
-                    explicit.protocol_config,
-                    Some(ProtocolConfig::Http2ProtocolOptions(_))
-                );
+                self.http = HttpCluster::from_proto(&http, ignored)?;
+                self.http2 |= self.http.protocol == UpstreamProtocol::Http2;
             }
             _ => ignored.note("not known"),
         }

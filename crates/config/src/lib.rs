@@ -19,6 +19,7 @@ mod data_source;
 pub mod endpoint;
 mod extension;
 mod field;
+pub mod http;
 pub mod invalid;
 pub mod listener;
 mod metadata;

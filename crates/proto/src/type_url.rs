@@ -66,6 +66,12 @@ urls! {
     HTTP_FAULT = "envoy.extensions.filters.http.fault.v3.HTTPFault";
     /// HTTP CORS filter.
     CORS = "envoy.extensions.filters.http.cors.v3.Cors";
+    /// CORS policy of a route.
+    CORS_POLICY = "envoy.extensions.filters.http.cors.v3.CorsPolicy";
+    /// HTTP local rate limit filter.
+    HTTP_LOCAL_RATELIMIT = "envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit";
+    /// What a route says to a filter of any kind.
+    ROUTE_FILTER_CONFIG = "envoy.config.route.v3.FilterConfig";
     /// HTTP gRPC statistics filter.
     GRPC_STATS = "envoy.extensions.filters.http.grpc_stats.v3.FilterConfig";
     /// HTTP compressor filter.

@@ -35,6 +35,7 @@ pub(crate) fn config(name: &str, discovery: Discovery, lb_policy: LbPolicy) -> C
         keepalive: None,
         source_address: None,
         http2: false,
+        http: redplane_config::http::HttpCluster::default(),
         max_connections: 1024,
         ignored: Ignored::default(),
     }

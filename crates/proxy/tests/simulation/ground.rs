@@ -294,6 +294,7 @@ fn config(name: &str, discovery: Discovery, lb_policy: LbPolicy) -> Config {
         keepalive: None,
         source_address: None,
         http2: false,
+        http: redplane_config::http::HttpCluster::default(),
         max_connections: 1024,
         ignored: Ignored::default(),
     }

@@ -1,0 +1,123 @@
+//! `LocalRateLimit`: one token bucket for all requests that it concerns.
+
+use std::time::Duration;
+
+use redplane_proto::pb::envoy::extensions::filters::http::local_ratelimit::v3 as proto;
+
+use crate::field::{duration, non_empty, parts_per_million, required};
+use crate::http::change::{HeaderAdd, HeaderChanges};
+use crate::invalid::ignore_fields;
+use crate::{Ignored, Invalid};
+
+/// One limit.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LocalRateLimit {
+    /// `<stat_prefix>.http_local_rate_limit.`.
+    pub stat_prefix: String,
+    /// Of a request that finds no token. Default 429.
+    pub status: u16,
+    /// `None` limits nothing.
+    pub bucket: Option<TokenBucket>,
+    /// So many of a million requests are counted.
+    pub enabled: u32,
+    /// So many of a million requests without a token are refused.
+    pub enforced: u32,
+    /// Added to what is refused.
+    pub response_headers: Vec<HeaderAdd>,
+    /// Added to what is let through without a token.
+    pub request_headers: Vec<HeaderAdd>,
+    /// gRPC is told RESOURCE_EXHAUSTED in place of UNAVAILABLE.
+    pub resource_exhausted: bool,
+    /// One bucket for each connection in place of one for the process.
+    pub per_connection: bool,
+}
+
+/// `TokenBucket`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TokenBucket {
+    /// Most tokens, and how many there are at first.
+    pub max: u32,
+    /// Tokens that come with each interval.
+    pub fill: u32,
+    /// The interval, at least 50 ms.
+    pub interval: Duration,
+}
+
+impl LocalRateLimit {
+    pub(super) fn from_proto(
+        message: &proto::LocalRateLimit,
+        ignored: &mut Ignored,
+    ) -> Result<Self, Invalid> {
+        ignore_fields!(ignored, message, descriptors, stage, local_cluster_rate_limit);
+        ignore_fields!(
+            ignored,
+            message,
+            enable_x_ratelimit_headers,
+            vh_rate_limits,
+            rate_limits
+        );
+        ignore_fields!(
+            ignored,
+            message,
+            always_consume_default_token_bucket,
+            max_dynamic_descriptors
+        );
+        ignore_fields!(ignored, message, enable_retry_after_header);
+        // Absent is never, as in Envoy.
+        let mut share = |field: Option<&_>, path| match field {
+            None => Ok(0),
+            Some(share) => ignored.scope(path, |ignored| parts_per_million(share, ignored)),
+        };
+        let enabled = share(message.filter_enabled.as_ref(), "filter_enabled")?;
+        let enforced = share(message.filter_enforced.as_ref(), "filter_enforced")?;
+        let bucket = message.token_bucket.as_ref();
+        let status = message.status.as_ref().map_or(429, |status| status.code);
+        let response = &message.response_headers_to_add;
+        let request = &message.request_headers_to_add_when_not_enforced;
+        Ok(Self {
+            stat_prefix: non_empty(&message.stat_prefix, "stat_prefix")?,
+            // Envoy: a status below 400 counts as 429.
+            status: u16::try_from(status)
+                .ok()
+                .filter(|status| (400..600).contains(status))
+                .unwrap_or(429),
+            bucket: bucket
+                .map(TokenBucket::from_proto)
+                .transpose()
+                .map_err(|refusal| refusal.within("token_bucket"))?,
+            enabled,
+            enforced,
+            response_headers: HeaderChanges::read("response", response, &[], ignored)?.add,
+            request_headers: HeaderChanges::read("request", request, &[], ignored)?.add,
+            resource_exhausted: message.rate_limited_as_resource_exhausted,
+            per_connection: message.local_rate_limit_per_downstream_connection,
+        })
+    }
+}
+
+impl TokenBucket {
+    fn from_proto(message: &redplane_proto::pb::envoy::r#type::v3::TokenBucket) -> Result<Self, Invalid> {
+        let interval = duration(
+            required(message.fill_interval.as_ref(), "fill_interval")?,
+            "fill_interval",
+        )?;
+        if interval < Duration::from_millis(50) {
+            return Err(Invalid::new(
+                "fill_interval",
+                "local rate limit token bucket fill timer must be >= 50ms",
+            ));
+        }
+        if message.max_tokens == 0 {
+            return Err(Invalid::new("max_tokens", "value must be greater than 0"));
+        }
+        let fill = message.tokens_per_fill.map_or(1, |fill| fill.value);
+        if fill == 0 {
+            return Err(Invalid::new("tokens_per_fill", "value must be greater than 0"));
+        }
+        Ok(Self {
+            max: message.max_tokens,
+            fill,
+            interval,
+        })
+    }
+}
