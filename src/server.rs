@@ -134,11 +134,12 @@ fn start_world(
 ) -> Result<World, String> {
     let count = flags.concurrency.unwrap_or_else(concurrency::default).max(1);
     let store = Store::new();
+    let peers = redplane_proxy::Peers::new(count, open_files());
     let context = redplane_listener::Context {
         store: store.clone(),
         registry: registry.clone(),
         files: Arc::clone(files),
-        make_driver: make_driver(&store, registry, &bootstrap.config.node.zone, count),
+        make_driver: make_driver(&store, registry, &bootstrap.config.node.zone, &peers),
     };
     let workers =
         Workers::start(count, context).map_err(|error| format!("cannot start the workers: {error}"))?;
@@ -146,6 +147,7 @@ fn start_world(
         registry: registry.clone(),
         store,
         workers,
+        peers,
         drain_time: flags.drain_time(),
         options: flags.options(count),
         node: bootstrap.node.clone(),
@@ -159,9 +161,9 @@ fn make_driver(
     store: &Store,
     registry: &Registry,
     zone: &str,
-    workers: usize,
+    peers: &Arc<redplane_proxy::Peers>,
 ) -> redplane_listener::MakeDriver {
-    let peers = redplane_proxy::Peers::new(workers, open_files());
+    let peers = Arc::clone(peers);
     let (store, registry, zone) = (Arc::new(store.clone()), registry.clone(), Arc::<str>::from(zone));
     let scripts = Arc::<redplane_proxy::Scripts>::default();
     Arc::new(move |worker| {

@@ -6,7 +6,9 @@ use std::fmt::Write;
 
 use hyper::StatusCode;
 
-use crate::pages::{certs, clusters, config_dump, listeners, logging, orders, runtime, server, stats};
+use crate::pages::{
+    certs, clusters, config_dump, listeners, logging, orders, runtime, server, stats, waiting,
+};
 use crate::reply::Reply;
 use crate::request::Request;
 use crate::{Sources, home};
@@ -226,6 +228,12 @@ pub(crate) const ENDPOINTS: &[Endpoint] = &[
         "print server state, return 200 if LIVE, otherwise return 503",
         &[],
         server::ready,
+    ),
+    get(
+        "/redis/waiting",
+        "which Redis clients wait, and for what",
+        &[one_of("format", "text or json", &["text", "json"])],
+        waiting::page,
     ),
     post("/reopen_logs", "reopen access logs", &[], orders::reopen_logs),
     post(

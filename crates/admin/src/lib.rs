@@ -23,6 +23,6 @@ pub use server::serve;
 pub use sources::{Action, Order, Source, Sources};
 pub use view::{
     Address, CertificateFile, ClusterView, EdsHealth, HealthFlags, HostStats, HostView, InitTargets,
-    ListenerView, Locality, RedisHostView, Role, RuntimeView, ServerState, ServerView, Thresholds,
-    TlsCertificates,
+    ListenerView, Locality, OldestView, RedisHostView, Role, RuntimeView, ServerState, ServerView,
+    Thresholds, TlsCertificates, WaitingClientView, WaitingView,
 };

@@ -9,6 +9,7 @@ pub(crate) mod orders;
 pub(crate) mod runtime;
 pub(crate) mod server;
 pub(crate) mod stats;
+pub(crate) mod waiting;
 
 use std::net::SocketAddr;
 

@@ -5,7 +5,9 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::pages::config_dump::DumpInput;
 use crate::pages::logging::Levels;
-use crate::view::{ClusterView, InitTargets, ListenerView, RuntimeView, ServerView, TlsCertificates};
+use crate::view::{
+    ClusterView, InitTargets, ListenerView, RuntimeView, ServerView, TlsCertificates, WaitingView,
+};
 
 /// A look at something that lives elsewhere. Called on a blocking thread, once per page.
 pub type Source<T> = Box<dyn Fn() -> T + Send + Sync>;
@@ -30,6 +32,8 @@ pub struct Sources {
     pub runtime: Source<RuntimeView>,
     /// `/init_dump`: what start-up still waits for.
     pub init: Source<Vec<InitTargets>>,
+    /// `/redis/waiting`
+    pub waiting: Source<WaitingView>,
     /// `/logging`: the levels, and the way to make them count.
     pub levels: Levels,
     /// Where orders go.

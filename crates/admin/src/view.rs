@@ -260,3 +260,56 @@ pub struct InitTargets {
     /// The targets that are not ready.
     pub targets: Vec<String>,
 }
+
+/// `/redis/waiting`
+#[derive(Clone, Debug, Default)]
+pub struct WaitingView {
+    /// Those that have waited the longest, first.
+    pub clients: Vec<WaitingClientView>,
+    /// How many more there are.
+    pub left_out: usize,
+    /// Workers that were asked.
+    pub workers: usize,
+    /// Those of them that answered in time.
+    pub answered: usize,
+}
+
+/// A Redis client that waits.
+#[derive(Clone, Debug)]
+pub struct WaitingClientView {
+    /// Its worker's number.
+    pub worker: usize,
+    /// Its id, as in CLIENT LIST.
+    pub id: u64,
+    /// Where it comes from.
+    pub address: String,
+    /// Its listener.
+    pub listener: String,
+    /// Why nothing of its input is looked at.
+    pub rests: Vec<&'static str>,
+    /// Replies that it is owed.
+    pub owed: usize,
+    /// Bytes that wait for it.
+    pub backlog: usize,
+    /// The request whose reply is the next in its order.
+    pub oldest: Option<OldestView>,
+}
+
+/// The request that everything behind it waits for.
+#[derive(Clone, Debug)]
+pub struct OldestView {
+    /// Its command.
+    pub command: String,
+    /// Milliseconds since it was first sent.
+    pub age_ms: u64,
+    /// How often it was sent.
+    pub attempt: u32,
+    /// Where it waits, in words.
+    pub place: String,
+    /// The cluster, where it waits at a server.
+    pub cluster: Option<String>,
+    /// The server, where it waits at one.
+    pub host: Option<String>,
+    /// The connection's number within its worker.
+    pub connection: Option<u32>,
+}

@@ -155,6 +155,12 @@ impl Engine {
         }
     }
 
+    /// Those that will be sent again, and to which host.
+    pub(crate) fn requests_to_repeat(&self) -> impl Iterator<Item = (&Pending, String)> {
+        let again = self.again.values();
+        again.map(|again| (&again.pending, again.host.address.to_string()))
+    }
+
     fn connection_again(&mut self, again: &Again) -> Result<u32, Failure> {
         let live = self.pools.get(again.pool).and_then(|pool| pool.live.as_ref());
         let same = live.is_some_and(|live| Arc::ptr_eq(&live.cluster, &again.cluster));

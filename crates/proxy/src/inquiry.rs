@@ -106,6 +106,8 @@ impl Engine {
                 Letter::Answer(ticket, finding) => self.hear(ticket, finding),
                 Letter::Forwarded(forwarded) => self.hear_forwarded(forwarded),
                 Letter::Unheard(id) => self.lose_redirect_of(id),
+                // Whoever asked may have given up.
+                Letter::Look(answer) => drop(answer.send(self.waiting())),
             }
         }
         self.resume_paused();

@@ -46,6 +46,7 @@ mod tally;
 mod tracking;
 mod transaction;
 mod upstream;
+mod waiting;
 
 pub use client::{ClientId, Opened};
 pub use connection::ConnId;
@@ -56,3 +57,4 @@ pub use peers::Peers;
 pub use scripts::Scripts;
 pub use statistics::Statistics;
 pub use upstream::Gone;
+pub use waiting::{Oldest, Place, Waiting, WaitingClient};

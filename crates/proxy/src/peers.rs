@@ -6,13 +6,16 @@
 //! is the business of `inquiry`; no request of a client comes through here.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
+use std::time::{Duration, Instant};
 
 use crate::inquiry::{Finding, Question};
 use crate::pubsub::Subscriptions;
 use crate::scan::Kept;
 use crate::tracking::Notice;
+use crate::waiting::Waiting;
 
 /// All engines of a process, and what they number together.
 #[derive(Debug)]
@@ -63,6 +66,8 @@ pub(crate) enum Letter {
     Forwarded(Forwarded),
     /// The client with this id redirects to one that is gone.
     Unheard(u64),
+    /// Somebody wants to see what clients wait for.
+    Look(Sender<Waiting>),
 }
 
 /// An invalidation for a client of another worker.
@@ -113,6 +118,23 @@ impl Peers {
         })
     }
 
+    /// What the clients of all workers wait for. Blocks until every worker that runs has looked, at most for `patience`:
+    /// one that is busy for longer is missing. Not for a worker's own thread.
+    pub fn waiting(&self, patience: Duration) -> Vec<Waiting> {
+        let (answer, answers) = channel();
+        for worker in 0..self.count() {
+            self.send(worker, Letter::Look(answer.clone()));
+        }
+        drop(answer);
+        let end = Instant::now() + patience;
+        let next = || {
+            answers
+                .recv_timeout(end.saturating_duration_since(Instant::now()))
+                .ok()
+        };
+        std::iter::from_fn(next).collect()
+    }
+
     /// More clients than this cannot come.
     pub(crate) fn max_clients(&self) -> u64 {
         self.max_clients
@@ -139,7 +161,7 @@ impl Peers {
     }
 
     /// Workers, whether or not their engines run.
-    pub(crate) fn count(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.mailboxes.len()
     }
 

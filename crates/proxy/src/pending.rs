@@ -154,6 +154,11 @@ impl Travel {
         self.0 & Self::RESENT != 0
     }
 
+    /// How often it was sent; what is repeated without a redirection counts twice.
+    pub(crate) fn times_sent(self) -> u32 {
+        u32::from(self.hops()).max(u32::from(self.is_resent())) + 1
+    }
+
     /// It is sent once more.
     pub(crate) fn again(self) -> Self {
         Self(self.0 | Self::RESENT)

@@ -382,6 +382,12 @@ impl Engine {
         }
     }
 
+    /// Those that wait for a name.
+    pub(crate) fn requests_to_resolve(&self) -> impl Iterator<Item = (&Pending, &str)> {
+        let waiting = self.unresolved.values();
+        waiting.map(|waiting| (&waiting.pending, waiting.host.as_str()))
+    }
+
     /// Names that take too long.
     pub(crate) fn expire_unresolved(&mut self) {
         let now = self.now;

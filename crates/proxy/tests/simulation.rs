@@ -30,6 +30,7 @@ mod simulation {
     mod straight;
     mod subscribing;
     mod transacting;
+    mod waiting;
     mod walking;
     mod world;
 }

@@ -17,6 +17,7 @@ mod pages;
 mod start_up;
 mod stats;
 mod views;
+mod waiting;
 mod world;
 
 pub use bootstrap::Bootstrap;

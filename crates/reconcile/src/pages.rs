@@ -6,6 +6,7 @@ use redplane_admin::{Levels, Order, ServerView, Sources};
 use tokio::sync::mpsc;
 
 use crate::views;
+use crate::waiting;
 use crate::world::World;
 
 /// The admin interface's view of the world.
@@ -41,6 +42,7 @@ pub fn sources(world: &Arc<World>, levels: Levels, orders: mpsc::Sender<Order>) 
                 .clone()
         }),
         init: look(world, views::init),
+        waiting: look(world, |world| waiting::view(&world.peers)),
         levels,
         orders,
     }

@@ -1,12 +1,13 @@
 //! What the control thread and the admin pages share: written by the one, looked at by the others.
 
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering::Relaxed};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use redplane_admin::{RuntimeView, ServerState};
 use redplane_listener::Workers;
 use redplane_proto::pack;
+use redplane_proxy::Peers;
 use redplane_telemetry::Registry;
 use redplane_telemetry::stats::server;
 use redplane_upstream::Store;
@@ -21,6 +22,7 @@ pub struct World {
     pub(crate) registry: Registry,
     pub(crate) store: Store,
     pub(crate) workers: Workers,
+    pub(crate) peers: Arc<Peers>,
     pub(crate) book: Book,
     pub(crate) server: stats::Server,
     /// `--drain-time-s`
@@ -46,6 +48,8 @@ pub struct Parts {
     pub store: Store,
     /// The worker threads.
     pub workers: Workers,
+    /// The engines of all workers.
+    pub peers: Arc<Peers>,
     /// `--drain-time-s`
     pub drain_time: Duration,
     /// The flags, for `/server_info`.
@@ -75,6 +79,7 @@ impl World {
             registry: parts.registry,
             store: parts.store,
             workers: parts.workers,
+            peers: parts.peers,
             book: Book::default(),
             drain_time: parts.drain_time,
             options: parts.options,

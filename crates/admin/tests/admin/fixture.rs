@@ -113,11 +113,41 @@ fn sources(registry: &Registry, world: &Arc<Mutex<World>>, orders: mpsc::Sender<
         certificates: look(world, |world| world.certificates.clone()),
         runtime: look(world, |world| world.runtime.clone()),
         init: look(world, |world| world.init.clone()),
+        waiting: look(world, |_| waiting()),
         levels: Levels::new(
             Level::Info,
             Box::new(move |changed| levels.lock().unwrap().levels = changed.to_vec()),
         ),
         orders,
+    }
+}
+
+/// One client that waits at a server.
+fn waiting() -> WaitingView {
+    let oldest = OldestView {
+        command: "get".to_owned(),
+        age_ms: 250,
+        attempt: 2,
+        place: "at 10.0.0.1:6379 of c, connection 7, 3 before it".to_owned(),
+        cluster: Some("c".to_owned()),
+        host: Some("10.0.0.1:6379".to_owned()),
+        connection: Some(7),
+    };
+    let client = WaitingClientView {
+        worker: 1,
+        id: 42,
+        address: "10.0.0.9:5000".to_owned(),
+        listener: "redis".to_owned(),
+        rests: vec!["upstream", "order"],
+        owed: 5,
+        backlog: 1000,
+        oldest: Some(oldest),
+    };
+    WaitingView {
+        clients: vec![client],
+        left_out: 3,
+        workers: 2,
+        answered: 1,
     }
 }
 

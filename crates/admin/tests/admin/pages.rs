@@ -316,3 +316,22 @@ fn the_home_page_reaches_every_endpoint() {
     assert!(page.contains("<form action='config_dump' method='get'"));
     assert!(!page.contains("<logger_name1>"), "help is escaped");
 }
+
+#[test]
+fn a_client_that_waits_says_where() {
+    let admin = Admin::start(empty());
+    let text = admin.get("/redis/waiting").body;
+    assert_eq!(
+        text,
+        "worker 1 client 42 10.0.0.9:5000 redis: owed 5, backlog 1000 bytes, rests: upstream order; oldest: get for 250 ms, \
+         attempt 2, at 10.0.0.1:6379 of c, connection 7, 3 before it\nand 3 more\n1 of 2 workers answered\n"
+    );
+    let page: serde_json::Value =
+        serde_json::from_str(&admin.get("/redis/waiting?format=json").body).unwrap();
+    assert_eq!(page["clients"][0]["rests"], json!(["upstream", "order"]));
+    assert_eq!(page["clients"][0]["oldest"]["host"], "10.0.0.1:6379");
+    assert_eq!(
+        (&page["clients_left_out"], &page["workers_answered"]),
+        (&json!(3), &json!(1))
+    );
+}

@@ -28,7 +28,6 @@ pub(crate) enum Rest {
 
 impl Rest {
     /// All of them, in the order in which they are shown.
-    #[cfg(test)]
     pub(crate) const ALL: [Self; 6] = [
         Self::Output,
         Self::Upstream,
@@ -39,7 +38,6 @@ impl Rest {
     ];
 
     /// Its name for people.
-    #[cfg(test)]
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Output => "output",
@@ -74,7 +72,6 @@ impl Rests {
     }
 
     /// Those that are there.
-    #[cfg(test)]
     pub(crate) fn iter(self) -> impl Iterator<Item = Rest> {
         Rest::ALL.into_iter().filter(move |rest| self.has(*rest))
     }

@@ -186,7 +186,7 @@ impl Engine {
     }
 
     /// The last command that a client sent, as the server writes it.
-    fn command_name(&self, client: &Client) -> String {
+    pub(crate) fn command_name(&self, client: &Client) -> String {
         match client.inlet.last {
             None => "NULL".to_owned(),
             Some(CommandId(id)) => match redplane_command::all().get(usize::from(id)) {

@@ -1,0 +1,196 @@
+//! Why a reply is late: which clients wait, why their input rests, what they are owed and where the oldest of it is.
+//!
+//! A picture of one moment, made when somebody asks for it: nothing is kept for it while requests are served. It names
+//! clients, hosts and commands, and shows no key and no value.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use rustc_hash::FxHashMap;
+
+use crate::client::{Client, Waiter};
+use crate::engine::Engine;
+
+/// Clients that one worker shows at most; the oldest requests come first.
+const MOST: usize = 1000;
+
+/// The clients of one worker that wait.
+#[derive(Clone, Debug, Default)]
+pub struct Waiting {
+    /// Those that have waited the longest, first.
+    pub clients: Vec<WaitingClient>,
+    /// How many more there are.
+    pub left_out: usize,
+}
+
+/// One client that waits.
+#[derive(Clone, Debug)]
+pub struct WaitingClient {
+    /// Its worker's number.
+    pub worker: usize,
+    /// Its id, as in CLIENT LIST.
+    pub id: u64,
+    /// Where it comes from; `None` on a Unix socket.
+    pub remote: Option<SocketAddr>,
+    /// The listener and the filter chain that it came to.
+    pub listener: (String, String),
+    /// Why nothing of its input is looked at: `output` (it has much to read), `upstream` (servers have much to do),
+    /// `order` (earlier replies come first), `lesson` (a server is asked about a command), `pause`, `end`.
+    pub rests: Vec<&'static str>,
+    /// Replies that it is owed.
+    pub owed: usize,
+    /// Bytes that wait to be written to it or for their turn.
+    pub backlog: usize,
+    /// The request whose reply is the next in its order.
+    pub oldest: Option<Oldest>,
+}
+
+/// The request that everything behind it waits for.
+#[derive(Clone, Debug)]
+pub struct Oldest {
+    /// Its command; empty where that is not known any more.
+    pub command: String,
+    /// Since it was first sent.
+    pub age: Duration,
+    /// How often it was sent: 1 when it was not redirected or repeated.
+    pub attempt: u32,
+    /// Where it waits.
+    pub place: Place,
+}
+
+/// Where a request waits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// At a server.
+    Server {
+        /// The cluster.
+        cluster: String,
+        /// The host's address.
+        host: String,
+        /// The connection's number within its worker.
+        connection: u32,
+        /// Whether the connection is open.
+        connected: bool,
+        /// Requests before it on that connection.
+        ahead: usize,
+    },
+    /// For a name to be resolved that a redirection leads to.
+    Name(String),
+    /// To be sent again: the slot is being migrated.
+    Again {
+        /// The host's address.
+        host: String,
+    },
+    /// A fault that is injected holds its reply back.
+    Fault,
+    /// For the other workers, the login service or a subscription.
+    Proxy,
+}
+
+impl Engine {
+    /// What this worker's clients wait for.
+    pub(crate) fn waiting(&self) -> Waiting {
+        let mut oldest = self.oldest_requests();
+        let waits = |client: &Client| !client.replies.is_empty() || !client.inlet.rests().is_empty();
+        let clients = self.clients.iter().filter(|(_, client)| waits(client));
+        let mut clients: Vec<WaitingClient> = clients
+            .map(|(key, client)| self.waiting_client(client, oldest.remove(&(key as u32))))
+            .collect();
+        let age = |client: &WaitingClient| client.oldest.as_ref().map_or(Duration::ZERO, |oldest| oldest.age);
+        clients.sort_by_key(|client| std::cmp::Reverse(age(client)));
+        let left_out = clients.len().saturating_sub(MOST);
+        clients.truncate(MOST);
+        Waiting { clients, left_out }
+    }
+
+    fn waiting_client(&self, client: &Client, oldest: Option<Oldest>) -> WaitingClient {
+        let filter = &self.filters[client.filter];
+        let owed = client.replies.len();
+        let elsewhere = || Oldest {
+            command: self.command_name(client),
+            age: Duration::from_micros(self.now.saturating_sub(client.inlet.heard)),
+            attempt: 1,
+            place: Place::Proxy,
+        };
+        WaitingClient {
+            worker: self.seat.worker(),
+            id: client.session.id,
+            remote: client.session.socket.remote,
+            listener: (filter.listener.to_string(), filter.chain.to_string()),
+            rests: client.inlet.rests().iter().map(|rest| rest.name()).collect(),
+            owed,
+            backlog: client.replies.backlog(),
+            oldest: oldest.or_else(|| (owed > 0).then(elsewhere)),
+        }
+    }
+
+    /// By client, where the request waits whose reply is the next in its order; of several parts the oldest.
+    fn oldest_requests(&self) -> FxHashMap<u32, Oldest> {
+        let mut found: FxHashMap<u32, Oldest> = FxHashMap::default();
+        let mut note =
+            |waiter: Waiter, since: u64, command: redplane_command::CommandId, sent: u32, place| {
+                let client = self.clients.of(waiter);
+                if client.is_none_or(|client| client.replies.head() != waiter.sequence) {
+                    return;
+                }
+                let age = Duration::from_micros(self.now.saturating_sub(since));
+                if found.get(&waiter.client).is_some_and(|known| known.age >= age) {
+                    return;
+                }
+                let known = redplane_command::all().get(command.index());
+                let oldest = Oldest {
+                    command: known.map_or_else(String::new, |command| command.name.to_owned()),
+                    age,
+                    attempt: sent,
+                    place,
+                };
+                found.insert(waiter.client, oldest);
+            };
+        for (id, connection) in self.connections.iter() {
+            for (ahead, pending) in connection.pending.iter().enumerate() {
+                let place = || Place::Server {
+                    cluster: connection.cluster.name().to_owned(),
+                    host: connection.host.address.to_string(),
+                    connection: id as u32,
+                    connected: connection.connected,
+                    ahead,
+                };
+                // Nearly all are of clients that wait for an earlier reply, or of none.
+                let own = self.clients.of(pending.waiter);
+                if own.is_some_and(|client| client.replies.head() == pending.waiter.sequence) {
+                    let sent = pending.travel.times_sent();
+                    note(pending.waiter, pending.since, pending.command, sent, place());
+                }
+            }
+        }
+        for (pending, host) in self.requests_to_repeat() {
+            let sent = pending.travel.times_sent();
+            note(
+                pending.waiter,
+                pending.since,
+                pending.command,
+                sent,
+                Place::Again { host },
+            );
+        }
+        for (pending, name) in self.requests_to_resolve() {
+            let sent = pending.travel.times_sent();
+            note(
+                pending.waiter,
+                pending.since,
+                pending.command,
+                sent,
+                Place::Name(name.to_owned()),
+            );
+        }
+        for (waiter, _) in self.held.values() {
+            let heard = self
+                .clients
+                .of(*waiter)
+                .map_or(self.now, |client| client.inlet.heard);
+            let nothing = redplane_command::CommandId(u16::MAX);
+            note(*waiter, heard, nothing, 1, Place::Fault);
+        }
+        found
+    }
+}
