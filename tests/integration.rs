@@ -6,6 +6,8 @@
 mod aws_iam;
 #[path = "integration/blocking.rs"]
 mod blocking;
+#[path = "integration/chains.rs"]
+mod chains;
 #[path = "integration/clients.rs"]
 mod clients;
 #[path = "integration/external_auth.rs"]

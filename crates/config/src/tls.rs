@@ -77,6 +77,19 @@ pub struct ClientTls {
 }
 
 impl ServerTls {
+    /// Whether it keeps out clients that the other let in. Other certificates and other roots alone do not: they are
+    /// exchanged under living connections.
+    #[must_use]
+    pub fn is_stricter_than(&self, other: &Self) -> bool {
+        let asks_more = self.require_client_certificate && !other.require_client_certificate;
+        let checks_more = match (&self.validation, &other.validation) {
+            (None, _) => false,
+            (Some(_), None) => true,
+            (Some(own), Some(other)) => own.is_stricter_than(other),
+        };
+        asks_more || checks_more
+    }
+
     /// Reads the message.
     pub fn from_proto(
         message: &proto::DownstreamTlsContext,

@@ -5,7 +5,6 @@ use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Duration;
 
-use redplane_telemetry::stats::listener as names;
 use socket2::Socket;
 use tokio::task::spawn_local;
 
@@ -31,10 +30,7 @@ pub(crate) async fn run(worker: Rc<Worker>, active: Weak<Active>, socket: Arc<So
         };
         let (accepted, ended) = drain_queue(&worker, &active, ready.get_inner());
         if accepted > 0 {
-            let (_, stats) = active.version();
-            stats
-                .listener
-                .record(names::CONNECTIONS_ACCEPTED_PER_SOCKET_EVENT, accepted);
+            worker.accepted(&active, accepted);
         }
         match ended {
             // A Unix socket that was shut down says "would block" for ever.

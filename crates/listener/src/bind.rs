@@ -7,6 +7,7 @@
 //! Envoy: `TcpListenSocket`, `UdsListenSocket`, and the texts of `ListenSocketImpl::bind`.
 
 use std::io;
+use std::net::SocketAddr;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::UnixStream;
@@ -71,6 +72,14 @@ impl Bound {
     /// The socket from which a worker accepts.
     pub(crate) fn socket_of(&self, worker: usize) -> Arc<Socket> {
         Arc::clone(&self.sockets[worker % self.sockets.len()])
+    }
+
+    /// The TCP address as bound.
+    pub(crate) fn address(&self) -> Option<SocketAddr> {
+        match self.actual {
+            Address::Ip(address) => Some(address),
+            Address::Pipe(_) | Address::Name { .. } => None,
+        }
     }
 
     /// Ends listening at once: clients are refused, and the address can be bound again.

@@ -9,10 +9,10 @@
 mod tests;
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use redplane_config::listener::{ChainMatch, Cidr, Listener, SourceType};
-
-use crate::facts::ConnectionFacts;
+use redplane_world::{Chain, ConnectionFacts, Listener as Prepared};
 
 /// The chain that was chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +23,15 @@ pub enum Choice {
     Default,
     /// None fits: the connection is closed.
     None,
+}
+
+/// The chain of a listener for a connection.
+pub(crate) fn chain_of<'a>(listener: &'a Prepared, facts: &ConnectionFacts) -> Option<&'a Arc<Chain>> {
+    match choose(&listener.config, facts) {
+        Choice::Chain(index) => listener.chains.get(index),
+        Choice::Default => listener.default.as_ref(),
+        Choice::None => None,
+    }
 }
 
 /// Chooses the chain of a listener for a connection.

@@ -17,9 +17,9 @@ use redplane_telemetry::stats::{
     tls_inspector as tls_names,
 };
 use redplane_telemetry::{Block, Registry};
+use redplane_world::ConnectionFacts;
 
 use crate::connection::Session;
-use crate::facts::ConnectionFacts;
 use crate::redis::Stream;
 use peek::{Lost, Peek};
 

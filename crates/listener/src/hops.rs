@@ -6,9 +6,12 @@
 //! that accepts it finds it there.
 
 use std::collections::HashMap;
+use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
+
+use redplane_upstream::ConnectingSocket;
 
 use crate::stream::canonical;
 
@@ -22,28 +25,43 @@ static DIALLED: LazyLock<Mutex<HashMap<SocketAddr, u8>>> = LazyLock::new(Mutex::
 static COUNT: AtomicUsize = AtomicUsize::new(0);
 
 /// A connection that was dialled; known until it is dropped.
-pub(crate) struct Hop(SocketAddr);
+pub(crate) struct Hop(Option<SocketAddr>);
 
-impl Hop {
-    /// For a connection with this local address, on behalf of one that had passed so often before.
-    pub(crate) fn new(local: SocketAddr, passes: u8) -> Self {
+/// Starts a connection on behalf of one that had passed so often before. Nobody can look for it before it is known.
+///
+/// # Errors
+///
+/// It could not be started.
+pub(crate) fn start(
+    passes: u8,
+    connect: impl FnOnce() -> io::Result<ConnectingSocket>,
+) -> io::Result<(ConnectingSocket, Hop)> {
+    COUNT.fetch_add(1, SeqCst);
+    // From here on it is counted down with the hop.
+    let mut hop = Hop(None);
+    let mut dialled = dialled();
+    let socket = connect();
+    if let Some(local) = socket.as_ref().ok().and_then(ConnectingSocket::local_address) {
         let local = canonical(local);
-        COUNT.fetch_add(1, Relaxed);
-        dialled().insert(local, passes.saturating_add(1));
-        Self(local)
+        dialled.insert(local, passes.saturating_add(1));
+        hop.0 = Some(local);
     }
+    drop(dialled);
+    socket.map(|socket| (socket, hop))
 }
 
 impl Drop for Hop {
     fn drop(&mut self) {
-        dialled().remove(&self.0);
-        COUNT.fetch_sub(1, Relaxed);
+        if let Some(local) = &self.0 {
+            dialled().remove(local);
+        }
+        COUNT.fetch_sub(1, SeqCst);
     }
 }
 
 /// How often a connection from this address has passed through before.
 pub(crate) fn passes(source: Option<SocketAddr>) -> u8 {
-    if COUNT.load(Relaxed) == 0 {
+    if COUNT.load(SeqCst) == 0 {
         return 0;
     }
     let known = |source| dialled().get(&source).copied();

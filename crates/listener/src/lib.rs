@@ -6,15 +6,12 @@
 //! driver ([`redis`]), or to tcp_proxy.
 
 mod accept;
-mod access_log;
 mod bind;
 mod chain;
 mod connection;
 mod descriptor;
-mod facts;
 mod filters;
 mod hops;
-mod prepare;
 pub mod redis;
 mod stats;
 mod stream;
@@ -24,5 +21,4 @@ mod worker;
 mod workers;
 
 pub use chain::{Choice, choose};
-pub use facts::{ConnectionFacts, TlsFacts};
 pub use workers::{BoundListener, Context, MakeDriver, Workers};

@@ -15,6 +15,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use redplane_world::Chain;
+
 /// A downstream connection whose listener filters are done and whose chain ends in redis_proxy.
 pub struct Accepted {
     /// The socket, non-blocking.
@@ -23,8 +25,9 @@ pub struct Accepted {
     pub tls: Option<Box<rustls::ServerConnection>>,
     /// The listener's name: configuration is looked up through it, batch by batch.
     pub listener: Arc<str>,
-    /// The chain's name within the listener.
-    pub chain: Arc<str>,
+    /// The chain that it was accepted under: it is served by this one, and by its successors for as long as its
+    /// connections may go on under them.
+    pub chain: Arc<Chain>,
     /// Where the client connected to; `None` for a Unix socket.
     pub local: Option<SocketAddr>,
     /// The client's address; `None` for a Unix socket.
@@ -61,13 +64,22 @@ pub struct Handle {
 pub enum Command {
     /// Serve a connection.
     Serve(Box<Accepted>, OnClose),
-    /// Close the connections of a listener: each one as soon as it waits for no reply, all of them after `grace`.
+    /// Close connections: each one between two commands, all of them after `grace`.
     Drain {
-        /// The listener.
-        listener: String,
+        /// Which ones.
+        whose: Whose,
         /// How long busy and idle connections may go on.
         grace: Duration,
     },
+}
+
+/// The connections that are to end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Whose {
+    /// Those of a listener; quiet ones at once.
+    Listener(String),
+    /// Those of a chain, by the number of its life; quiet ones behind their next command.
+    Chain(u64),
 }
 
 impl Handle {

@@ -1,12 +1,13 @@
 //! The tcp_proxy filter: one upstream connection for a downstream one, bytes both ways until both are done.
 //!
-//! The cluster is looked up when the connection starts and kept to its end. Envoy: `source/common/tcp_proxy`, TCP proxy
+//! The cluster is looked up, in the world that the connection was accepted under, when it starts, and kept to its end. Envoy: `source/common/tcp_proxy`, TCP proxy
 //! statistics.
 
 mod dial;
 mod relay;
 
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use redplane_config::listener::NetworkFilter;
@@ -14,6 +15,7 @@ use redplane_config::tcp_proxy::{TcpProxy, WeightedCluster};
 use redplane_telemetry::Block;
 use redplane_telemetry::access_log::ResponseFlags;
 use redplane_telemetry::stats::{cluster as cluster_names, tcp as names};
+use redplane_world::Snapshot;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 
@@ -25,6 +27,7 @@ use relay::{Moved, Relay};
 /// Serves a connection to its end.
 pub(crate) async fn serve(
     worker: Rc<Worker>,
+    world: Arc<Snapshot>,
     filter: &TcpProxy,
     downstream: impl AsyncRead + AsyncWrite + Unpin,
     mut session: Session,
@@ -44,7 +47,11 @@ pub(crate) async fn serve(
         Some(name) => name,
         None => pick(&filter.clusters, fastrand::u64(..)),
     };
-    let dialled = match dial::dial(&worker, name, filter.max_connect_attempts, &mut session).await {
+    let cluster = world.cluster(name).cloned();
+    // Its part is played; a connection may live longer than many worlds.
+    drop(world);
+    let attempts = filter.max_connect_attempts;
+    let dialled = match dial::dial(&worker, cluster, attempts, &mut session).await {
         Ok(dialled) => dialled,
         Err(failure) => return refuse(failure, &stats, &mut session),
     };

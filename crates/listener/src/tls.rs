@@ -1,106 +1,44 @@
-//! TLS towards clients: `DownstreamTlsContext` as a rustls server, and the handshake.
-//!
-//! ALPN is chosen for each ClientHello: the first configured protocol that the client offers. Without overlap the
-//! handshake goes on without ALPN, as with Envoy (rustls alone would send an alert), which mesh clients that offer only
-//! Istio's own protocols rely on. `istio-peer-exchange` is never chosen: configuration has left it out.
-
-mod certificates;
-mod clients;
+//! The TLS handshake with a client.
 
 use std::io;
-use std::sync::Arc;
 use std::time::Duration;
 
-use redplane_config::tls::ServerTls;
 use redplane_telemetry::Block;
-use redplane_upstream::tls::{self as shared, fault};
-use rustls::ServerConfig;
-use rustls::server::{Acceptor, ClientHello};
+use redplane_upstream::tls::fault;
+use redplane_world::tls::TlsServer;
+use rustls::server::Acceptor;
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use crate::stream::Stream;
-use certificates::Certificates;
-use clients::ClientCheck;
 
-/// TLS of one or more chains with the same context.
-#[derive(Debug)]
-pub(crate) struct TlsServer {
-    config: Arc<ServerTls>,
-    without_alpn: Arc<ServerConfig>,
-    by_protocol: Vec<(Box<[u8]>, Arc<ServerConfig>)>,
+/// Does the handshake within a time limit (zero is none) and counts it.
+///
+/// # Errors
+///
+/// `TimedOut`, or why there is no session.
+pub(crate) async fn handshake(
+    server: &TlsServer,
+    stream: Stream,
+    limit: Duration,
+    stats: &Block,
+) -> io::Result<TlsStream<Stream>> {
+    let work = accept(server, stream);
+    let result = if limit.is_zero() {
+        work.await
+    } else {
+        let result = tokio::time::timeout(limit, work).await;
+        result.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+    };
+    match &result {
+        Ok(stream) => fault::count(stream.get_ref().1, stats),
+        Err(error) => fault::count_failure(error, stats),
+    }
+    result
 }
 
-impl TlsServer {
-    /// Builds the server. The error is the reason of the refusal.
-    pub(crate) fn new(config: Arc<ServerTls>) -> Result<Self, String> {
-        let versions = shared::versions(config.versions);
-        let check = ClientCheck::new(&config)?;
-        let builder = ServerConfig::builder_with_provider(shared::provider())
-            .with_protocol_versions(&versions)
-            .map_err(|error| format!("tls_params: {error}"))?;
-        let builder = match check {
-            Some(check) => builder.with_client_cert_verifier(Arc::new(check)),
-            None => builder.with_no_client_auth(),
-        };
-        let mut base = builder.with_cert_resolver(Arc::new(Certificates::new(&config.certificates)?));
-        // Tickets instead of a session store: nothing is shared between workers.
-        base.ticketer = rustls::crypto::ring::Ticketer::new().map_err(|error| error.to_string())?;
-        let with = |protocol: &String| {
-            let mut variant = base.clone();
-            variant.alpn_protocols = vec![protocol.as_bytes().to_vec()];
-            (protocol.as_bytes().into(), Arc::new(variant))
-        };
-        Ok(Self {
-            by_protocol: config.alpn.iter().map(with).collect(),
-            without_alpn: Arc::new(base),
-            config,
-        })
-    }
-
-    /// Whether it was built from this context.
-    pub(crate) fn is_of(&self, config: &Arc<ServerTls>) -> bool {
-        Arc::ptr_eq(&self.config, config) || self.config == *config
-    }
-
-    fn for_client(&self, hello: &ClientHello<'_>) -> Arc<ServerConfig> {
-        let offers = |protocol: &[u8]| {
-            hello
-                .alpn()
-                .is_some_and(|mut offered| offered.any(|one| one == protocol))
-        };
-        let chosen = self.by_protocol.iter().find(|(protocol, _)| offers(protocol));
-        Arc::clone(chosen.map_or(&self.without_alpn, |(_, config)| config))
-    }
-
-    /// Does the handshake within a time limit (zero is none) and counts it.
-    ///
-    /// # Errors
-    ///
-    /// `TimedOut`, or why there is no session.
-    pub(crate) async fn handshake(
-        &self,
-        stream: Stream,
-        limit: Duration,
-        stats: &Block,
-    ) -> io::Result<TlsStream<Stream>> {
-        let work = self.accept(stream);
-        let result = if limit.is_zero() {
-            work.await
-        } else {
-            let result = tokio::time::timeout(limit, work).await;
-            result.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
-        };
-        match &result {
-            Ok(stream) => fault::count(stream.get_ref().1, stats),
-            Err(error) => fault::count_failure(error, stats),
-        }
-        result
-    }
-
-    async fn accept(&self, stream: Stream) -> io::Result<TlsStream<Stream>> {
-        let start = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
-        let config = self.for_client(&start.client_hello());
-        start.into_stream(config).await
-    }
+async fn accept(server: &TlsServer, stream: Stream) -> io::Result<TlsStream<Stream>> {
+    let start = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
+    let config = server.for_client(&start.client_hello());
+    start.into_stream(config).await
 }

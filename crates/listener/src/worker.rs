@@ -1,21 +1,21 @@
 //! One worker thread: a tokio runtime, its listeners, and what their connections share.
 //!
-//! Everything here belongs to one thread. The control side sends [`Order`]s; stats, configuration and sockets are looked
-//! up through the [`Active`] listener, so that a connection sees one version from its start to its end.
+//! Everything here belongs to one thread. What is configured is looked up in the published world; the control side's
+//! [`Order`]s carry sockets, and say what is to end.
 
 mod active;
 
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::io;
-use std::net::SocketAddr;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 use std::time::Duration;
 
+use redplane_telemetry::stats::listener as listener_names;
 use redplane_telemetry::{Block, Registry, Scope};
-use redplane_upstream::{Cluster, Reader};
+use redplane_world::{Life, Reader, Snapshot};
 use socket2::Socket;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::{LocalSet, spawn_local};
@@ -23,18 +23,18 @@ use tokio::task::{LocalSet, spawn_local};
 use crate::accept;
 use crate::bind;
 use crate::filters::FilterStats;
-use crate::prepare::Prepared;
-use crate::redis;
+use crate::redis::{self, Whose};
 use crate::stats::Stats;
 use crate::workers::{Context, Draining};
 
 pub(crate) use active::Active;
-use active::Places;
 
 /// What the control side wants.
 pub(crate) enum Order {
-    /// Serve a listener, new or changed.
-    Serve(Serve),
+    /// Accept from these sockets for a listener: those that it knows go on, those that it does not find here end.
+    Accept { name: String, sockets: Vec<Arc<Socket>> },
+    /// A chain is gone, or has become another one: what is left of it after `grace` ends.
+    EndChain { life: Arc<Life>, grace: Duration },
     /// A listener is gone: drain its connections, close what is left after `grace`.
     Remove {
         name: String,
@@ -47,14 +47,6 @@ pub(crate) enum Order {
     StopListening { name: String, after: Duration },
     /// End.
     Stop,
-}
-
-/// A version of a listener.
-pub(crate) struct Serve {
-    /// Shared by all workers.
-    pub prepared: Arc<Prepared>,
-    /// The sockets of this worker, all of them: those it knows go on, those it does not find here end.
-    pub sockets: Vec<Arc<Socket>>,
 }
 
 /// A drain that closes nothing by force still needs a number.
@@ -76,7 +68,6 @@ pub(crate) struct Worker {
     registry: Registry,
     store: RefCell<Reader>,
     listeners: RefCell<HashMap<String, Rc<Active>>>,
-    places: RefCell<Places>,
     blocks: RefCell<HashMap<String, Weak<Block>>>,
 }
 
@@ -115,7 +106,6 @@ impl Worker {
             registry: context.registry.clone(),
             store: RefCell::new(context.store.reader()),
             listeners: RefCell::default(),
-            places: RefCell::default(),
             blocks: RefCell::default(),
         }
     }
@@ -123,58 +113,68 @@ impl Worker {
     async fn obey(self: Rc<Self>, mut orders: UnboundedReceiver<Order>) {
         while let Some(order) = orders.recv().await {
             match order {
-                Order::Serve(serve) => self.serve(serve),
+                Order::Accept { name, sockets } => self.accept(&name, sockets),
+                Order::EndChain { life, grace } => self.end_chain(life, grace),
                 Order::Remove { name, grace, token } => self.remove(&name, grace, token),
-                Order::Drain { name } => self.tell_driver(name, FOREVER),
+                Order::Drain { name } => self.drain(Whose::Listener(name), FOREVER),
                 Order::StopListening { name, after } => self.stop_listening(&name, after),
                 Order::Stop => break,
             }
         }
     }
 
-    fn serve(self: &Rc<Self>, serve: Serve) {
-        let prepared = serve.prepared;
-        let config = Arc::clone(&prepared.config);
-        let known = self.listeners.borrow().get(&config.name).cloned();
-        let active = match known {
-            Some(active) => {
-                let (old, stats) = active.version();
-                let same = old.config.stat_name == config.stat_name;
-                let stats = if same {
-                    stats
-                } else {
-                    self.stats(&config.stat_name)
-                };
-                self.places.borrow_mut().leave(&active);
-                active.renew(prepared, stats);
-                active
-            }
-            None => {
-                let active = Active::new(prepared, self.stats(&config.stat_name));
-                self.listeners
-                    .borrow_mut()
-                    .insert(config.name.clone(), Rc::clone(&active));
-                active
-            }
-        };
-        self.places.borrow_mut().enter(&config, &active);
-        active.accept_from(serve.sockets, |socket| {
+    fn accept(self: &Rc<Self>, name: &str, sockets: Vec<Arc<Socket>>) {
+        let active = self.active(name);
+        self.listeners
+            .borrow_mut()
+            .insert(name.to_owned(), Rc::clone(&active));
+        active.accept_from(sockets, |socket| {
             spawn_local(accept::run(Rc::clone(self), Rc::downgrade(&active), socket)).abort_handle()
         });
     }
 
-    fn stats(&self, stat_name: &str) -> Rc<Stats> {
-        Rc::new(Stats::new(&self.registry, stat_name, self.index))
+    /// The listener of this name on this worker. One that is on its way here, or gone already, lives as long as the
+    /// connections that were handed to it.
+    pub(crate) fn active(&self, name: &str) -> Rc<Active> {
+        let known = self.listeners.borrow().get(name).cloned();
+        known.unwrap_or_else(|| Active::new(name))
+    }
+
+    /// The world as it is published now.
+    pub(crate) fn world(&self) -> Arc<Snapshot> {
+        Arc::clone(self.store.borrow_mut().load())
+    }
+
+    /// The cells of a listener on this worker.
+    pub(crate) fn stats(&self, active: &Active, stat_name: &str) -> Rc<Stats> {
+        active.stats(stat_name, || Stats::new(&self.registry, stat_name, self.index))
+    }
+
+    /// So many connections came at once.
+    pub(crate) fn accepted(&self, active: &Active, count: u64) {
+        if let Some(listener) = self.world().listener(&active.name) {
+            let stats = self.stats(active, &listener.config.stat_name);
+            stats
+                .listener
+                .record(listener_names::CONNECTIONS_ACCEPTED_PER_SOCKET_EVENT, count);
+        }
+    }
+
+    fn end_chain(&self, life: Arc<Life>, grace: Duration) {
+        self.drain(Whose::Chain(life.number), grace);
+        spawn_local(async move {
+            tokio::time::sleep(grace).await;
+            life.end();
+        });
     }
 
     fn remove(&self, name: &str, grace: Duration, token: Arc<Draining>) {
         let Some(active) = self.listeners.borrow_mut().remove(name) else {
             return;
         };
-        self.places.borrow_mut().leave(&active);
         active.stop_accepting();
         active.hold(token);
-        self.tell_driver(name.to_owned(), grace);
+        self.drain(Whose::Listener(name.to_owned()), grace);
         // Held weakly: a listener without connections is gone at once.
         let active = Rc::downgrade(&active);
         spawn_local(async move {
@@ -185,8 +185,8 @@ impl Worker {
         });
     }
 
-    fn tell_driver(&self, listener: String, grace: Duration) {
-        self.driver.tell(redis::Command::Drain { listener, grace });
+    fn drain(&self, whose: Whose, grace: Duration) {
+        self.driver.tell(redis::Command::Drain { whose, grace });
     }
 
     fn stop_listening(&self, name: &str, after: Duration) {
@@ -204,11 +204,6 @@ impl Worker {
         });
     }
 
-    /// The cluster of that name, if there is one.
-    pub(crate) fn cluster(&self, name: &str) -> Option<Arc<Cluster>> {
-        self.store.borrow_mut().load().cluster(name).cloned()
-    }
-
     /// This worker's cells of a scope, shared by all who count for it at the moment.
     pub(crate) fn block(&self, scope: &Arc<Scope>) -> Rc<Block> {
         let mut blocks = self.blocks.borrow_mut();
@@ -220,10 +215,5 @@ impl Worker {
         let block = Rc::new(scope.block());
         blocks.insert(scope.prefix().to_owned(), Rc::downgrade(&block));
         block
-    }
-
-    /// The listener that serves a destination without having opened a socket for it.
-    pub(crate) fn listener_at(&self, destination: SocketAddr) -> Option<Rc<Active>> {
-        self.places.borrow().find(destination)
     }
 }

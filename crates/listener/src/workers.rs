@@ -1,14 +1,16 @@
 //! The control side of the worker threads: listeners come, change, drain and go here.
 //!
-//! Sockets are bound on the caller's thread and for all workers at once: a conflict is an error of the call and leaves
-//! nothing half open. Workers are told what to do over channels and never waited for, but at start and stop. Whoever
-//! calls must be one owner at a time; the lock inside only lets the admin pages look meanwhile.
+//! A listener goes live in three steps. [`Workers::stage`] makes it ready and binds its sockets on the caller's thread: a
+//! conflict is an error of the call and leaves nothing half open. Then the caller publishes it, with everything else that
+//! a push changes, by one swap. Then [`Workers::announce`] gives workers the sockets, and lets those connections end whose
+//! chain is no longer there. Workers are never waited for, but at start and stop. Whoever calls must be one owner at a
+//! time; the lock inside only lets the admin pages look meanwhile.
 //!
 //! Envoy: `ListenerManagerImpl`, `/drain_listeners`.
 
 mod state;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, mpsc};
@@ -19,10 +21,9 @@ use redplane_config::listener::Listener;
 use redplane_telemetry::Registry;
 use redplane_telemetry::access_log::Files;
 use redplane_telemetry::stats::listener_manager as names;
-use redplane_upstream::Store;
+use redplane_world::{Listener as Prepared, Preparer, Store};
 
 use crate::bind::Bound;
-use crate::prepare::Preparer;
 use crate::redis;
 use crate::worker::{self, Order};
 
@@ -35,7 +36,7 @@ pub type MakeDriver = Arc<dyn Fn(usize) -> io::Result<redis::Handle> + Send + Sy
 /// What workers share.
 #[derive(Clone)]
 pub struct Context {
-    /// Clusters, looked up when a connection needs one.
+    /// What is configured, looked up when a connection comes.
     pub store: Store,
     /// Where stats are registered.
     pub registry: Registry,
@@ -75,11 +76,9 @@ impl Workers {
             threads: Vec::new(),
             listeners: BTreeMap::new(),
             taken: HashMap::new(),
-            preparer: Preparer {
-                registry: context.registry.clone(),
-                files: Arc::clone(&context.files),
-                tls: Vec::new(),
-            },
+            preparer: Preparer::new(context.registry.clone(), Arc::clone(&context.files)),
+            staged: BTreeSet::new(),
+            left: Vec::new(),
             stats: Arc::new(Mutex::new(stats)),
             stopped: Stopped::None,
         };
@@ -103,16 +102,16 @@ impl Workers {
         self.lock().threads.len()
     }
 
-    /// Takes a new listener, or another version of one it has: addresses that stay keep their sockets, and open
-    /// connections live on. Answers the TCP addresses as bound; none if the listener does not bind its port.
+    /// Makes a new listener ready, or another version of one it has: addresses that stay keep their sockets, and open
+    /// connections live on. What it answers is to be published, then announced.
     ///
     /// # Errors
     ///
     /// Why it is refused (an address in use, a log file that cannot be opened); nothing has changed then.
-    pub fn add(&self, listener: Arc<Listener>) -> Result<Vec<SocketAddr>, String> {
+    pub fn stage(&self, listener: Arc<Listener>) -> Result<Arc<Prepared>, String> {
         let mut state = self.lock();
         let known = state.listeners.contains_key(&listener.name);
-        let result = state.apply(listener);
+        let result = state.stage(listener);
         state.count(|stats| match (&result, known) {
             (Err(_), _) => stats.inc(names::LISTENER_CREATE_FAILURE),
             (Ok(_), true) => stats.inc(names::LISTENER_MODIFIED),
@@ -125,13 +124,36 @@ impl Workers {
         result
     }
 
-    /// Takes another version of a listener.
-    ///
-    /// # Errors
-    ///
-    /// As [`add`](Self::add).
-    pub fn update(&self, listener: Arc<Listener>) -> Result<Vec<SocketAddr>, String> {
-        self.add(listener)
+    /// What was staged is published: workers accept for it now. The connections of chains that are no longer there, or
+    /// have become stricter, end between two commands, the last of them after `drain_time`.
+    pub fn announce(&self, drain_time: Duration) {
+        let mut state = self.lock();
+        for name in std::mem::take(&mut state.staged) {
+            if let Some(entry) = state.listeners.get(&name) {
+                state.tell(|worker| Order::Accept {
+                    name: name.clone(),
+                    sockets: entry.bound.iter().map(|bound| bound.socket_of(worker)).collect(),
+                });
+            }
+        }
+        for life in std::mem::take(&mut state.left) {
+            life.drain();
+            state.tell(|_| Order::EndChain {
+                life: Arc::clone(&life),
+                grace: drain_time,
+            });
+        }
+    }
+
+    /// The TCP addresses of a listener as bound; none if it does not bind its port.
+    pub fn addresses(&self, name: &str) -> Vec<SocketAddr> {
+        let state = self.lock();
+        let bound = state
+            .listeners
+            .get(name)
+            .into_iter()
+            .flat_map(|entry| &entry.bound);
+        bound.filter_map(Bound::address).collect()
     }
 
     /// Takes a listener away. It stops listening at once; its connections end at the first quiet moment, all of them
@@ -142,7 +164,11 @@ impl Workers {
             return;
         };
         entry.bound.iter().for_each(Bound::close);
-        state.give_back(&entry.config);
+        state.give_back(&entry.prepared.config);
+        state.staged.remove(name);
+        for life in entry.prepared.left_behind(None) {
+            life.drain();
+        }
         state.count(|stats| {
             stats.inc(names::LISTENER_REMOVED);
             stats.dec(names::TOTAL_LISTENERS_ACTIVE);
@@ -168,9 +194,9 @@ impl Workers {
         let covered = state
             .listeners
             .values()
-            .filter(|entry| scope.covers(&entry.config));
+            .filter(|entry| scope.covers(&entry.prepared.config));
         for entry in covered {
-            let name = &entry.config.name;
+            let name = &entry.prepared.config.name;
             if graceful || skip_exit {
                 state.tell(|_| Order::Drain { name: name.clone() });
             }

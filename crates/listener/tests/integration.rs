@@ -6,6 +6,7 @@ mod integration {
     mod filters;
     mod handover;
     mod life;
+    mod pushes;
     mod sockets;
     mod tcp_proxy;
     mod tls;

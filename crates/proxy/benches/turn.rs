@@ -47,7 +47,7 @@ impl Load {
         });
         engine.begin_turn(1);
         let clients: Vec<ClientId> = (0..CLIENTS)
-            .map(|_| engine.client_opened(opened()).unwrap())
+            .map(|_| engine.client_opened(opened(&ground.store)))
             .collect();
         let mut request_len = 0;
         let requests = (0..CLIENTS).map(|client| {

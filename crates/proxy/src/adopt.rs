@@ -6,13 +6,13 @@
 
 use std::sync::Arc;
 
-use redplane_config::redis_proxy::Protocol;
+use redplane_config::redis_proxy::{Protocol, RedisProxy};
 use redplane_telemetry::stats::redis_proxy;
-use redplane_upstream::Snapshot;
+use redplane_world::Snapshot;
 
 use crate::client::Client;
 use crate::engine::Engine;
-use crate::filter::{self, Answered, Filter};
+use crate::filter::{self, Answered, ChainLife, Filter};
 use crate::pool::{Greeting, Live, Pool, PoolKey, PoolUse};
 
 impl Engine {
@@ -97,16 +97,17 @@ impl Engine {
     fn resolve_filter(&mut self, key: usize) -> bool {
         self.tally.add_up(&self.filters);
         let current = &self.filters[key];
-        let Some(proxy) = filter::find(&self.snapshot, &current.listener, &current.chain) else {
+        let Some(proxy) = filter::find(&self.snapshot, &current.listener, &current.chain, current.life)
+        else {
             return false;
         };
         if Arc::ptr_eq(&proxy, &current.proxy) {
             return false;
         }
-        let (listener, chain, users) = (current.listener.clone(), current.chain.clone(), current.users);
+        let (of, users) = (current.chain_life(), current.users);
         let greeting = current.greeting;
         let former = current.pools();
-        let mut next = self.build_filter(listener, chain, proxy, greeting);
+        let mut next = self.build_filter(of, proxy, greeting);
         next.users = users;
         next.stats.add(redis_proxy::DOWNSTREAM_CX_ACTIVE, users as u64);
         let own = self.clients.iter().filter(|(_, client)| client.filter == key);
@@ -117,16 +118,10 @@ impl Engine {
         true
     }
 
-    fn build_filter(
-        &mut self,
-        listener: Arc<str>,
-        chain: Arc<str>,
-        proxy: Arc<redplane_config::redis_proxy::RedisProxy>,
-        greeting: Greeting,
-    ) -> Filter {
+    fn build_filter(&mut self, of: ChainLife, proxy: Arc<RedisProxy>, greeting: Greeting) -> Filter {
         let registry = self.context.registry.clone();
         let settings = proxy.settings.clone();
-        let mut filter = Filter::new(listener, chain, proxy, &registry, |cluster, answered| {
+        let mut filter = Filter::new(of, proxy, &registry, |cluster, answered| {
             self.acquire_pool(PoolKey {
                 cluster: cluster.to_owned(),
                 settings: settings.clone(),
@@ -187,21 +182,27 @@ impl Engine {
         }
     }
 
+    /// The filter of a chain for clients with this greeting. When the chain is no longer published, or was published
+    /// anew, its clients end under the configuration that they came under.
     pub(crate) fn filter_for(
         &mut self,
-        listener: &Arc<str>,
-        chain: &Arc<str>,
+        of: &ChainLife,
+        came_under: &Arc<RedisProxy>,
         greeting: Greeting,
-    ) -> Option<usize> {
+    ) -> usize {
         let same = |filter: &Filter| {
-            filter.listener == *listener && filter.chain == *chain && filter.greeting == greeting
+            filter.life == of.life
+                && filter.chain == of.chain
+                && filter.listener == of.listener
+                && filter.greeting == greeting
         };
         if let Some((key, _)) = self.filters.iter().find(|(_, filter)| same(filter)) {
-            return Some(key);
+            return key;
         }
-        let proxy = filter::find(&self.snapshot, listener, chain)?;
-        let filter = self.build_filter(listener.clone(), chain.clone(), proxy, greeting);
-        Some(self.filters.insert(filter))
+        let proxy = filter::find(&self.snapshot, &of.listener, &of.chain, of.life);
+        let proxy = proxy.unwrap_or_else(|| Arc::clone(came_under));
+        let filter = self.build_filter(of.clone(), proxy, greeting);
+        self.filters.insert(filter)
     }
 
     /// Moves a client to the twin of its filter that speaks `protocol`.
@@ -213,16 +214,14 @@ impl Engine {
     /// Moves a client to the twin of its filter with this greeting. Its requests in flight end as they began.
     pub(crate) fn greet_with(&mut self, key: usize, greeting: Greeting) {
         let former = self.clients[key].filter;
-        let (listener, chain) = (
-            self.filters[former].listener.clone(),
-            self.filters[former].chain.clone(),
+        let (of, proxy) = (
+            self.filters[former].chain_life(),
+            self.filters[former].proxy.clone(),
         );
-        let Some(next) = self
-            .filter_for(&listener, &chain, greeting)
-            .filter(|next| *next != former)
-        else {
+        let next = self.filter_for(&of, &proxy, greeting);
+        if next == former {
             return;
-        };
+        }
         let client = &mut self.clients[key];
         client.filter = next;
         let in_flight = client.replies.open();

@@ -11,6 +11,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use redplane_config::redis_proxy::RedisProxy;
 
 use crate::fault::Delays;
 use crate::places::Places;
@@ -80,6 +81,12 @@ pub struct Opened {
     pub listener: Arc<str>,
     /// Its filter chain.
     pub chain: Arc<str>,
+    /// Which life of the chain it was accepted under.
+    pub life: u64,
+    /// The filter as it was then: it serves when the chain has changed its kind meanwhile.
+    pub proxy: Arc<RedisProxy>,
+    /// That life is to end: the client goes behind its next command.
+    pub draining: bool,
     /// The client's address; `None` on a Unix socket.
     pub remote: Option<SocketAddr>,
     /// The address it connected to; `None` on a Unix socket.

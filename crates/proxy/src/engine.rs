@@ -16,7 +16,8 @@ use redplane_config::redis_proxy::Protocol;
 use redplane_resp::request::Args;
 use redplane_telemetry::Registry;
 use redplane_telemetry::stats::redis_proxy;
-use redplane_upstream::{Cluster, Host, Reader, Snapshot, Store};
+use redplane_upstream::{Cluster, Host};
+use redplane_world::{Reader, Snapshot, Store};
 use rustc_hash::FxHashMap;
 use slab::Slab;
 
@@ -26,7 +27,7 @@ use crate::client::inlet::Rest;
 use crate::client::{Client, ClientId, Opened, Session, Waiter};
 use crate::connection::{ConnId, Connection};
 use crate::external_auth::{Logins, Question};
-use crate::filter::Filter;
+use crate::filter::{ChainLife, Filter};
 use crate::input::Buffers;
 use crate::inquiry::Inquiry;
 use crate::lessons::Asked;
@@ -212,9 +213,14 @@ impl Engine {
         self.seat.wake_by(waker);
     }
 
-    /// Takes a client in. `None` when its chain has no redis_proxy any more: the driver closes the connection.
-    pub fn client_opened(&mut self, opened: Opened) -> Option<ClientId> {
-        let filter = self.filter_for(&opened.listener, &opened.chain, Greeting::default())?;
+    /// Takes a client in. It is served by the chain that it was accepted under, whatever has become of that since.
+    pub fn client_opened(&mut self, opened: Opened) -> ClientId {
+        let of = ChainLife {
+            listener: Arc::clone(&opened.listener),
+            chain: Arc::clone(&opened.chain),
+            life: opened.life,
+        };
+        let filter = self.filter_for(&of, &opened.proxy, Greeting::default());
         let entry = &mut self.filters[filter];
         entry.users += 1;
         entry.stats.inc(redis_proxy::DOWNSTREAM_CX_TOTAL);
@@ -224,8 +230,9 @@ impl Engine {
         self.generation = self.generation.wrapping_add(1);
         let mut session = Session::new(self.seat.client_came(), &opened, self.now);
         session.logged_in = logged_in;
+        session.draining = opened.draining;
         let client = Client::new(self.generation, filter, session, authenticated);
-        Some(ClientId(self.clients.insert(client) as u32))
+        ClientId(self.clients.insert(client) as u32)
     }
 
     /// Whether a client speaks RESP3.
@@ -284,6 +291,13 @@ impl Engine {
         }
     }
 
+    /// Lets the clients of a chain end behind their next command. Quiet ones stay: what they send may be on its way.
+    pub fn drain_chain(&mut self, life: u64) {
+        let clients = self.clients.iter_mut();
+        let own = clients.filter(|(_, client)| self.filters[client.filter].life == life);
+        own.for_each(|(_, client)| client.session.draining = true);
+    }
+
     pub(crate) fn drain_close(&mut self, id: ClientId) {
         if let Some(client) = self.clients.get(id.0 as usize) {
             self.filters[client.filter]
@@ -293,14 +307,21 @@ impl Engine {
         self.close_client(id);
     }
 
-    /// The clients of a listener.
+    /// The clients of a listener that is drained.
     pub fn clients_of(&self, listener: &str) -> Vec<ClientId> {
-        let own = |client: &Client| &*self.filters[client.filter].listener == listener;
-        self.clients
-            .iter()
-            .filter(|(_, client)| own(client))
-            .map(|(id, _)| ClientId(id as u32))
-            .collect()
+        self.draining_where(|filter| *filter.listener == *listener)
+    }
+
+    /// The clients of a chain that is drained.
+    pub fn clients_of_chain(&self, life: u64) -> Vec<ClientId> {
+        self.draining_where(|filter| filter.life == life)
+    }
+
+    /// A listener that has come back under its name has clients that are not meant.
+    fn draining_where(&self, own: impl Fn(&Filter) -> bool) -> Vec<ClientId> {
+        let clients = self.clients.iter();
+        let own = clients.filter(|(_, client)| client.session.draining && own(&self.filters[client.filter]));
+        own.map(|(id, _)| ClientId(id as u32)).collect()
     }
 
     /// Connections with bytes to write, once each. Give the list back with [`Self::recycle_connections`].

@@ -7,11 +7,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use redplane_command::{Command, CommandId};
-use redplane_config::listener::{FilterChain, Terminal};
 use redplane_config::redis_proxy::{KeyFormatter, ReadPolicy, RedisProxy, Route, Settings};
 use redplane_telemetry::stats::redis_command;
 use redplane_telemetry::{Block, Cells, Registry, TableBlock};
-use redplane_upstream::Snapshot;
+use redplane_world::Snapshot;
 use rustc_hash::FxHashMap;
 
 use crate::pool::Greeting;
@@ -72,6 +71,8 @@ pub(crate) struct MirrorTo {
 pub(crate) struct Filter {
     pub(crate) listener: Arc<str>,
     pub(crate) chain: Arc<str>,
+    /// Which life of its chain: what has become another chain under the same match is another filter.
+    pub(crate) life: u64,
     /// Protocol and database of its clients: HELLO and SELECT move a client to the filter's twin.
     pub(crate) greeting: Greeting,
     /// Clients that use it.
@@ -96,14 +97,21 @@ pub(crate) struct ChainName {
     chain: Box<str>,
 }
 
+/// A filter chain for as long as connections may go on under it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ChainLife {
+    pub(crate) listener: Arc<str>,
+    pub(crate) chain: Arc<str>,
+    pub(crate) life: u64,
+}
+
 /// A command's row that is not counted (PING and other commands that Envoy has no stats for).
 const UNCOUNTED: u32 = u32::MAX;
 
 impl Filter {
     /// Resolves a configuration; `pool` finds or makes the pool of a cluster.
     pub(crate) fn new(
-        listener: Arc<str>,
-        chain: Arc<str>,
+        of: ChainLife,
         proxy: Arc<RedisProxy>,
         registry: &Registry,
         mut pool: impl FnMut(&str, Answered) -> usize,
@@ -137,8 +145,9 @@ impl Filter {
             .as_ref()
             .map(|route| Rc::new(resolve(route, &proxy.settings, &mut pool)));
         Self {
-            listener,
-            chain,
+            listener: of.listener,
+            chain: of.chain,
+            life: of.life,
             greeting: Greeting::default(),
             users: 0,
             micros: proxy.latency_in_micros,
@@ -149,6 +158,15 @@ impl Filter {
             stats: scope.block(),
             rows,
             custom,
+        }
+    }
+
+    /// Its chain, in the life that it serves.
+    pub(crate) fn chain_life(&self) -> ChainLife {
+        ChainLife {
+            listener: self.listener.clone(),
+            chain: self.chain.clone(),
+            life: self.life,
         }
     }
 
@@ -271,17 +289,8 @@ fn resolve(route: &Route, settings: &Settings, pool: &mut impl FnMut(&str, Answe
     }
 }
 
-/// The filter's configuration as the snapshot has it; `None` when the chain is gone or serves something else.
-pub(crate) fn find(snapshot: &Snapshot, listener: &str, chain: &str) -> Option<Arc<RedisProxy>> {
-    let listener = snapshot.listeners.get(listener)?;
-    let named = |candidate: &&Arc<FilterChain>| *candidate.id == *chain;
-    let chain = listener
-        .chains
-        .iter()
-        .chain(&listener.default_chain)
-        .find(named)?;
-    match &chain.terminal {
-        Terminal::Redis(proxy) => Some(proxy.clone()),
-        _ => None,
-    }
+/// The filter's configuration as the snapshot has it; `None` when this life of its chain is over.
+pub(crate) fn find(snapshot: &Snapshot, listener: &str, chain: &str, life: u64) -> Option<Arc<RedisProxy>> {
+    let chain = snapshot.listener(listener)?.chain(chain)?;
+    chain.redis().filter(|_| chain.life.number == life).cloned()
 }

@@ -9,14 +9,16 @@ mod simulation {
     pub(crate) mod ground;
 }
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use redplane_proxy::{Action, ClientId, ConnId, Context, Engine, Peers};
+use redplane_world::Store;
 use simulation::ground::{Ground, opened};
 
 /// A network without memory of its own: servers answer what they are asked within the turn.
 struct Wire {
     engine: Engine,
+    store: Arc<Store>,
     now: u64,
     replies: Vec<u8>,
     written: usize,
@@ -31,10 +33,11 @@ impl Wire {
             seed: 1,
             peers: Peers::new(1, 1000),
             worker: 0,
-            scripts: std::sync::Arc::default(),
+            scripts: Arc::default(),
         });
         Self {
             engine,
+            store: ground.store.clone(),
             now: 1_000_000,
             replies: Vec::with_capacity(64 * 1024),
             written: 0,
@@ -106,7 +109,7 @@ impl Wire {
     fn open(&mut self, count: usize) -> Vec<ClientId> {
         self.begin();
         (0..count)
-            .map(|_| self.engine.client_opened(opened()).unwrap())
+            .map(|_| self.engine.client_opened(opened(&self.store)))
             .collect()
     }
 }

@@ -67,8 +67,11 @@ impl Reconcile {
         if removed.is_empty() {
             return;
         }
-        let listeners = self.draft.listeners.clone();
-        let used: HashSet<&str> = listeners.values().flat_map(|listener| named(listener)).collect();
+        let draft = self.draft.clone();
+        let used: HashSet<&str> = draft
+            .listeners()
+            .flat_map(|listener| named(&listener.config))
+            .collect();
         for name in removed {
             if used.contains(name.as_str()) && self.is_removable(name) {
                 let wait = self.be_patient();
@@ -86,9 +89,10 @@ impl Reconcile {
 
     /// Whether a changed listener has to wait; then it is kept until [`take_over`](Self::take_over).
     pub(crate) fn postpone(&mut self, config: &Arc<Listener>, resource: &Resource) -> bool {
-        let Some(active) = self.draft.listeners.get(&config.name) else {
+        let Some(active) = self.draft.listener(&config.name) else {
             return false;
         };
+        let active = &active.config;
         // A new listener, or one with another port, may be refused: that must be known at once.
         let same = |active: &Listener| {
             active.addresses == config.addresses && active.bind_to_port == config.bind_to_port
@@ -132,8 +136,11 @@ impl Reconcile {
         if self.handover.lingering.is_empty() {
             return;
         }
-        let listeners = self.draft.listeners.clone();
-        let used: HashSet<&str> = listeners.values().flat_map(|listener| named(listener)).collect();
+        let draft = self.draft.clone();
+        let used: HashSet<&str> = draft
+            .listeners()
+            .flat_map(|listener| named(&listener.config))
+            .collect();
         let lingering = self
             .handover
             .lingering

@@ -1,7 +1,7 @@
 //! LDS: listeners come, change under open connections, and go.
 //!
-//! Workers look a listener's configuration up in the snapshot, so a new one is published before its port is open, and a
-//! changed one when its addresses are bound. A port that cannot be bound refuses that listener alone.
+//! A listener is validated, its sockets are bound, then it is published with everything else of the push by one swap; only
+//! then do workers accept for it. What cannot be bound refuses that listener alone.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -42,12 +42,10 @@ impl Reconcile {
         config: &Arc<Config>,
         message: &proto::Listener,
     ) -> Result<(), String> {
-        self.draft
-            .listeners
-            .insert_mut(config.name.clone(), Arc::clone(config));
-        self.publish();
         let refuse = |reason| format!("static_resources.listeners: '{}': {reason}", config.name);
-        self.world.workers.add(Arc::clone(config)).map_err(refuse)?;
+        let staged = self.world.workers.stage(Arc::clone(config)).map_err(refuse)?;
+        self.draft.put_listener(staged);
+        self.publish();
         self.listeners.fixed.insert(config.name.clone());
         self.hold_statistics(config);
         let block = self.world.server.block();
@@ -77,7 +75,6 @@ impl Reconcile {
                 }
             }
         }
-        self.publish();
         for (config, resource) in drafts {
             if self.postpone(&config, resource) {
                 continue;
@@ -92,9 +89,9 @@ impl Reconcile {
         rejected
     }
 
-    /// Validates a listener; `None` when nothing is to be done. A new one goes into the draft at once.
+    /// Validates a listener; `None` when nothing is to be done.
     fn draft_listener<'a>(
-        &mut self,
+        &self,
         resource: &'a Resource,
     ) -> Result<Option<(Arc<Config>, &'a Resource)>, String> {
         let message: proto::Listener = unpack(&resource.body)?;
@@ -108,40 +105,21 @@ impl Reconcile {
             );
             return Ok(None);
         }
-        match self.draft.listeners.get(&config.name) {
-            Some(active) if *active == config => {
-                self.dump_listener(&config.name, resource);
-                return Ok(None);
-            }
-            Some(_) => {}
-            None => self
-                .draft
-                .listeners
-                .insert_mut(config.name.clone(), Arc::clone(&config)),
+        let active = self.draft.listener(&config.name);
+        if active.is_some_and(|active| active.config == config) {
+            self.dump_listener(&config.name, resource);
+            return Ok(None);
         }
         self.count_ignored(&config.name, &config.ignored);
         Ok(Some((config, resource)))
     }
 
     pub(crate) fn bind_listener(&mut self, config: &Arc<Config>, resource: &Resource) -> Result<(), String> {
-        let known = self.draft.listeners.get(&config.name);
-        let is_new = known.is_some_and(|known| Arc::ptr_eq(known, config));
-        match self.world.workers.add(Arc::clone(config)) {
-            Ok(_) => {
-                self.draft
-                    .listeners
-                    .insert_mut(config.name.clone(), Arc::clone(config));
-                self.dump_listener(&config.name, resource);
-                self.hold_statistics(config);
-                Ok(())
-            }
-            Err(reason) => {
-                if is_new {
-                    self.draft.listeners.remove_mut(&config.name);
-                }
-                Err(reason)
-            }
-        }
+        let staged = self.world.workers.stage(Arc::clone(config))?;
+        self.draft.put_listener(staged);
+        self.dump_listener(&config.name, resource);
+        self.hold_statistics(config);
+        Ok(())
     }
 
     fn hold_statistics(&mut self, config: &Config) {
@@ -164,7 +142,7 @@ impl Reconcile {
         }
         self.world.book.pages().listeners.remove(Origin::Dynamic, name);
         self.listeners.statistics.remove(name);
-        if self.draft.listeners.remove_mut(name) {
+        if self.draft.remove_listener(name).is_some() {
             self.world.workers.remove(name, self.world.drain_time);
         }
     }

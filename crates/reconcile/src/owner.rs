@@ -13,7 +13,8 @@ use redplane_config::cluster::ConfigSource;
 use redplane_proto::Json;
 use redplane_telemetry::Block;
 use redplane_telemetry::stats::{cluster as cluster_stats, control_plane, server};
-use redplane_upstream::{Context, Snapshot};
+use redplane_upstream::Context;
+use redplane_world::Snapshot;
 use redplane_xds::type_url::{CLUSTER, ENDPOINT, LISTENER};
 use redplane_xds::{Event, Rejected, Resource, Update, Verdict};
 
@@ -263,6 +264,7 @@ impl Reconcile {
     pub(crate) fn publish(&mut self) {
         self.draft.version += 1;
         self.world.store.publish(Arc::new(self.draft.clone()));
+        self.world.workers.announce(self.world.drain_time);
         self.clusters.stop_retired();
     }
 

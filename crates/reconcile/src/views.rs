@@ -132,8 +132,8 @@ pub(crate) fn listeners(world: &World) -> Vec<ListenerView> {
 /// Downstream connections of all listeners, for `server.total_connections`.
 pub(crate) fn connections(world: &World) -> u64 {
     let snapshot = world.store.load_full();
-    let open = snapshot.listeners.values().map(|listener| {
-        let prefix = format!("listener.{}.", listener.stat_name);
+    let open = snapshot.listeners().map(|listener| {
+        let prefix = format!("listener.{}.", listener.config.stat_name);
         let scope = world.registry.scope(&prefix, &listener::SCHEMA);
         scope.gauge(listener::DOWNSTREAM_CX_ACTIVE)
     });
@@ -174,9 +174,10 @@ pub(crate) fn certificates(world: &World) -> Vec<TlsCertificates> {
             }
         }
     }
-    for listener in snapshot.listeners.values() {
-        let chains = listener.chains.iter().chain(&listener.default_chain);
-        let tls = chains.filter_map(|chain| chain.tls.as_ref());
+    for listener in snapshot.listeners() {
+        let tls = listener
+            .all_chains()
+            .filter_map(|chain| chain.config.tls.as_ref());
         contexts.extend(tls.map(|tls| context(&tls.certificates, tls.validation.as_deref())));
     }
     contexts

@@ -10,7 +10,7 @@ use redplane_proto::pack;
 use redplane_proxy::Peers;
 use redplane_telemetry::Registry;
 use redplane_telemetry::stats::server;
-use redplane_upstream::Store;
+use redplane_world::Store;
 use serde_json::Value;
 
 use crate::book::{Book, version};

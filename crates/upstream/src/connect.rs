@@ -63,19 +63,31 @@ pub async fn connect_http2(cluster: &Cluster, host: &Host, timeout: Duration) ->
     .await
 }
 
-/// A connection to an address that is no host of the cluster (ORIGINAL_DST), with the cluster's transport.
+/// Brings a connection that was started ([`socket_for`], [`socket_to`]) to its end, TLS handshake included.
 ///
 /// # Errors
 ///
 /// As [`connect`].
-pub async fn connect_to(cluster: &Cluster, address: SocketAddr, timeout: Duration) -> io::Result<Stream> {
-    let place = HostAddress::Ip(address);
-    let transport = cluster.transport(&place, "", &[]);
+pub async fn complete(
+    cluster: &Cluster,
+    socket: ConnectingSocket,
+    transport: &Transport,
+    timeout: Duration,
+) -> io::Result<Stream> {
     limited(timeout, async {
-        let stream = finish(socket::start(cluster.config(), &place)?).await?;
-        secure(cluster, stream, &transport, None).await
+        let stream = finish(socket).await?;
+        secure(cluster, stream, transport, None).await
     })
     .await
+}
+
+/// As [`socket_for`], to an address that is no host of the cluster (ORIGINAL_DST).
+///
+/// # Errors
+///
+/// As [`socket_for`].
+pub fn socket_to(cluster: &Cluster, address: SocketAddr) -> io::Result<ConnectingSocket> {
+    socket::start(cluster.config(), &HostAddress::Ip(address))
 }
 
 /// A connection to a host whose TCP or Unix handshake has been started but may not be done; TLS is the caller's work.
@@ -88,6 +100,11 @@ pub fn socket_for(cluster: &Cluster, host: &Host) -> io::Result<ConnectingSocket
         return Err(inert(reason));
     }
     socket::start(cluster.config(), &host.address)
+}
+
+/// How bytes travel to an address that is no host of the cluster.
+pub fn transport_to(cluster: &Cluster, address: SocketAddr) -> Transport {
+    cluster.transport(&HostAddress::Ip(address), "", &[])
 }
 
 async fn limited<T>(timeout: Duration, work: impl Future<Output = io::Result<T>>) -> io::Result<T> {

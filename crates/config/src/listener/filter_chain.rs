@@ -68,7 +68,22 @@ pub enum Terminal {
     },
 }
 
+impl NetworkFilter {
+    /// Whether it keeps clients out.
+    #[must_use]
+    pub fn is_guard(&self) -> bool {
+        match self {
+            Self::SniCluster | Self::WithoutEffect { .. } => false,
+        }
+    }
+}
+
 impl FilterChain {
+    /// The filters that keep clients out, in order.
+    pub fn guards(&self) -> impl Iterator<Item = &NetworkFilter> {
+        self.filters.iter().filter(|filter| filter.is_guard())
+    }
+
     /// Reads the message; `id` is the one of `default_filter_chain`, others are known by their conditions.
     pub(super) fn from_proto(
         message: &proto::FilterChain,

@@ -65,6 +65,17 @@ pub enum SanKind {
 }
 
 impl Validation {
+    /// Whether it has rules that the other has not. Roots and revocation lists are no rules.
+    #[must_use]
+    pub fn is_stricter_than(&self, other: &Self) -> bool {
+        let sans = !self.sans.is_empty() && self.sans != other.sans;
+        let hashes =
+            !self.certificate_hashes.is_empty() && self.certificate_hashes != other.certificate_hashes;
+        let keys = !self.spki_hashes.is_empty() && self.spki_hashes != other.spki_hashes;
+        let chain = other.accept_untrusted && !self.accept_untrusted;
+        sans || hashes || keys || chain
+    }
+
     /// Reads the message. What would check the peer and is not served makes the context inert: to leave a check out
     /// would let in those whom it should keep out.
     pub(crate) fn from_proto(

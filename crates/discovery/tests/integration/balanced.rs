@@ -7,7 +7,7 @@ use redplane_config::cluster::{
 };
 use redplane_config::endpoint::{Assignment, Health, Locality};
 use redplane_telemetry::stats::cluster as names;
-use redplane_upstream::{Cluster, Pick, Signal, Snapshot, Store, Want};
+use redplane_upstream::{Cluster, Pick, Signal, Want};
 
 use super::model::{assignment, config, endpoint, ip, localities, locality, named, start, until};
 
@@ -241,23 +241,4 @@ async fn a_cluster_ends_with_its_last_user() {
     let weak = Arc::downgrade(&cluster);
     drop(cluster);
     until("its tasks let go of it", || weak.upgrade().is_none()).await;
-}
-
-#[tokio::test]
-async fn readers_follow_the_store() {
-    let store = Store::new();
-    let mut reader = store.reader();
-    assert_eq!(reader.load().version, 0);
-    let clusters = store.load_full().clusters.insert("eds".into(), eds());
-    store.publish(Arc::new(Snapshot {
-        version: 1,
-        clusters,
-        ..Snapshot::default()
-    }));
-    assert_eq!(reader.load().version, 1);
-    assert_eq!(
-        reader.load().cluster("eds").map(|cluster| cluster.name()),
-        Some("eds")
-    );
-    assert_eq!(store.load().listeners.size(), 0);
 }

@@ -7,7 +7,9 @@ use std::time::Duration;
 use redplane_config::Address;
 use redplane_config::cluster::{Cluster as Config, Discovery, Keepalive, LbPolicy, Transport};
 use redplane_config::tls::ClientTls;
-use redplane_upstream::{Cluster, ConnectingSocket, connect, connect_to, socket_for, tls::provider};
+use redplane_upstream::{
+    Cluster, ConnectingSocket, complete, connect, socket_for, socket_to, tls::provider, transport_to,
+};
 use rustls::ServerConfig;
 use rustls::pki_types::PrivateKeyDer;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -189,7 +191,11 @@ async fn original_destinations_need_no_host() {
     let cluster = start(config("orig", Discovery::OriginalDst, LbPolicy::ClusterProvided));
     assert!(cluster.is_warm());
     assert_eq!(cluster.topology().by_hash(1, 1), None);
-    let mut stream = connect_to(&cluster, address, SOON).await.unwrap();
+    let mut stream = {
+        let socket = socket_to(&cluster, address).unwrap();
+        let transport = transport_to(&cluster, address);
+        complete(&cluster, socket, &transport, SOON).await.unwrap()
+    };
     stream.write_all(b"ping").await.unwrap();
     let mut reply = [0; 4];
     stream.read_exact(&mut reply).await.unwrap();

@@ -11,13 +11,11 @@ use std::time::SystemTime;
 use redplane_telemetry::CounterId;
 use redplane_telemetry::access_log::{Peer, Record, ResponseFlags};
 use redplane_telemetry::stats::{listener as names, listener_worker as worker_names};
+use redplane_world::{Chain, ConnectionFacts, Listener as Prepared, TlsFacts};
 use rustls::ServerConnection;
 use tokio::time::Instant;
 
-use crate::facts::{ConnectionFacts, TlsFacts};
-use crate::prepare::{Chain, Prepared};
 use crate::stats::Stats;
-use crate::worker::Active;
 
 /// One connection.
 pub(crate) struct Session {
@@ -67,8 +65,7 @@ impl Drop for Waiting {
 
 impl Session {
     /// A connection that has just come.
-    pub(crate) fn new(active: &Active, facts: ConnectionFacts) -> Self {
-        let (prepared, stats) = active.version();
+    pub(crate) fn new(prepared: Arc<Prepared>, stats: Rc<Stats>, facts: ConnectionFacts) -> Self {
         Self {
             prepared,
             stats,
@@ -131,8 +128,9 @@ impl Session {
     }
 
     /// Another listener takes the connection over.
-    pub(crate) fn hand_to(&mut self, active: &Active) {
-        (self.prepared, self.stats) = active.version();
+    pub(crate) fn hand_to(&mut self, prepared: &Arc<Prepared>, stats: Rc<Stats>) {
+        self.prepared = Arc::clone(prepared);
+        self.stats = stats;
     }
 
     /// The chain, once there is one.

@@ -7,9 +7,9 @@
 
 use redplane_telemetry::Block;
 use redplane_telemetry::stats::http_inspector as names;
+use redplane_world::ConnectionFacts;
 
 use super::peek::{Lost, Peek};
-use crate::facts::ConnectionFacts;
 
 /// A first line may have so many bytes, as for Envoy.
 const MOST: usize = 64 * 1024;

@@ -8,9 +8,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use redplane_config::listener::ProxyProtocol;
 use redplane_telemetry::Block;
 use redplane_telemetry::stats::{proxy_proto as names, proxy_proto_version as version_names};
+use redplane_world::ConnectionFacts;
 
 use super::peek::{Lost, Peek};
-use crate::facts::ConnectionFacts;
 use crate::stream::canonical;
 
 const V1: &[u8] = b"PROXY ";

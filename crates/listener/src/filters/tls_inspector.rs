@@ -5,10 +5,10 @@
 use redplane_config::listener::TlsInspector;
 use redplane_telemetry::Block;
 use redplane_telemetry::stats::tls_inspector as names;
+use redplane_world::ConnectionFacts;
 use rustls::server::{Acceptor, ClientHello};
 
 use super::peek::{Lost, Peek};
-use crate::facts::ConnectionFacts;
 
 /// What the first bytes tell.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

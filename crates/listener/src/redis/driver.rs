@@ -18,6 +18,7 @@ use mio::{Events, Poll, Registry, Token};
 use redplane_proxy::{ClientId, ConnId, Context, Engine};
 use slab::Slab;
 
+use super::Whose;
 use super::inbox::{Inbox, Message};
 use super::office::{Guest, Outbox};
 use super::socket::Socket;
@@ -51,7 +52,7 @@ struct Driver {
     started: Instant,
     /// Sockets that have more to read than one turn allows.
     unfinished: Vec<Token>,
-    graces: Slab<(String, Instant)>,
+    graces: Slab<(Whose, Instant)>,
     /// When the next tick is due, on the turn's clock; `None` when nothing waits for time to pass.
     tick_at: Option<u64>,
     /// The time of the last turn.
@@ -195,9 +196,12 @@ impl Driver {
                     self.act();
                     self.serve(*accepted, guest);
                 }
-                Message::Drain { listener, grace } => {
-                    self.engine.drain(&listener);
-                    self.graces.insert((listener, Instant::now() + grace));
+                Message::Drain { whose, grace } => {
+                    match &whose {
+                        Whose::Listener(name) => self.engine.drain(name),
+                        Whose::Chain(life) => self.engine.drain_chain(*life),
+                    }
+                    self.graces.insert((whose, Instant::now() + grace));
                 }
                 Message::Resolved(mark, address) if self.outbox.is_own(mark) => {
                     self.engine.resolved(mark.ticket, address);
@@ -212,7 +216,7 @@ impl Driver {
         }
     }
 
-    /// Closes what is left of listeners whose drain time is over.
+    /// Closes what is left of listeners and chains whose drain time is over.
     fn end_graces(&mut self) {
         let now = Instant::now();
         let over: Vec<usize> = self
@@ -222,8 +226,12 @@ impl Driver {
             .map(|(key, _)| key)
             .collect();
         for key in over {
-            let (listener, _) = self.graces.remove(key);
-            for id in self.engine.clients_of(&listener) {
+            let (whose, _) = self.graces.remove(key);
+            let left = match &whose {
+                Whose::Listener(name) => self.engine.clients_of(name),
+                Whose::Chain(life) => self.engine.clients_of_chain(*life),
+            };
+            for id in left {
                 self.close_client(id);
             }
         }

@@ -9,13 +9,13 @@ use std::time::Duration;
 
 use redplane_proxy::Verdict;
 
-use super::Accepted;
 use super::office::{Guest, Mark};
+use super::{Accepted, Whose};
 
 /// What a driver is told.
 pub(super) enum Message {
     Serve(Box<Accepted>, Guest),
-    Drain { listener: String, grace: Duration },
+    Drain { whose: Whose, grace: Duration },
     Resolved(Mark, Option<IpAddr>),
     Decided(Mark, Verdict),
     Stop,

@@ -161,7 +161,7 @@ impl Reins {
                 };
                 Message::Serve(accepted, guest)
             }
-            Command::Drain { listener, grace } => Message::Drain { listener, grace },
+            Command::Drain { whose, grace } => Message::Drain { whose, grace },
         });
     }
 }

@@ -8,11 +8,14 @@ use std::{io, time::Duration};
 
 use redplane_telemetry::Block;
 use redplane_telemetry::stats::cluster as names;
-use redplane_upstream::{Cluster, Host, Layout, Permit, Stream, connect, connect_to};
+use redplane_upstream::{
+    Cluster, ConnectingSocket, Host, Layout, Permit, Stream, Transport, complete, socket_for, socket_to,
+    transport_to,
+};
 use tokio::time::Instant;
 
 use crate::connection::Session;
-use crate::hops::Hop;
+use crate::hops::{self, Hop};
 use crate::worker::Worker;
 
 /// Why there is no upstream connection.
@@ -37,7 +40,7 @@ pub(super) struct Dialled {
     host: Option<Arc<Host>>,
     _permit: Permit,
     /// Known to the listeners of this process, should the connection come back to one of them.
-    _hop: Option<Hop>,
+    _hop: Hop,
     since: Instant,
     /// The host closed first.
     by_host: bool,
@@ -56,11 +59,11 @@ const ATTEMPTS: u32 = 3;
 /// Connects to a host of a cluster; each attempt takes one that was not tried yet, as long as there is one.
 pub(super) async fn dial(
     worker: &Worker,
-    cluster: &str,
+    cluster: Option<Arc<Cluster>>,
     attempts: Option<u32>,
     session: &mut Session,
 ) -> Result<Dialled, Failure> {
-    let cluster = worker.cluster(cluster).ok_or(Failure::NoCluster)?;
+    let cluster = cluster.ok_or(Failure::NoCluster)?;
     session.upstream.cluster = Some((cluster.name().to_owned(), cluster.config().stat_name.clone()));
     let stats = worker.block(cluster.stats());
     let Some(permit) = cluster.admit() else {
@@ -78,12 +81,9 @@ pub(super) async fn dial(
         };
         session.upstream.host = Some(target.text());
         let begun = Instant::now();
-        match target.connect(&cluster, &stats).await {
-            Ok(stream) => {
+        match target.connect(&cluster, &stats, session.facts.hops).await {
+            Ok((stream, hop)) => {
                 session.upstream.failure = None;
-                let hop = stream
-                    .local_address()
-                    .map(|local| Hop::new(local, session.facts.hops));
                 let dialled = Dialled::new((stream, permit, hop), stats, target.host(), begun);
                 return Ok(dialled);
             }
@@ -147,7 +147,7 @@ impl Target {
         }
     }
 
-    async fn connect(&self, cluster: &Cluster, stats: &Block) -> io::Result<Stream> {
+    async fn connect(&self, cluster: &Cluster, stats: &Block, hops: u8) -> io::Result<(Stream, Hop)> {
         let limit: Duration = cluster.config().connect_timeout;
         stats.inc(names::UPSTREAM_CX_TOTAL);
         stats.inc(names::UPSTREAM_RQ_TOTAL);
@@ -155,9 +155,14 @@ impl Target {
             Self::Host(host) => {
                 host.stats.cx_total.fetch_add(1, Relaxed);
                 host.stats.rq_total.fetch_add(1, Relaxed);
-                connect(cluster, host, limit, None).await
+                let started = hops::start(hops, || socket_for(cluster, host));
+                finish(cluster, started, &host.transport, limit).await
             }
-            Self::Address(address) => connect_to(cluster, *address, limit).await,
+            Self::Address(address) => {
+                let transport = transport_to(cluster, *address);
+                let started = hops::start(hops, || socket_to(cluster, *address));
+                finish(cluster, started, &transport, limit).await
+            }
         };
         if let Err(error) = &result {
             stats.inc(names::UPSTREAM_CX_CONNECT_FAIL);
@@ -174,6 +179,16 @@ impl Target {
     }
 }
 
+async fn finish(
+    cluster: &Cluster,
+    started: io::Result<(ConnectingSocket, Hop)>,
+    transport: &Transport,
+    limit: Duration,
+) -> io::Result<(Stream, Hop)> {
+    let (socket, hop) = started?;
+    Ok((complete(cluster, socket, transport, limit).await?, hop))
+}
+
 /// Envoy's form of a connection failure.
 fn failure_text(error: &io::Error) -> String {
     match error.kind() {
@@ -185,7 +200,7 @@ fn failure_text(error: &io::Error) -> String {
 
 impl Dialled {
     fn new(
-        (stream, permit, hop): (Stream, Permit, Option<Hop>),
+        (stream, permit, hop): (Stream, Permit, Hop),
         stats: Rc<Block>,
         host: Option<Arc<Host>>,
         begun: Instant,

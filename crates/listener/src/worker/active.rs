@@ -1,18 +1,13 @@
-//! The listeners of one worker: their versions, their accept loops, and where redirected connections find them.
+//! The listeners of one worker: their accept loops, their cells, and how they end.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::rc::{Rc, Weak};
+use std::rc::Rc;
 use std::sync::Arc;
 
-use redplane_config::Address;
-use redplane_config::listener::Listener;
 use socket2::Socket;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
-use crate::prepare::Prepared;
 use crate::stats::Stats;
 use crate::workers::Draining;
 
@@ -20,7 +15,8 @@ use crate::workers::Draining;
 pub(crate) struct Active {
     /// Its name.
     pub name: Arc<str>,
-    version: RefCell<(Arc<Prepared>, Rc<Stats>)>,
+    /// By the name that they have in statistics.
+    stats: RefCell<Option<(Box<str>, Rc<Stats>)>>,
     accepting: RefCell<Vec<(Arc<Socket>, AbortHandle)>>,
     /// Becomes true when connections have to end.
     gone: watch::Sender<bool>,
@@ -30,25 +26,27 @@ pub(crate) struct Active {
 
 impl Active {
     /// A listener that accepts nothing yet.
-    pub(super) fn new(prepared: Arc<Prepared>, stats: Rc<Stats>) -> Rc<Self> {
+    pub(super) fn new(name: &str) -> Rc<Self> {
         Rc::new(Self {
-            name: prepared.config.name.as_str().into(),
-            version: RefCell::new((prepared, stats)),
+            name: name.into(),
+            stats: RefCell::default(),
             accepting: RefCell::default(),
             gone: watch::Sender::new(false),
             token: Cell::new(None),
         })
     }
 
-    /// The version that new connections get.
-    pub(crate) fn version(&self) -> (Arc<Prepared>, Rc<Stats>) {
-        let version = self.version.borrow();
-        (Arc::clone(&version.0), Rc::clone(&version.1))
-    }
-
-    /// Takes another version.
-    pub(super) fn renew(&self, prepared: Arc<Prepared>, stats: Rc<Stats>) {
-        self.version.replace((prepared, stats));
+    /// Its cells under this name; `make` makes them when it has had another name or none.
+    pub(super) fn stats(&self, stat_name: &str, make: impl FnOnce() -> Stats) -> Rc<Stats> {
+        let mut stats = self.stats.borrow_mut();
+        match &*stats {
+            Some((name, cells)) if **name == *stat_name => Rc::clone(cells),
+            _ => {
+                let cells = Rc::new(make());
+                *stats = Some((stat_name.into(), Rc::clone(&cells)));
+                cells
+            }
+        }
     }
 
     /// Waits until connections have to end.
@@ -88,49 +86,5 @@ impl Active {
             socket
         };
         self.accepting.take().into_iter().map(stop).collect()
-    }
-}
-
-/// Listeners by the address that they serve without a socket of their own.
-#[derive(Default)]
-pub(super) struct Places(HashMap<SocketAddr, Weak<Active>>);
-
-impl Places {
-    /// Notes where a listener is; a listener that binds its port is nowhere.
-    pub(super) fn enter(&mut self, config: &Listener, active: &Rc<Active>) {
-        self.leave(active);
-        let addresses = config.addresses.iter().filter(|_| !config.bind_to_port);
-        for address in addresses {
-            if let Address::Ip(address) = address {
-                self.0.insert(*address, Rc::downgrade(active));
-            }
-        }
-    }
-
-    /// Forgets a listener.
-    pub(super) fn leave(&mut self, active: &Rc<Active>) {
-        let (prepared, _) = active.version();
-        for address in &prepared.config.addresses {
-            if let Address::Ip(address) = address
-                && self
-                    .0
-                    .get(address)
-                    .is_some_and(|known| known.as_ptr() == Rc::as_ptr(active))
-            {
-                self.0.remove(address);
-            }
-        }
-    }
-
-    /// The listener at that very address, else the one at the port on any address. Envoy:
-    /// `ConnectionHandlerImpl::getBalancedHandlerByAddress`.
-    pub(super) fn find(&self, destination: SocketAddr) -> Option<Rc<Active>> {
-        let any: IpAddr = if destination.is_ipv4() {
-            Ipv4Addr::UNSPECIFIED.into()
-        } else {
-            Ipv6Addr::UNSPECIFIED.into()
-        };
-        let at = |address| self.0.get(&address).and_then(Weak::upgrade);
-        at(destination).or_else(|| at(SocketAddr::new(any, destination.port())))
     }
 }

@@ -1,10 +1,9 @@
 //! What the control side keeps: threads, listeners and their sockets.
 //!
 //! A version of a listener is taken whole or not at all: everything that can be refused is tried before the old version
-//! is touched.
+//! is touched. What workers have to know of it waits until it is published.
 
-use std::collections::{BTreeMap, HashMap};
-use std::net::SocketAddr;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
@@ -12,12 +11,12 @@ use redplane_config::Address;
 use redplane_config::listener::{Direction, Listener};
 use redplane_telemetry::Block;
 use redplane_telemetry::stats::listener_manager as names;
+use redplane_world::{Life, Listener as Prepared, Preparer};
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::BoundListener;
 use crate::bind::Bound;
-use crate::prepare::Preparer;
-use crate::worker::{Order, Serve};
+use crate::worker::Order;
 
 /// Everything behind the lock of [`Workers`](super::Workers).
 pub(super) struct State {
@@ -26,6 +25,10 @@ pub(super) struct State {
     /// Who has which address, so that thousands of listeners need not be searched for each new one.
     pub(super) taken: HashMap<Address, String>,
     pub(super) preparer: Preparer,
+    /// Listeners whose sockets workers are told of when they are published.
+    pub(super) staged: BTreeSet<String>,
+    /// Chains that are gone when it is published.
+    pub(super) left: Vec<Arc<Life>>,
     pub(super) stats: Arc<Mutex<Block>>,
     pub(super) stopped: Stopped,
 }
@@ -38,7 +41,7 @@ pub(super) struct Thread {
 
 /// A listener as it is served.
 pub(super) struct Entry {
-    pub(super) config: Arc<Listener>,
+    pub(super) prepared: Arc<Prepared>,
     pub(super) bound: Vec<Bound>,
 }
 
@@ -84,10 +87,11 @@ pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl State {
     /// Takes a version of a listener; the error is the reason of the refusal.
-    pub(super) fn apply(&mut self, config: Arc<Listener>) -> Result<Vec<SocketAddr>, String> {
+    pub(super) fn stage(&mut self, config: Arc<Listener>) -> Result<Arc<Prepared>, String> {
         let name = config.name.clone();
         self.refuse_duplicate(&config)?;
-        let prepared = Arc::new(self.preparer.prepare(Arc::clone(&config))?);
+        let serving = self.listeners.get(&name).map(|entry| &*entry.prepared);
+        let prepared = Arc::new(self.preparer.prepare(Arc::clone(&config), serving)?);
         let mut old = self.listeners.remove(&name);
         let wanted = Wanted {
             config: &config,
@@ -103,25 +107,20 @@ impl State {
         };
         // Whatever the new version has not taken over.
         old.iter().flat_map(|old| &old.bound).for_each(Bound::close);
-        self.tell(|worker| {
-            Order::Serve(Serve {
-                prepared: Arc::clone(&prepared),
-                sockets: bound.iter().map(|bound| bound.socket_of(worker)).collect(),
-            })
-        });
-        let addresses = bound.iter().filter_map(|bound| match bound.actual {
-            Address::Ip(address) => Some(address),
-            Address::Pipe(_) | Address::Name { .. } => None,
-        });
-        let addresses = addresses.collect();
         if let Some(old) = &old {
-            self.give_back(&old.config);
+            self.give_back(&old.prepared.config);
+            self.left.extend(old.prepared.left_behind(Some(&prepared)));
         }
         for address in fixed_addresses(&config) {
             self.taken.insert(address.clone(), name.clone());
         }
-        self.listeners.insert(name, Entry { config, bound });
-        Ok(addresses)
+        self.staged.insert(name.clone());
+        let entry = Entry {
+            prepared: Arc::clone(&prepared),
+            bound,
+        };
+        self.listeners.insert(name, entry);
+        Ok(prepared)
     }
 
     /// The addresses of a listener that goes are free.
@@ -200,7 +199,7 @@ impl Wanted<'_> {
         let bound = old.as_deref().map_or(&[][..], |old| &old.bound[..]);
         if old
             .as_deref()
-            .is_some_and(|old| old.config.reuse_port != config.reuse_port)
+            .is_some_and(|old| old.prepared.config.reuse_port != config.reuse_port)
             && !bound.is_empty()
         {
             let name = &config.name;
@@ -248,8 +247,8 @@ impl Entry {
             bound.map_or(configured, |bound| &bound.actual).clone()
         };
         BoundListener {
-            name: self.config.name.clone(),
-            addresses: self.config.addresses.iter().map(actual).collect(),
+            name: self.prepared.config.name.clone(),
+            addresses: self.prepared.config.addresses.iter().map(actual).collect(),
         }
     }
 }

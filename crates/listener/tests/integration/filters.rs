@@ -159,7 +159,7 @@ fn inbound_stays_inbound() {
             chain("", &redis())
         )
     };
-    let add = |yaml: &str| drop(world.workers.add(listener(yaml)).unwrap());
+    let add = |yaml: &str| drop(world.add(listener(yaml)).unwrap());
     let to = |ip: [u8; 4]| {
         let _client: TcpStream = client((ip, port).into());
         world.given().listener

@@ -47,7 +47,7 @@ fn the_access_log_has_a_line_for_each_connection() {
     let at = world.listen(&one_chain("l", &redis(), &log));
     let _client = client(at);
     let _given = world.given();
-    world.workers.remove("l", Duration::ZERO);
+    world.remove("l", Duration::ZERO);
     assert!(matches!(world.told(), Told::Drain(..)));
     // No chain for this port.
     let nobody = one_chain("n", &redis(), &log).replace(
@@ -73,7 +73,7 @@ fn the_access_log_has_a_line_for_each_connection() {
         &redis(),
         &log.replace(&path.display().to_string(), "/no/such/folder/log"),
     );
-    let refusal = world.workers.add(listener(&bad)).unwrap_err();
+    let refusal = world.add(listener(&bad)).unwrap_err();
     assert!(
         refusal.starts_with("unable to open file '/no/such/folder/log'"),
         "{refusal}"

@@ -29,7 +29,6 @@ fn both_families_and_more_addresses() {
         socket("127.0.0.2", 0)
     );
     let bound = world
-        .workers
         .add(listener(&named("l", &socket("127.0.0.1", 0), &more)))
         .unwrap();
     assert_eq!(bound.len(), 3);
@@ -46,11 +45,7 @@ fn both_families_and_more_addresses() {
         bound.iter().map(|at| Address::Ip(*at)).collect::<Vec<_>>()
     );
     // An IPv6 socket leaves IPv4 to others.
-    let port = world
-        .workers
-        .add(listener(&named("six", &socket("::", 0), "")))
-        .unwrap()[0]
-        .port();
+    let port = world.add(listener(&named("six", &socket("::", 0), ""))).unwrap()[0].port();
     assert!(TcpListener::bind(("127.0.0.1", port)).is_ok());
 }
 
@@ -88,30 +83,25 @@ fn unix_sockets() {
     let yaml = named("u", &pipe(path.to_str().unwrap()), "");
     // What a process left behind that is gone.
     drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
-    assert_eq!(
-        world.workers.add(listener(&yaml)).unwrap(),
-        Vec::<SocketAddr>::new()
-    );
+    assert_eq!(world.add(listener(&yaml)).unwrap(), Vec::<SocketAddr>::new());
     let _client = UnixStream::connect(&path).unwrap();
     let given = world.given();
     assert!(matches!(given.stream, Stream::Unix(_)) && given.local.is_none() && given.remote.is_none());
     let taken = world
-        .workers
         .add(listener(&yaml.replace("name: u", "name: v")))
         .unwrap_err();
     assert!(taken.contains("duplicate address"), "{taken}");
     let other = World::new(1);
-    let taken = other.workers.add(listener(&yaml)).unwrap_err();
+    let taken = other.add(listener(&yaml)).unwrap_err();
     assert_eq!(
         taken,
         format!("cannot bind '{}': Address already in use", path.display())
     );
-    world.workers.remove("u", std::time::Duration::ZERO);
+    world.remove("u", std::time::Duration::ZERO);
     assert!(UnixStream::connect(&path).is_err() && !path.exists());
 
     let name = format!("redplane-test-{}", std::process::id());
     world
-        .workers
         .add(listener(&named("a", &pipe(&format!("@{name}")), "")))
         .unwrap();
     let address = std::os::unix::net::SocketAddr::from_abstract_name(&name).unwrap();
@@ -129,7 +119,6 @@ fn a_conflict_is_refused_whole() {
         socket("127.0.0.1", port)
     );
     let refusal = world
-        .workers
         .add(listener(&named("l", &socket("127.0.0.1", free), &more)))
         .unwrap_err();
     assert_eq!(
@@ -145,16 +134,16 @@ fn a_conflict_is_refused_whole() {
 
     let at = world.listen(&one_chain("first", &redis(), ""));
     let again = named("second", &socket("127.0.0.1", at.port()), "");
-    let _ = world.workers.add(listener(&again)).unwrap();
+    let _ = world.add(listener(&again)).unwrap();
     let third = named("third", &socket("127.0.0.1", at.port()), "");
-    let refusal = world.workers.add(listener(&third)).unwrap_err();
+    let refusal = world.add(listener(&third)).unwrap_err();
     let expected =
         format!("error adding listener: 'third' has duplicate address '{at}' as existing listener");
     assert_eq!(refusal, expected);
-    world.workers.remove("second", std::time::Duration::ZERO);
-    world.workers.remove("first", std::time::Duration::ZERO);
+    world.remove("second", std::time::Duration::ZERO);
+    world.remove("first", std::time::Duration::ZERO);
     // The address is free at once, whatever the workers are doing.
-    assert!(world.workers.add(listener(&third)).is_ok());
+    assert!(world.add(listener(&third)).is_ok());
 }
 
 #[test]
@@ -162,9 +151,9 @@ fn listeners_that_do_not_bind_take_what_is_redirected_to_their_address() {
     let world = World::new(1);
     let port = redplane_testkit::free_port();
     let door = named("door", &socket("0.0.0.0", port), ", use_original_dst: true");
-    world.workers.add(listener(&door)).unwrap();
+    world.add(listener(&door)).unwrap();
     let inner = named("inner", &socket("127.0.0.3", port), ", bind_to_port: false");
-    assert!(world.workers.add(listener(&inner)).unwrap().is_empty());
+    assert!(world.add(listener(&inner)).unwrap().is_empty());
     let to = |ip: [u8; 4]| {
         let _client = client((ip, port).into());
         world.given().listener

@@ -186,8 +186,7 @@ fn sessions_are_resumed_even_across_an_update() {
     let config = client_config(&authority, None, &[]);
     assert_eq!(read(&mut connect(at, config.clone(), NAME), 1), "a");
     world
-        .workers
-        .update(super::world::listener(&yaml.replace("name: main", "name: other")))
+        .add(super::world::listener(&yaml.replace("name: main", "name: other")))
         .unwrap();
     assert_eq!(read(&mut connect(at, config, NAME), 1), "a");
     world.stat("listener.l.ssl.session_reused", 1);

@@ -9,12 +9,13 @@ use std::time::Duration;
 
 use redplane_config::cluster::Cluster as ClusterConfig;
 use redplane_config::listener::Listener;
-use redplane_listener::redis::{Closed, Command, Handle, OnClose, Stream};
+use redplane_listener::redis::{Closed, Command, Handle, OnClose, Stream, Whose};
 use redplane_listener::{Context, MakeDriver, Workers};
 use redplane_proto::{Json, yaml_value};
 use redplane_telemetry::Registry;
 use redplane_telemetry::access_log::{Files, Options};
-use redplane_upstream::{Cluster, Dns, Snapshot, Store};
+use redplane_upstream::{Cluster, Dns};
+use redplane_world::{Snapshot, Store};
 
 /// How long a condition may take to come true.
 pub(crate) const LIMIT: Duration = Duration::from_secs(10);
@@ -33,7 +34,7 @@ pub(crate) struct Given {
 /// What reached the driver of some worker.
 pub(crate) enum Told {
     Serve(Box<Given>),
-    Drain(String, Duration),
+    Drain(Whose, Duration),
 }
 
 /// A running house.
@@ -48,21 +49,29 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn new(workers: usize) -> Self {
+        let (sender, told) = channel();
+        Self {
+            told: Mutex::new(told),
+            ..Self::with_driver(workers, |_, _| recorder(sender))
+        }
+    }
+
+    /// With another driver than the one that records.
+    pub(crate) fn with_driver(workers: usize, make: impl FnOnce(&Store, &Registry) -> MakeDriver) -> Self {
         let registry = Registry::new();
         let files = Arc::new(Files::new(registry.clone(), Options::default()));
         let store = Store::new();
-        let (sender, told) = channel();
         let context = Context {
+            make_driver: make(&store, &registry),
             store: store.clone(),
             registry: registry.clone(),
             files: Arc::clone(&files),
-            make_driver: recorder(sender),
         };
         Self {
             workers: Workers::start(workers, context).unwrap(),
             registry,
             files,
-            told: Mutex::new(told),
+            told: Mutex::new(channel().1),
             store,
             runtime: tokio::runtime::Builder::new_multi_thread()
                 .worker_threads(1)
@@ -78,12 +87,41 @@ impl World {
         let config = ClusterConfig::from_proto(&message(yaml)).unwrap();
         let context = redplane_upstream::Context::new(self.registry.clone(), Dns::system(), "");
         let cluster = redplane_discovery::start(Arc::new(config), &context).unwrap();
+        self.publish(|next| {
+            next.clusters
+                .insert_mut(cluster.name().to_owned(), Arc::clone(&cluster));
+        });
+        cluster
+    }
+
+    fn publish(&self, change: impl FnOnce(&mut Snapshot)) {
         let mut next = Snapshot::clone(&self.store.load_full());
         next.version += 1;
-        next.clusters
-            .insert_mut(cluster.name().to_owned(), Arc::clone(&cluster));
+        change(&mut next);
         self.store.publish(Arc::new(next));
-        cluster
+    }
+
+    /// Brings a listener to life, as a push does; answers its addresses, or why it is refused.
+    pub(crate) fn add(&self, listener: Arc<Listener>) -> Result<Vec<SocketAddr>, String> {
+        self.add_draining(listener, LIMIT)
+    }
+
+    /// The same; connections that have to end may take so long.
+    pub(crate) fn add_draining(
+        &self,
+        listener: Arc<Listener>,
+        drain_time: Duration,
+    ) -> Result<Vec<SocketAddr>, String> {
+        let staged = self.workers.stage(Arc::clone(&listener))?;
+        self.publish(|next| next.put_listener(staged));
+        self.workers.announce(drain_time);
+        Ok(self.workers.addresses(&listener.name))
+    }
+
+    /// Takes a listener away.
+    pub(crate) fn remove(&self, name: &str, drain_time: Duration) {
+        self.workers.remove(name, drain_time);
+        self.publish(|next| drop(next.remove_listener(name)));
     }
 
     /// A plain STATIC cluster of these hosts.
@@ -102,7 +140,7 @@ impl World {
     /// Adds a listener and answers its first address.
     #[track_caller]
     pub(crate) fn listen(&self, yaml: &str) -> SocketAddr {
-        self.workers.add(listener(yaml)).unwrap()[0]
+        self.add(listener(yaml)).unwrap()[0]
     }
 
     /// What the driver gets next.
@@ -120,7 +158,7 @@ impl World {
     pub(crate) fn given(&self) -> Given {
         match self.told() {
             Told::Serve(given) => *given,
-            Told::Drain(listener, _) => panic!("drain of {listener}"),
+            Told::Drain(whose, _) => panic!("drain of {whose:?}"),
         }
     }
 
@@ -156,16 +194,17 @@ fn recorder(told: Sender<Told>) -> MakeDriver {
                     stream: accepted.stream,
                     tls: accepted.tls,
                     listener: accepted.listener.to_string(),
-                    chain: accepted.chain.to_string(),
+                    chain: accepted.chain.config.id.to_string(),
                     local: accepted.local,
                     remote: accepted.remote,
                 };
                 // The test may be over.
                 let _ = told.send(Told::Serve(Box::new(given)));
             }
-            Command::Drain { listener, grace } => {
+            Command::Drain { whose, grace } => {
                 let all = open.take();
-                let (ended, left) = all.into_iter().partition(|(name, _)| **name == *listener);
+                let meant = |name: &str| matches!(&whose, Whose::Listener(listener) if listener == name);
+                let (ended, left) = all.into_iter().partition(|(name, _)| meant(name));
                 open.replace(left);
                 let ended: Ends = ended;
                 ended.into_iter().for_each(|(_, end)| {
@@ -174,7 +213,7 @@ fn recorder(told: Sender<Told>) -> MakeDriver {
                         sent: 5,
                     });
                 });
-                let _ = told.send(Told::Drain(listener, grace));
+                let _ = told.send(Told::Drain(whose, grace));
             }
         }))
     })

@@ -19,7 +19,9 @@ use redplane_config::redis_proxy::{Protocol, ReadPolicy, RedisProxy, Route, Rout
 use redplane_config::{Address, Ignored};
 use redplane_proxy::Opened;
 use redplane_telemetry::Registry;
-use redplane_upstream::{Cluster, Context, Dns, Snapshot, Store, Topology};
+use redplane_telemetry::access_log::{Files, Options};
+use redplane_upstream::{Cluster, Context, Dns, Topology};
+use redplane_world::{Preparer, Snapshot, Store};
 
 /// First slot, last slot, primary, replicas.
 pub(crate) type Row = (u16, u16, SocketAddr, Vec<SocketAddr>);
@@ -53,6 +55,7 @@ pub(crate) struct Ground {
     pub(crate) registry: Registry,
     pub(crate) store: Arc<Store>,
     context: Context,
+    preparer: Mutex<Preparer>,
     _runtime: tokio::runtime::Runtime,
 }
 
@@ -68,7 +71,9 @@ impl Ground {
             let _entered = runtime.enter();
             Context::new(registry.clone(), Dns::system(), "")
         };
+        let files = Arc::new(Files::new(registry.clone(), Options::default()));
         Self {
+            preparer: Mutex::new(Preparer::new(registry.clone(), files)),
             registry,
             store: Arc::new(Store::new()),
             context,
@@ -153,18 +158,16 @@ impl Ground {
     /// Publishes clusters and one listener with one chain.
     pub(crate) fn publish(&self, clusters: &[&Arc<Cluster>], proxy: &RedisProxy) {
         let before = self.store.load_full();
-        let mut snapshot = Snapshot {
-            version: before.version + 1,
-            ..Snapshot::default()
-        };
+        let mut snapshot = Snapshot::empty(before.version + 1);
         for cluster in clusters {
             snapshot
                 .clusters
                 .insert_mut(cluster.name().to_owned(), Arc::clone(cluster));
         }
-        snapshot
-            .listeners
-            .insert_mut(LISTENER.into(), Arc::new(listener(proxy)));
+        let serving = before.listener(LISTENER).map(|listener| &**listener);
+        let mut preparer = self.preparer.lock().unwrap();
+        let prepared = preparer.prepare(Arc::new(listener(proxy)), serving).unwrap();
+        snapshot.put_listener(Arc::new(prepared));
         self.store.publish(Arc::new(snapshot));
     }
 
@@ -370,8 +373,14 @@ fn listener(proxy: &RedisProxy) -> Listener {
 }
 
 /// A client of the one listener.
-pub(crate) fn opened() -> Opened {
+pub(crate) fn opened(store: &Store) -> Opened {
+    let world = store.load();
+    let listener = world.listener(LISTENER).expect("the listener is there");
+    let chain = listener.chain(CHAIN).unwrap();
     Opened {
+        life: chain.life.number,
+        proxy: Arc::clone(chain.redis().unwrap()),
+        draining: false,
         fd: 9,
         listener: Arc::from(LISTENER),
         chain: Arc::from(CHAIN),

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use redplane_config::cluster::DnsFamily;
 use redplane_proxy::{Action, ClientId, ConnId, Context, Engine, Gone, Peers, Question, Verdict};
+use redplane_world::Store;
 
 use super::ground::{Ground, opened};
 use super::node::{Fabric, Reach, Session};
@@ -43,6 +44,7 @@ const SOCKET: usize = 256 * 1024;
 
 pub(crate) struct World {
     pub(crate) engine: Engine,
+    store: Arc<Store>,
     pub(crate) fabric: Fabric,
     /// Microseconds.
     pub(crate) now: u64,
@@ -97,6 +99,7 @@ impl World {
         });
         Self {
             engine,
+            store: ground.store.clone(),
             fabric,
             now: 1_000_000,
             random: fastrand::Rng::with_seed(seed),
@@ -117,10 +120,7 @@ impl World {
     /// A new client.
     pub(crate) fn connect(&mut self) -> usize {
         self.engine.begin_turn(self.now);
-        let id = self
-            .engine
-            .client_opened(opened())
-            .expect("the listener is there");
+        let id = self.engine.client_opened(opened(&self.store));
         let at = id.0 as usize;
         if self.by_id.len() <= at {
             self.by_id.resize(at + 1, None);

@@ -20,6 +20,16 @@ pub enum ConnectingSocket {
     Unix(UnixStream),
 }
 
+impl ConnectingSocket {
+    /// Our own address: the other side sees it as the client's. `None` for a Unix socket.
+    pub fn local_address(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp(socket) => socket.local_addr().ok(),
+            Self::Unix(_) => None,
+        }
+    }
+}
+
 pub(super) fn start(config: &Cluster, address: &HostAddress) -> io::Result<ConnectingSocket> {
     match address {
         HostAddress::Ip(address) => tcp(config, *address).map(ConnectingSocket::Tcp),

@@ -107,9 +107,16 @@ impl Driver {
     }
 
     pub(super) fn serve(&mut self, accepted: Accepted, guest: Guest) {
+        let Some(proxy) = accepted.chain.redis() else {
+            return;
+        };
+        let life = &accepted.chain.life;
         let opened = Opened {
             listener: accepted.listener,
-            chain: accepted.chain,
+            chain: Arc::clone(&accepted.chain.config.id),
+            life: life.number,
+            proxy: Arc::clone(proxy),
+            draining: life.is_draining(),
             remote: accepted.remote,
             local: accepted.local,
             fd: match &accepted.stream {
@@ -125,9 +132,8 @@ impl Driver {
             Some(session) => Socket::server(transport, session),
             None => Socket::plain(transport),
         };
-        let Some(id) = self.engine.client_opened(opened) else {
-            return;
-        };
+        let over = life.is_over();
+        let id = self.engine.client_opened(opened);
         if let Err(error) = socket.register(&self.registry, Token(id.0 as usize)) {
             tracing::warn!(target: "redis", %error, "a connection could not be watched");
             self.engine.client_closed(id);
@@ -135,6 +141,9 @@ impl Driver {
         }
         let client = ClientSocket { socket, guest };
         put(&mut self.clients, id.0 as usize, client);
+        if over {
+            return self.close_client(id);
+        }
         // Bytes may have come before the socket was watched, or stand in the TLS session.
         if !self.read_client(id) {
             self.unfinished.push(Token(id.0 as usize));

@@ -57,7 +57,7 @@ pub struct TlsFacts {
 
 impl ConnectionFacts {
     /// A connection that has just come.
-    pub(crate) fn new(destination: Option<SocketAddr>, source: Option<SocketAddr>) -> Self {
+    pub fn new(destination: Option<SocketAddr>, source: Option<SocketAddr>) -> Self {
         Self {
             id: NEXT_ID.fetch_add(1, Relaxed),
             destination,
@@ -68,7 +68,7 @@ impl ConnectionFacts {
     }
 
     /// Somebody tells where the client meant to connect to.
-    pub(crate) fn restore(&mut self, destination: SocketAddr) {
+    pub fn restore(&mut self, destination: SocketAddr) {
         if self.destination != Some(destination) {
             self.destination = Some(destination);
             self.restored = true;
@@ -76,7 +76,7 @@ impl ConnectionFacts {
     }
 
     /// The TLS handshake is done.
-    pub(crate) fn secured(&mut self, tls: &ServerConnection) {
+    pub fn secured(&mut self, tls: &ServerConnection) {
         self.is_tls = true;
         self.server_name = tls.server_name().map(str::to_ascii_lowercase);
         let certificates = tls.peer_certificates().unwrap_or_default();

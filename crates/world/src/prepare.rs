@@ -4,69 +4,58 @@
 
 use std::sync::{Arc, Weak};
 
-use redplane_config::listener::{FilterChain, Listener, Terminal};
-use redplane_telemetry::access_log::{AccessLog, Files};
+use redplane_config::listener::{self as config, FilterChain, Terminal};
+use redplane_telemetry::Registry;
+use redplane_telemetry::access_log::Files;
 use redplane_telemetry::stats::tcp;
-use redplane_telemetry::{Registry, Scope};
 
 use crate::access_log;
-use crate::chain::Choice;
+use crate::life::Life;
+use crate::listener::{Chain, Listener, goes_on};
 use crate::tls::TlsServer;
 
-/// A listener with everything its connections need. Workers share it.
-pub(crate) struct Prepared {
-    /// As configured.
-    pub config: Arc<Listener>,
-    chains: Vec<Arc<Chain>>,
-    default: Option<Arc<Chain>>,
-    /// The listener's own logs.
-    pub access_logs: Vec<AccessLog>,
-}
-
-/// A filter chain with everything its connections need.
-pub(crate) struct Chain {
-    /// As configured.
-    pub config: Arc<FilterChain>,
-    /// TLS towards the client.
-    pub tls: Option<Arc<TlsServer>>,
-    /// Logs of the terminal filter.
-    pub access_logs: Vec<AccessLog>,
-    /// `tcp.<stat_prefix>.`: held so that the names are printed before the first connection.
-    pub tcp: Option<Arc<Scope>>,
-}
-
 /// What preparing needs.
-pub(crate) struct Preparer {
+pub struct Preparer {
     /// Where stats are registered.
-    pub registry: Registry,
+    registry: Registry,
     /// Where access logs are opened.
-    pub files: Arc<Files>,
+    files: Arc<Files>,
     /// TLS contexts in use: the same configuration keeps its session tickets across updates.
-    pub tls: Vec<Weak<TlsServer>>,
+    tls: Vec<Weak<TlsServer>>,
 }
 
 impl Preparer {
-    /// Prepares a listener. The error is the reason of the refusal.
-    pub(crate) fn prepare(&mut self, config: Arc<Listener>) -> Result<Prepared, String> {
-        let chains = config
-            .chains
-            .iter()
-            .map(|chain| self.chain(chain))
-            .collect::<Result<_, _>>()?;
-        let default = config
-            .default_chain
-            .as_ref()
-            .map(|chain| self.chain(chain))
-            .transpose()?;
-        Ok(Prepared {
+    /// One that has prepared nothing yet.
+    pub fn new(registry: Registry, files: Arc<Files>) -> Self {
+        Self {
+            registry,
+            files,
+            tls: Vec::new(),
+        }
+    }
+
+    /// Prepares a listener, as the successor of the version that serves, if there is one.
+    ///
+    /// # Errors
+    ///
+    /// The reason of the refusal.
+    pub fn prepare(
+        &mut self,
+        config: Arc<config::Listener>,
+        serving: Option<&Listener>,
+    ) -> Result<Listener, String> {
+        let chains = config.chains.iter().map(|chain| self.chain(chain, serving));
+        let chains = chains.collect::<Result<_, _>>()?;
+        let default = config.default_chain.as_ref();
+        Ok(Listener {
             chains,
-            default,
+            default: default.map(|chain| self.chain(chain, serving)).transpose()?,
             access_logs: access_log::prepare(&config.access_log, &self.files)?,
             config,
         })
     }
 
-    fn chain(&mut self, config: &Arc<FilterChain>) -> Result<Arc<Chain>, String> {
+    fn chain(&mut self, config: &Arc<FilterChain>, serving: Option<&Listener>) -> Result<Arc<Chain>, String> {
         let (access_logs, tcp) = match &config.terminal {
             Terminal::Tcp(filter) => {
                 let scope = self
@@ -76,9 +65,14 @@ impl Preparer {
             }
             Terminal::Redis(_) | Terminal::Inert { .. } => (Vec::new(), None),
         };
+        let former = serving.and_then(|serving| serving.chain(&config.id));
+        let life = former
+            .filter(|former| goes_on(&former.config, config))
+            .map_or_else(|| Arc::new(Life::begin()), |former| Arc::clone(&former.life));
         Ok(Arc::new(Chain {
             tls: self.tls(config)?,
             config: Arc::clone(config),
+            life,
             access_logs,
             tcp,
         }))
@@ -102,16 +96,5 @@ impl Preparer {
         let server = Arc::new(server);
         self.tls.push(Arc::downgrade(&server));
         Ok(Some(server))
-    }
-}
-
-impl Prepared {
-    /// The chain that was chosen.
-    pub(crate) fn chain(&self, choice: Choice) -> Option<&Arc<Chain>> {
-        match choice {
-            Choice::Chain(index) => self.chains.get(index),
-            Choice::Default => self.default.as_ref(),
-            Choice::None => None,
-        }
     }
 }
