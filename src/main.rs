@@ -61,6 +61,14 @@ fn start(flags: &Flags) -> Result<(), String> {
     let bootstrap = Bootstrap::load(&flags.bootstrap())?;
     if flags.mode == Mode::Validate {
         let path = flags.config_path.as_ref().map(|path| path.display().to_string());
+        for listener in &bootstrap.config.listeners {
+            for (chain, reason) in listener.inert_chains() {
+                println!(
+                    "listener '{}': chain '{}' is not served: {reason}",
+                    listener.name, chain.id
+                );
+            }
+        }
         println!("configuration '{}' OK", path.unwrap_or_default());
         return Ok(());
     }

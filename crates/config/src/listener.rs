@@ -76,6 +76,15 @@ pub enum Direction {
 }
 
 impl Listener {
+    /// The chains that are not served, with the reason.
+    pub fn inert_chains(&self) -> impl Iterator<Item = (&FilterChain, &str)> {
+        let chains = self.chains.iter().chain(&self.default_chain);
+        chains.filter_map(|chain| match &chain.terminal {
+            Terminal::Inert { reason } => Some((&**chain, reason.as_str())),
+            _ => None,
+        })
+    }
+
     /// Reads the resource.
     pub fn from_proto(message: &proto::Listener) -> Result<Self, Invalid> {
         let mut ignored = Ignored::default();

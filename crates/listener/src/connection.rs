@@ -5,8 +5,6 @@
 //!
 //! Envoy: `ActiveTcpSocket`, `ActiveTcpListener::newConnection`.
 
-mod session;
-
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -21,12 +19,11 @@ use crate::chain::chain_of;
 use crate::filters;
 use crate::hops;
 use crate::redis;
+use crate::session::Session;
 use crate::stream::{Stream, accepted};
 use crate::tcp_proxy;
 use crate::tls;
 use crate::worker::{Active, Worker};
-
-pub(crate) use session::Session;
 
 /// Serves an accepted socket to its end, or until it is handed over.
 pub(crate) async fn serve(worker: Rc<Worker>, active: Rc<Active>, socket: Socket) {

@@ -19,8 +19,8 @@ use redplane_telemetry::stats::{
 use redplane_telemetry::{Block, Registry};
 use redplane_world::ConnectionFacts;
 
-use crate::connection::Session;
 use crate::redis::Stream;
+use crate::session::Session;
 use peek::{Lost, Peek};
 
 /// What the listener filters of a worker count.

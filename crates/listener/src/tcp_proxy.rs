@@ -19,7 +19,7 @@ use redplane_world::Snapshot;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 
-use crate::connection::Session;
+use crate::session::Session;
 use crate::worker::Worker;
 use dial::{Dialled, Failure};
 use relay::{Moved, Relay};

@@ -18,33 +18,15 @@ use std::time::Duration;
 
 use redplane_config::Address;
 use redplane_config::listener::Listener;
-use redplane_telemetry::Registry;
-use redplane_telemetry::access_log::Files;
 use redplane_telemetry::stats::listener_manager as names;
-use redplane_world::{Listener as Prepared, Preparer, Store};
+use redplane_world::{Listener as Prepared, Preparer};
 
 use crate::bind::Bound;
-use crate::redis;
-use crate::worker::{self, Order};
+use crate::context::Context;
+use crate::draining::{Draining, locked};
+use crate::thread::{self, Order};
 
-pub(crate) use state::Draining;
-use state::{Entry, State, Stopped, Thread, locked};
-
-/// Makes the Redis driver of a worker. Called once on each worker's thread, inside its runtime and `LocalSet`.
-pub type MakeDriver = Arc<dyn Fn(usize) -> io::Result<redis::Handle> + Send + Sync>;
-
-/// What workers share.
-#[derive(Clone)]
-pub struct Context {
-    /// What is configured, looked up when a connection comes.
-    pub store: Store,
-    /// Where stats are registered.
-    pub registry: Registry,
-    /// The access log files of the process.
-    pub files: Arc<Files>,
-    /// The Redis driver; the argument is the worker's index.
-    pub make_driver: MakeDriver,
-}
+use state::{Entry, State, Stopped, Thread};
 
 /// One listener of `/listeners`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -240,7 +222,7 @@ fn start_thread(index: usize, context: Context) -> io::Result<Thread> {
     let (ready, started) = mpsc::sync_channel(1);
     let thread = std::thread::Builder::new()
         .name(format!("wrk:worker_{index}"))
-        .spawn(move || worker::run(index, &context, inbox, &ready))?;
+        .spawn(move || thread::run(index, &context, inbox, &ready))?;
     match started.recv() {
         Ok(Ok(())) => Ok(Thread { orders, thread }),
         Ok(Err(error)) => Err(error),

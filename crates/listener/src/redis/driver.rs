@@ -244,11 +244,11 @@ impl Driver {
     }
 
     fn next_tick(&self) -> Option<Duration> {
-        let now = Instant::now;
+        let now = Instant::now();
         let grace = self
             .graces
             .iter()
-            .map(|(_, (_, end))| end.saturating_duration_since(now()))
+            .map(|(_, (_, end))| end.saturating_duration_since(now))
             .min();
         match (self.engine.next_tick(), grace) {
             (Some(tick), Some(grace)) => Some(tick.min(grace)),

@@ -14,8 +14,8 @@ use redplane_upstream::{
 };
 use tokio::time::Instant;
 
-use crate::connection::Session;
 use crate::hops::{self, Hop};
+use crate::session::Session;
 use crate::worker::Worker;
 
 /// Why there is no upstream connection.

@@ -8,8 +8,8 @@ use socket2::Socket;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
+use crate::draining::Draining;
 use crate::stats::Stats;
-use crate::workers::Draining;
 
 /// A listener on this worker.
 pub(crate) struct Active {
@@ -26,7 +26,7 @@ pub(crate) struct Active {
 
 impl Active {
     /// A listener that accepts nothing yet.
-    pub(super) fn new(name: &str) -> Rc<Self> {
+    pub(crate) fn new(name: &str) -> Rc<Self> {
         Rc::new(Self {
             name: name.into(),
             stats: RefCell::default(),
@@ -37,7 +37,7 @@ impl Active {
     }
 
     /// Its cells under this name; `make` makes them when it has had another name or none.
-    pub(super) fn stats(&self, stat_name: &str, make: impl FnOnce() -> Stats) -> Rc<Stats> {
+    pub(crate) fn stats(&self, stat_name: &str, make: impl FnOnce() -> Stats) -> Rc<Stats> {
         let mut stats = self.stats.borrow_mut();
         match &*stats {
             Some((name, cells)) if **name == *stat_name => Rc::clone(cells),
@@ -56,17 +56,17 @@ impl Active {
     }
 
     /// Ends the connections that are left.
-    pub(super) fn end(&self) {
+    pub(crate) fn end(&self) {
         self.gone.send_replace(true);
     }
 
     /// Keeps a token until the last connection has let go of the listener.
-    pub(super) fn hold(&self, token: Arc<Draining>) {
+    pub(crate) fn hold(&self, token: Arc<Draining>) {
         self.token.set(Some(token));
     }
 
     /// Accepts from these sockets: loops that run go on, others are started or ended.
-    pub(super) fn accept_from(&self, sockets: Vec<Arc<Socket>>, start: impl Fn(Arc<Socket>) -> AbortHandle) {
+    pub(crate) fn accept_from(&self, sockets: Vec<Arc<Socket>>, start: impl Fn(Arc<Socket>) -> AbortHandle) {
         let mut accepting = self.accepting.borrow_mut();
         let mut old = std::mem::take(&mut *accepting);
         for socket in sockets {
@@ -80,7 +80,7 @@ impl Active {
     }
 
     /// Ends all accept loops and answers their sockets.
-    pub(super) fn stop_accepting(&self) -> Vec<Arc<Socket>> {
+    pub(crate) fn stop_accepting(&self) -> Vec<Arc<Socket>> {
         let stop = |(socket, task): (Arc<Socket>, AbortHandle)| {
             task.abort();
             socket

@@ -4,7 +4,7 @@
 //! is touched. What workers have to know of it waits until it is published.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
 use redplane_config::Address;
@@ -16,7 +16,8 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::BoundListener;
 use crate::bind::Bound;
-use crate::worker::Order;
+use crate::draining::locked;
+use crate::thread::Order;
 
 /// Everything behind the lock of [`Workers`](super::Workers).
 pub(super) struct State {
@@ -63,33 +64,19 @@ impl Stopped {
     }
 }
 
-/// Counts a removed listener as draining for as long as a connection of it lives.
-pub(crate) struct Draining(Arc<Mutex<Block>>);
-
-impl Draining {
-    pub(super) fn new(stats: &Arc<Mutex<Block>>) -> Arc<Self> {
-        locked(stats).inc(names::TOTAL_LISTENERS_DRAINING);
-        Arc::new(Self(Arc::clone(stats)))
-    }
-}
-
-impl Drop for Draining {
-    fn drop(&mut self) {
-        locked(&self.0).dec(names::TOTAL_LISTENERS_DRAINING);
-    }
-}
-
-/// Locks, also after a panic elsewhere.
-pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // What is kept here is changed in single steps: a panic elsewhere leaves nothing half done.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 impl State {
     /// Takes a version of a listener; the error is the reason of the refusal.
     pub(super) fn stage(&mut self, config: Arc<Listener>) -> Result<Arc<Prepared>, String> {
         let name = config.name.clone();
         self.refuse_duplicate(&config)?;
+        for (chain, reason) in config.inert_chains() {
+            tracing::warn!(
+                listener = name,
+                chain = &*chain.id,
+                reason,
+                "a filter chain is not served: its connections are refused"
+            );
+        }
         let serving = self.listeners.get(&name).map(|entry| &*entry.prepared);
         let prepared = Arc::new(self.preparer.prepare(Arc::clone(&config), serving)?);
         let mut old = self.listeners.remove(&name);
