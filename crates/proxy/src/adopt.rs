@@ -11,6 +11,7 @@ use redplane_telemetry::stats::redis_proxy;
 use redplane_world::Snapshot;
 
 use crate::client::Client;
+use crate::client::features::Feature;
 use crate::engine::Engine;
 use crate::filter::{self, Answered, ChainLife, Filter};
 use crate::pool::{Greeting, Live, Pool, PoolKey, PoolUse};
@@ -229,7 +230,7 @@ impl Engine {
         entry.users += 1;
         entry.stats.inc(redis_proxy::DOWNSTREAM_CX_ACTIVE);
         entry.stats.add(redis_proxy::DOWNSTREAM_RQ_ACTIVE, in_flight);
-        if self.clients[key].tracker.is_some() {
+        if self.clients[key].features.has(Feature::Tracking) {
             self.track_from(key, former);
         }
         self.leave_filter(former, in_flight);

@@ -82,10 +82,7 @@ impl Engine {
         if !command.flags.contains(Flags::BLOCKING) {
             return false;
         }
-        let queued = self.clients[key]
-            .transaction
-            .as_ref()
-            .is_some_and(|t| t.is_open());
+        let queued = self.transactions.open.get(key).is_some_and(|t| t.is_open());
         !queued && may_block(command, request.len(), |i| request.arg(i))
     }
 

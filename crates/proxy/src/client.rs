@@ -1,6 +1,7 @@
 //! A downstream connection as the engine sees it: what has arrived, who waits for what, what goes back.
 
 mod container;
+pub(crate) mod features;
 pub(crate) mod inlet;
 mod listing;
 pub(crate) mod muting;
@@ -10,14 +11,10 @@ pub(crate) mod selection;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use redplane_config::redis_proxy::RedisProxy;
 
-use crate::fault::Delays;
 use crate::places::Places;
-use crate::pubsub::Subscriber;
-use crate::tracking::Tracker;
-use crate::transaction::{Share, Transaction};
+use features::{Feature, Features};
 use inlet::{Inlet, Rest};
 use queue::ReplyQueue;
 pub(crate) use queue::Slot;
@@ -107,16 +104,11 @@ pub(crate) struct Client {
     pub(crate) dirty: bool,
     /// It may run commands: it has logged in where it must, and said HELLO 3 where it must.
     pub(crate) authenticated: bool,
-    /// Requests whose replies a fault holds back. Nearly always none.
-    pub(crate) delays: Option<Box<Delays>>,
+    /// Features that have something of it.
+    pub(crate) features: Features,
     pub(crate) session: Box<Session>,
-    pub(crate) transaction: Option<Box<Transaction>>,
     /// Marks of the hosts that it wrote to: WAIT asks them.
     pub(crate) wrote: u64,
-    /// There while it is subscribed to anything.
-    pub(crate) subscriber: Option<Box<Subscriber>>,
-    /// There while CLIENT TRACKING is on.
-    pub(crate) tracker: Option<Box<Tracker>>,
 }
 
 /// What is seldom needed.
@@ -137,8 +129,6 @@ pub(crate) struct Session {
     pub(crate) draining: bool,
     /// Its other side is closed: it sends nothing more.
     pub(crate) hung_up: bool,
-    /// What is left of a transaction whose EXEC was sent.
-    pub(crate) share: Option<Box<Share>>,
 }
 
 /// What the driver said of a client's connection.
@@ -177,7 +167,6 @@ impl Session {
             no_touch: false,
             draining: false,
             hung_up: false,
-            share: None,
         }
     }
 }
@@ -191,12 +180,9 @@ impl Client {
             replies: ReplyQueue::default(),
             dirty: false,
             authenticated,
-            delays: None,
+            features: Features::default(),
             session: Box::new(session),
-            transaction: None,
             wrote: 0,
-            subscriber: None,
-            tracker: None,
         }
     }
 
@@ -204,12 +190,7 @@ impl Client {
     /// comes, and replies go back as they come. (Whether it is read from at all is looked at before.)
     #[inline]
     pub(crate) fn is_plain(&self) -> bool {
-        self.authenticated
-            && self.transaction.is_none()
-            && self.subscriber.is_none()
-            && !self.replies.is_muting()
-            && self.delays.is_none()
-            && self.tracker.is_none()
+        self.authenticated && self.features.is_empty() && !self.replies.is_muting()
     }
 
     /// Whether something hangs on all replies being written: an end, or that it is read from again.
@@ -218,26 +199,12 @@ impl Client {
         !self.inlet.rests().is_empty() || self.session.draining
     }
 
-    /// A message, which is no reply, for the subscription that the request of this sequence asked for.
-    pub(crate) fn push(&mut self, sequence: u32, message: &[u8]) {
-        if !self.keep_behind_array(message) {
-            self.replies.message(sequence, message);
-        }
-    }
-
-    /// The same for a large one.
-    pub(crate) fn push_shared(&mut self, sequence: u32, message: Bytes) {
-        if !self.keep_behind_array(&message) {
-            self.replies.message_shared(sequence, message);
-        }
-    }
-
     /// Nothing is owed, nothing waits and nothing is begun: a good moment to go.
     pub(crate) fn is_between_requests(&self) -> bool {
         let waits = [Rest::Order, Rest::Lesson, Rest::Pause]
             .into_iter()
             .any(|rest| self.inlet.rests_for(rest));
-        let begun = self.transaction.is_some() || self.session.share.is_some();
+        let begun = self.features.has(Feature::Transaction) || self.features.has(Feature::Share);
         self.replies.is_quiet() && !waits && !begun
     }
 

@@ -9,6 +9,7 @@ use redplane_resp::request::{Args, Decoded, decode};
 use redplane_resp::{ProtocolError, encode};
 use redplane_telemetry::stats::redis_proxy;
 
+use crate::client::features::Feature;
 use crate::client::inlet::Rest;
 use crate::client::{Client, ClientId, Slot, Waiter};
 use crate::engine::Engine;
@@ -261,7 +262,7 @@ impl Engine {
                 Lesson::Rests => return false,
                 Lesson::Unknown(not_found) => Err(not_found),
                 Lesson::Failed(failure) => {
-                    if let Some(transaction) = &mut self.clients[key].transaction {
+                    if let Some(transaction) = self.transactions.open.get_mut(key) {
                         transaction.spoil();
                     }
                     self.fail_now(key, CommandId(u16::MAX), failure);
@@ -294,7 +295,7 @@ impl Engine {
             NotFound::Command => stats.inc(redis_proxy::SPLITTER_UNSUPPORTED_COMMAND),
             _ => stats.inc(redis_proxy::SPLITTER_INVALID_REQUEST),
         }
-        if let Some(transaction) = &mut client.transaction {
+        if let Some(transaction) = self.transactions.open.get_mut(key) {
             transaction.spoil();
         }
         if matches!(not_found, NotFound::Command) && is_from_a_browser(request.arg(0)) {
@@ -321,18 +322,23 @@ impl Engine {
     fn checked(&mut self, key: usize, served: Served, request: Request<'_>) {
         let client = &mut self.clients[key];
         client.inlet.last = Some(served.id());
-        let filter = &self.filters[client.filter];
         if !client.authenticated && !may_come_before_login(served) {
             return self.not_admitted(key, Some(served));
         }
-        if client.tracker.is_some() {
-            client.note_caching(served);
+        let features = client.features;
+        if features.has(Feature::Tracking) {
+            self.note_caching(key, served);
         }
-        if client.subscriber.is_some() && pubsub::is_refused(filter.greeting.protocol, served) {
+        let client = &self.clients[key];
+        let filter = &self.filters[client.filter];
+        if features.has(Feature::Subscriptions) && pubsub::is_refused(filter.greeting.protocol, served) {
             return self.refuse_in_pubsub(key, served);
         }
         self.tally.asked(client.filter, &self.filters, served.id());
-        if client.transaction.as_ref().is_some_and(|t| t.is_open()) && !self.steers_transaction(key, served) {
+        if features.has(Feature::Transaction)
+            && self.is_in_transaction(key)
+            && !self.steers_transaction(key, served)
+        {
             return self.queue_command(key, served, &request);
         }
         if !filter.proxy.faults.is_empty() && self.inject_fault(key, served, &request) {

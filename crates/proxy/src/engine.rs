@@ -23,10 +23,12 @@ use slab::Slab;
 
 use crate::again::Again;
 use crate::blocking::{Acknowledged, Wait};
+use crate::client::features::{Feature, PerClient};
 use crate::client::inlet::Rest;
 use crate::client::{Client, ClientId, Opened, Session, Waiter};
 use crate::connection::{ConnId, Connection};
 use crate::external_auth::{Logins, Question};
+use crate::fault::Delays;
 use crate::filter::{ChainLife, Filter};
 use crate::input::Buffers;
 use crate::inquiry::Inquiry;
@@ -41,6 +43,7 @@ use crate::redirect::Unresolved;
 use crate::scripts::{Known, Scripts};
 use crate::tally;
 use crate::tracking::TrackingState;
+use crate::transaction::Transactions;
 
 /// What an engine works with.
 #[derive(Clone)]
@@ -126,6 +129,9 @@ pub struct Engine {
     /// Replies held back by delay faults, by the time they are due.
     pub(crate) held: BTreeMap<(u64, u64), (Waiter, Vec<u8>)>,
     pub(crate) held_count: u64,
+    /// Requests whose replies a fault holds back.
+    pub(crate) delays: PerClient<Delays>,
+    pub(crate) transactions: Transactions,
     pub(crate) unresolved: BTreeMap<u64, Unresolved>,
     /// Requests that a migrating slot refused, by the time they are sent again.
     pub(crate) again: BTreeMap<(u64, u64), Again>,
@@ -177,6 +183,8 @@ impl Engine {
             inquiries: BTreeMap::new(),
             held: BTreeMap::new(),
             held_count: 0,
+            delays: PerClient::new(Feature::Delays),
+            transactions: Transactions::new(),
             unresolved: BTreeMap::new(),
             again: BTreeMap::new(),
             in_flight: 0,
@@ -248,7 +256,7 @@ impl Engine {
 
     /// Lets a client go whose connection is gone. Its requests in flight are answered to nobody.
     pub fn client_closed(&mut self, id: ClientId) -> Traffic {
-        let Some(mut client) = self.clients.try_remove(id.0 as usize) else {
+        let Some(client) = self.clients.try_remove(id.0 as usize) else {
             return Traffic::default();
         };
         self.seat.client_went();
@@ -259,17 +267,20 @@ impl Engine {
             received: client.inlet.received,
             sent: client.replies.sent,
         };
-        if let Some(transaction) = &client.transaction {
-            self.end_transaction(transaction);
+        let key = id.0 as usize;
+        if let Some(transaction) = self.transactions.open.forget(key) {
+            self.end_transaction(&transaction);
         }
+        self.transactions.shares.forget(key);
+        self.delays.forget(key);
         self.forget_login(id.0);
         self.abandon_wait(id.0);
         self.abandon_acknowledged(id.0);
-        if let Some(subscriber) = client.subscriber.take() {
-            self.leave_all(id.0 as usize, *subscriber);
+        if let Some(subscriber) = self.pubsub.subscribers.forget(key) {
+            self.leave_all(key, *subscriber);
         }
-        if let Some(tracker) = client.tracker.take() {
-            self.forget_tracker(id.0 as usize, &tracker);
+        if let Some(tracker) = self.tracking.trackers.forget(key) {
+            self.forget_tracker(key, &tracker);
         }
         self.leave_filter(client.filter, client.replies.open());
         traffic
@@ -364,7 +375,7 @@ impl Engine {
     /// Bytes for a client.
     pub fn client_output(&mut self, id: ClientId) -> Option<&mut Output> {
         let client = self.clients.get(id.0 as usize)?;
-        if client.tracker.is_some() {
+        if client.features.has(Feature::Tracking) {
             self.release_late(id.0 as usize);
         }
         self.clients

@@ -22,14 +22,10 @@ const FAULT: &[u8] = b"-Fault Injected: Error\r\n";
 pub(crate) struct Delays(Vec<(u32, Duration)>);
 
 impl Delays {
-    /// Takes the delay of a request out; with the last one goes the list.
-    fn take(list: &mut Option<Box<Self>>, sequence: u32) -> Option<Duration> {
-        let own = list.as_mut()?;
-        let at = own.0.iter().position(|(delayed, _)| *delayed == sequence)?;
-        let (_, delay) = own.0.swap_remove(at);
-        if own.0.is_empty() {
-            *list = None;
-        }
+    /// Takes the delay of a request out.
+    fn take(&mut self, sequence: u32) -> Option<Duration> {
+        let at = self.0.iter().position(|(delayed, _)| *delayed == sequence)?;
+        let (_, delay) = self.0.swap_remove(at);
         Some(delay)
     }
 }
@@ -85,7 +81,8 @@ impl Engine {
     fn delay_next(&mut self, key: usize, delay: Duration) -> u32 {
         let client = &mut self.clients[key];
         let sequence = client.replies.next_sequence();
-        client.delays.get_or_insert_default().0.push((sequence, delay));
+        let delays = self.delays.of(key, client, Delays::default);
+        delays.0.push((sequence, delay));
         sequence
     }
 
@@ -97,17 +94,27 @@ impl Engine {
             Some((_, Slot::Waiting | Slot::Split(_)))
         );
         if !waits {
-            Delays::take(&mut client.delays, sequence);
+            self.take_delay(key, sequence);
         }
+    }
+
+    /// The delay of a request; with the last one goes the list.
+    fn take_delay(&mut self, key: usize, sequence: u32) -> Option<Duration> {
+        let own = self.delays.get_mut(key)?;
+        let delay = own.take(sequence)?;
+        if own.0.is_empty() {
+            self.delays.take(key, &mut self.clients[key]);
+        }
+        Some(delay)
     }
 
     /// Holds a reply whose request has a delay; true when it was taken.
     #[cold]
     pub(crate) fn hold_delayed(&mut self, key: usize, sequence: u32, ended: Ended, reply: &[u8]) -> bool {
-        let client = &mut self.clients[key];
-        let Some(delay) = Delays::take(&mut client.delays, sequence) else {
+        let Some(delay) = self.take_delay(key, sequence) else {
             return false;
         };
+        let client = &self.clients[key];
         let waiter = Waiter {
             client: key as u32,
             generation: client.generation,

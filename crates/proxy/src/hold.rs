@@ -11,6 +11,7 @@
 
 use redplane_command::{Local, RequestPolicy, Transaction as Step};
 
+use crate::client::features::Feature;
 use crate::client::inlet::Rest;
 use crate::client::{ClientId, Waiter};
 use crate::dispatch::{Request, Served};
@@ -24,7 +25,7 @@ impl Engine {
             return true;
         }
         // Some go out on leased connections, beside the shared ones, or lead to others that are shared.
-        let watches = self.clients[key].transaction.as_ref();
+        let watches = self.transactions.open.get(key);
         let watches = watches.is_some_and(|transaction| transaction.lease().is_some());
         let leaves = match served {
             Served::Custom(_) => false,
@@ -70,7 +71,7 @@ impl Engine {
 
     /// All that a client was owed has come and has been written.
     pub(crate) fn go_on_in_order(&mut self, key: usize) {
-        if self.clients[key].session.share.is_some() && !self.go_on_with_share(key) {
+        if self.clients[key].features.has(Feature::Share) && !self.go_on_with_share(key) {
             return;
         }
         if self.clients.get(key).is_some() {

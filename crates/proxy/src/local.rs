@@ -73,7 +73,7 @@ impl Engine {
 
     fn reset(&mut self, key: usize) {
         self.drop_transaction(key);
-        if let Some(subscriber) = self.clients[key].subscriber.take() {
+        if let Some(subscriber) = self.pubsub.subscribers.take(key, &mut self.clients[key]) {
             self.leave_all(key, *subscriber);
         }
         self.untrack(key);

@@ -81,7 +81,7 @@ impl Engine {
     fn may_write(&self, key: usize, served: Served, request: &Request<'_>) -> bool {
         let executes = matches!(served, Served::Known(command)
             if matches!(command.request, RequestPolicy::Transaction(Step::Exec)));
-        let transaction = self.clients[key].transaction.as_ref();
+        let transaction = self.transactions.open.get(key);
         self.may_replicate(served, request)
             || executes && transaction.is_some_and(|transaction| transaction.may_write())
     }

@@ -33,6 +33,7 @@ use redplane_telemetry::Block;
 use rustc_hash::FxHashMap;
 use slab::Slab;
 
+use crate::client::features::{Feature, PerClient};
 use crate::dispatch::{Request, Served};
 use crate::engine::Engine;
 
@@ -112,6 +113,7 @@ pub(crate) struct PubSub {
     ledger: Ledger,
     /// By cluster; kept while the cluster is, so that counters go on from one hub to the next.
     stats: FxHashMap<String, Rc<Block>>,
+    pub(crate) subscribers: PerClient<Subscriber>,
     /// Clients above the soft limit.
     slow: Vec<u32>,
 }
@@ -126,6 +128,7 @@ impl PubSub {
             next: 0,
             ledger: shared.ledger(),
             stats: FxHashMap::default(),
+            subscribers: PerClient::new(Feature::Subscriptions),
             slow: Vec::new(),
         }
     }
@@ -170,7 +173,8 @@ impl Engine {
 
     /// PING of a RESP2 client with subscriptions has the form of a message; false for any other client.
     pub(crate) fn pong_in_pubsub(&mut self, key: usize, request: &Request<'_>) -> bool {
-        let in_pubsub = self.clients[key].subscriber.is_some() && !self.is_resp3(key) && request.len() < 3;
+        let in_pubsub =
+            self.pubsub.subscribers.get(key).is_some() && !self.is_resp3(key) && request.len() < 3;
         if in_pubsub {
             self.answer_with(key, |out| {
                 out.extend_from_slice(b"*2\r\n$4\r\npong\r\n");

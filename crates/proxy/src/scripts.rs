@@ -15,6 +15,7 @@ use redplane_resp::request::{Args, Decoded, decode};
 pub use bodies::Scripts;
 pub(crate) use bodies::{Known, Seen, Sha, parse_sha};
 
+use crate::client::features::Feature;
 use crate::dispatch::Request;
 use crate::engine::Engine;
 use crate::forward::access_of;
@@ -96,7 +97,7 @@ impl Engine {
         };
         let pool = route.pool_for(command.is_read());
         let drawn = self.pools[pool].key.settings.read_policy != ReadPolicy::Master;
-        if client.transaction.is_some() || drawn && command.may_use_replica() {
+        if client.features.has(Feature::Transaction) || drawn && command.may_use_replica() {
             return;
         }
         let found = match route.keeps_key {

@@ -2,6 +2,7 @@
 
 use redplane_command::CommandId;
 
+use crate::client::features::Feature;
 use crate::client::inlet::Rest;
 use crate::client::queue::MAX_OUTPUT;
 use crate::client::{ClientId, Slot, Waiter};
@@ -35,7 +36,7 @@ impl Engine {
         };
         let offset = client.replies.offset(waiter.sequence);
         let waits = client.generation == waiter.generation
-            && client.delays.is_none()
+            && !client.features.has(Feature::Delays)
             && client.replies.waits_at(offset);
         if !waits {
             return self.settle(waiter, pending.command, pending.since, Answer::Raw(reply));
@@ -57,7 +58,7 @@ impl Engine {
         let Some(client) = self.clients.of_mut(waiter) else {
             return;
         };
-        let delayed = client.delays.is_some();
+        let delayed = client.features.has(Feature::Delays);
         match client.replies.slot(waiter.sequence) {
             Some((offset, Slot::Waiting)) => {
                 let ended = Ended {
@@ -85,7 +86,7 @@ impl Engine {
     pub(crate) fn deliver(&mut self, key: usize, offset: usize, ended: Ended, reply: &[u8]) {
         let client = &mut self.clients[key];
         let sequence = client.replies.head().wrapping_add(offset as u32);
-        if client.delays.is_some() && self.hold_delayed(key, sequence, ended, reply) {
+        if client.features.has(Feature::Delays) && self.hold_delayed(key, sequence, ended, reply) {
             return;
         }
         self.clients[key].replies.finish(offset, reply);
@@ -165,7 +166,7 @@ impl Engine {
         if client.replies.is_empty() {
             if client.inlet.is_ending() {
                 // Half an array is no reply.
-                if client.session.share.is_none() || self.go_on_with_share(key) {
+                if !client.features.has(Feature::Share) || self.go_on_with_share(key) {
                     self.close_client(id);
                 }
                 return;

@@ -25,6 +25,7 @@ use bytes::Bytes;
 use redplane_resp::request::Args;
 use rustc_hash::FxHashMap;
 
+use crate::client::features::{Feature, PerClient};
 pub(crate) use ask::{Joining, redirect_of};
 pub(crate) use deliver::Notice;
 pub(crate) use options::Wanted;
@@ -141,8 +142,9 @@ struct OwnWrite {
 }
 
 /// What one worker knows of who caches what.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct TrackingState {
+    pub(crate) trackers: PerClient<Tracker>,
     table: Table,
     /// Of the bytes that are being read.
     own: Vec<OwnWrite>,
@@ -162,4 +164,23 @@ pub(crate) struct TrackingState {
     /// Feeds of connections of RESP2, and which one has which.
     relays: FxHashMap<u32, Relay>,
     feeds: FxHashMap<u32, u32>,
+}
+
+impl Default for TrackingState {
+    fn default() -> Self {
+        Self {
+            trackers: PerClient::new(Feature::Tracking),
+            table: Table::default(),
+            own: Vec::new(),
+            joining: FxHashMap::default(),
+            clients: 0,
+            broadcast: Vec::new(),
+            heard: FxHashMap::default(),
+            looked: 0,
+            heirs: FxHashMap::default(),
+            args: Args::default(),
+            relays: FxHashMap::default(),
+            feeds: FxHashMap::default(),
+        }
+    }
 }

@@ -12,6 +12,7 @@ mod watch;
 
 use redplane_command::{Command, Local, RequestPolicy, Transaction as Step, error};
 
+use crate::client::features::{Feature, PerClient};
 use crate::dispatch::{Request, Served};
 use crate::engine::Engine;
 use crate::filter::RouteTo;
@@ -123,7 +124,30 @@ impl Transaction {
     }
 }
 
+/// The transactions of one worker's clients.
+#[derive(Debug)]
+pub(crate) struct Transactions {
+    /// What clients have begun with MULTI or WATCH.
+    pub(crate) open: PerClient<Transaction>,
+    /// What is done here of those whose EXEC was sent.
+    pub(crate) shares: PerClient<Share>,
+}
+
+impl Transactions {
+    pub(crate) fn new() -> Self {
+        Self {
+            open: PerClient::new(Feature::Transaction),
+            shares: PerClient::new(Feature::Share),
+        }
+    }
+}
+
 impl Engine {
+    /// Whether a client's commands are queued.
+    pub(crate) fn is_in_transaction(&self, key: usize) -> bool {
+        self.transactions.open.get(key).is_some_and(Transaction::is_open)
+    }
+
     /// Whether a command is dealt with at once inside a transaction. Whose login has ended there may log in again.
     pub(crate) fn steers_transaction(&self, key: usize, served: Served) -> bool {
         match served {
@@ -143,11 +167,14 @@ impl Engine {
         command: &'static Command,
         request: Request<'_>,
     ) {
-        let open = self.clients[key].transaction.as_ref().is_some_and(|t| t.open);
+        let open = self.transactions.open.get(key).is_some_and(|t| t.open);
         match step {
             Step::Multi if open => self.answer(key, error::NESTED_MULTI),
             Step::Multi => {
-                self.clients[key].transaction.get_or_insert_default().open = true;
+                self.transactions
+                    .open
+                    .of(key, &mut self.clients[key], Default::default)
+                    .open = true;
                 self.answer(key, b"+OK\r\n");
             }
             Step::Exec if !open => self.answer(key, error::EXEC_WITHOUT_MULTI),
@@ -184,7 +211,7 @@ impl Engine {
 
     /// Puts a command aside that the keys' server runs.
     fn queue_in_block(&mut self, key: usize, served: Served, request: &Request<'_>) {
-        let queued = self.clients[key].transaction.as_deref();
+        let queued = self.transactions.open.get(key);
         if queued.is_some_and(Transaction::is_too_large) {
             return self.spoil_transaction(key, TOO_LARGE);
         }
@@ -213,8 +240,7 @@ impl Engine {
         let scripts = matches!(served, Served::Known(c) if self.script_queued(c, request));
         self.script_effect_queued(served, request);
         let meaning = self.meaning_in_block(key, served, request);
-        let client = &mut self.clients[key];
-        let Some(transaction) = &mut client.transaction else {
+        let Some(transaction) = self.transactions.open.get_mut(key) else {
             return;
         };
         if let Some(meaning) = meaning {
@@ -248,7 +274,7 @@ impl Engine {
 
     /// Refuses a command, and with it the EXEC to come.
     fn spoil_transaction(&mut self, key: usize, reply: &[u8]) {
-        if let Some(transaction) = &mut self.clients[key].transaction {
+        if let Some(transaction) = self.transactions.open.get_mut(key) {
             transaction.spoiled = true;
         }
         self.answer(key, reply);

@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 
 use redplane_command::CommandId;
 
+use super::features::Feature;
 use super::selection::{Kind, Selection};
 use super::{Client, Session};
 use crate::client::inlet::Rest;
@@ -69,28 +70,30 @@ fn one_word(name: &[u8]) -> String {
 
 impl Client {
     pub(crate) fn kind(&self) -> Kind {
-        match self.subscriber {
-            Some(_) => Kind::Pubsub,
-            None => Kind::Normal,
+        match self.features.has(Feature::Subscriptions) {
+            true => Kind::Pubsub,
+            false => Kind::Normal,
         }
     }
+}
 
+impl Engine {
     /// Redis's letters for what is special about it; `N` for nothing.
-    fn flags(&self, blocked: bool) -> String {
-        let transaction = self.transaction.as_deref();
-        let tracker = self.tracker.as_deref();
+    fn client_flags(&self, key: usize, client: &Client) -> String {
+        let transaction = self.transactions.open.get(key);
+        let tracker = self.tracking.trackers.get(key);
         let letters = [
-            ('P', self.subscriber.is_some()),
-            ('b', self.inlet.rests_for(Rest::Pause) || blocked),
+            ('P', client.features.has(Feature::Subscriptions)),
+            ('b', client.inlet.rests_for(Rest::Pause) || self.is_blocked(key)),
             ('x', transaction.is_some_and(|transaction| transaction.is_open())),
             ('t', tracker.is_some()),
             ('R', tracker.is_some_and(|tracker| tracker.broken)),
             ('B', tracker.is_some_and(Tracker::is_broadcast)),
             ('d', transaction.is_some_and(|transaction| transaction.is_lost())),
-            ('c', self.inlet.is_ending()),
-            ('U', self.session.socket.remote.is_none()),
-            ('e', self.session.no_evict),
-            ('T', self.session.no_touch),
+            ('c', client.inlet.is_ending()),
+            ('U', client.session.socket.remote.is_none()),
+            ('e', client.session.no_evict),
+            ('T', client.session.no_touch),
         ];
         let set: String = letters
             .iter()
@@ -98,9 +101,7 @@ impl Client {
             .collect();
         if set.is_empty() { "N".to_owned() } else { set }
     }
-}
 
-impl Engine {
     /// The clients that are meant, by id, each with its line.
     pub(crate) fn list_clients(&self, selection: &Selection) -> Vec<(u64, Vec<u8>)> {
         let clients = self.clients.iter();
@@ -139,9 +140,10 @@ impl Engine {
             session.socket.fd,
         );
         line.push_str(&String::from_utf8_lossy(&session.name));
-        let queued = client
-            .transaction
-            .as_ref()
+        let queued = self
+            .transactions
+            .open
+            .get(key)
             .filter(|transaction| transaction.is_open())
             .map_or((-1, 0), |transaction| {
                 (i64::from(transaction.queued()), transaction.size())
@@ -153,9 +155,9 @@ impl Engine {
         let (waits, held) = (client.replies.out.unwritten(), client.replies.out.held());
         let total = used + free + arguments + queued.1 + held + client.replies.backlog() - waits;
         let subscribed = |kind| {
-            client
-                .subscriber
-                .as_ref()
+            self.pubsub
+                .subscribers
+                .get(key)
                 .map_or(0, |subscriber| subscriber.count(kind))
         };
         let events = if waits > 0 { "rw" } else { "r" };
@@ -167,7 +169,7 @@ impl Engine {
              redir={} resp={} lib-name={} lib-ver={}",
             seconds(session.socket.opened),
             seconds(client.inlet.heard),
-            client.flags(self.is_blocked(key)),
+            self.client_flags(key, client),
             self.database(key),
             subscribed(Subscribed::Channel),
             subscribed(Subscribed::Pattern),
@@ -176,7 +178,7 @@ impl Engine {
             queued.1,
             self.command_name(client),
             one_word(session.user()),
-            client.tracker.as_deref().map_or(-1, redirect_of),
+            self.tracking.trackers.get(key).map_or(-1, redirect_of),
             if self.is_resp3(key) { 3 } else { 2 },
             session.library.name,
             session.library.version,

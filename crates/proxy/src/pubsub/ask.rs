@@ -61,7 +61,7 @@ impl Engine {
         request: &Request<'_>,
     ) {
         let resp3 = self.is_resp3(key);
-        let subscriber = self.clients[key].subscriber.as_deref();
+        let subscriber = self.pubsub.subscribers.get(key);
         let names: Vec<Bytes> = match (request.len(), subscriber) {
             (1, Some(subscriber)) => subscriber.held[kind as usize].keys().cloned().collect(),
             (1, None) => Vec::new(),
@@ -91,12 +91,12 @@ impl Engine {
     }
 
     fn holds(&self, key: usize, kind: Kind, name: &[u8]) -> bool {
-        let subscriber = self.clients[key].subscriber.as_deref();
+        let subscriber = self.pubsub.subscribers.get(key);
         subscriber.is_some_and(|subscriber| subscriber.held[kind as usize].contains_key(name))
     }
 
     fn confirmed_count(&self, key: usize, kind: Kind) -> usize {
-        let subscriber = self.clients[key].subscriber.as_deref();
+        let subscriber = self.pubsub.subscribers.get(key);
         subscriber.map_or(0, |subscriber| subscriber.confirmed_count(kind))
     }
 
@@ -108,7 +108,10 @@ impl Engine {
             .into_iter()
             .map(|hub| self.enter_topic(key, hub, kind, name, sequence))
             .collect();
-        let subscriber = self.clients[key].subscriber.get_or_insert_default();
+        let subscriber = self
+            .pubsub
+            .subscribers
+            .of(key, &mut self.clients[key], Default::default);
         subscriber.held[kind as usize].insert(name.clone(), topics.clone());
         for topic in topics {
             if self.pubsub.topics[topic].legs.is_empty() {
@@ -140,7 +143,7 @@ impl Engine {
 
     /// How many topics are not settled yet; the command waits for these, and messages of all wait for the command.
     fn wait_for_topics(&mut self, key: usize, kind: Kind, added: &[Bytes], join: u64) -> usize {
-        let Some(subscriber) = self.clients[key].subscriber.as_deref() else {
+        let Some(subscriber) = self.pubsub.subscribers.get(key) else {
             return 0;
         };
         let held = &subscriber.held[kind as usize];
@@ -169,13 +172,12 @@ impl Engine {
 
     /// Ends a client's subscription; says how many servers are told, who step `join` when they have heard.
     pub(super) fn leave(&mut self, key: usize, kind: Kind, name: &[u8], join: Option<u64>) -> usize {
-        let client = &mut self.clients[key];
-        let Some(subscriber) = &mut client.subscriber else {
+        let Some(subscriber) = self.pubsub.subscribers.get_mut(key) else {
             return 0;
         };
         let topics = subscriber.held[kind as usize].remove(name).unwrap_or_default();
         if subscriber.is_empty() {
-            client.subscriber = None;
+            self.pubsub.subscribers.take(key, &mut self.clients[key]);
         }
         topics
             .into_iter()

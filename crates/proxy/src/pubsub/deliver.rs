@@ -9,7 +9,8 @@ use redplane_config::redis_proxy::Protocol;
 use redplane_telemetry::stats::redis_pubsub;
 
 use super::push::Push;
-use super::{Kind, PubSub};
+use super::{Kind, PubSub, Subscriber};
+use crate::client::features::Feature;
 use crate::client::{Client, ClientId};
 use crate::dispatch::mark_dirty;
 use crate::engine::Engine;
@@ -97,7 +98,11 @@ impl Engine {
     /// Gives a message to all clients of a topic; says which of them can take no more.
     fn fan_out_message(&mut self, topic: usize, raw: &[u8]) -> Vec<u32> {
         let PubSub {
-            topics, joins, slow, ..
+            topics,
+            joins,
+            slow,
+            subscribers,
+            ..
         } = &mut self.pubsub;
         let mut message = Message::new(raw);
         let mut full = Vec::new();
@@ -115,12 +120,19 @@ impl Engine {
                 continue;
             }
             client.replies.out.lend(|| self.buffers.take_empty());
-            match message.shared(protocol) {
-                Some(shared) => client.push_shared(subscription.sequence, shared),
-                None => client.push(subscription.sequence, message.bytes(protocol)),
+            let kept = client.features.has(Feature::Share)
+                && self
+                    .transactions
+                    .keep(key as usize, client, message.bytes(protocol));
+            match message.shared(protocol).filter(|_| !kept) {
+                Some(shared) => client.replies.message_shared(subscription.sequence, shared),
+                None if kept => {}
+                None => client
+                    .replies
+                    .message(subscription.sequence, message.bytes(protocol)),
             }
             mark_dirty(client, key as usize, &mut self.dirty_clients);
-            if is_full(client, key, self.now, slow) {
+            if is_full(client, subscribers.get_mut(key as usize), key, self.now, slow) {
                 full.push(key);
             }
         }
@@ -129,10 +141,11 @@ impl Engine {
 
     /// Looks whether a client that was told something can take no more.
     pub(crate) fn watch_slow(&mut self, key: u32) {
-        let Some(client) = self.clients.get_mut(key as usize) else {
+        let Some(client) = self.clients.get(key as usize) else {
             return;
         };
-        if client.subscriber.is_some() && is_full(client, key, self.now, &mut self.pubsub.slow) {
+        let subscriber = self.pubsub.subscribers.get_mut(key as usize);
+        if is_full(client, subscriber, key, self.now, &mut self.pubsub.slow) {
             self.close_slow(key);
         }
     }
@@ -142,7 +155,8 @@ impl Engine {
             return;
         };
         tracing::warn!(target: "redis", client = client.session.id, waiting = client.replies.backlog(), "closed: a subscriber that does not read its messages");
-        let held = client.subscriber.iter().flat_map(|subscriber| &subscriber.held);
+        let own = self.pubsub.subscribers.get(key as usize);
+        let held = own.into_iter().flat_map(|subscriber| &subscriber.held);
         let topic = held.flat_map(|held| held.values().flatten()).next();
         if let Some(topic) = topic.and_then(|topic| self.pubsub.topics.get(*topic)) {
             let hub = &self.pubsub.hubs[topic.hub];
@@ -154,11 +168,11 @@ impl Engine {
     /// Subscribers above the soft limit whose time is over, also when no message comes any more.
     pub(super) fn close_slow_subscribers(&mut self) {
         for key in std::mem::take(&mut self.pubsub.slow) {
-            let Some(client) = self.clients.get_mut(key as usize) else {
+            let Some(client) = self.clients.get(key as usize) else {
                 continue;
             };
             let backlog = client.replies.backlog();
-            let Some(subscriber) = &mut client.subscriber else {
+            let Some(subscriber) = self.pubsub.subscribers.get_mut(key as usize) else {
                 continue;
             };
             if backlog <= SOFT_LIMIT || subscriber.slow_since == 0 {
@@ -173,10 +187,16 @@ impl Engine {
 }
 
 /// Whether a client is above the hard limit. Above the soft one it is watched.
-fn is_full(client: &mut Client, key: u32, now: u64, slow: &mut Vec<u32>) -> bool {
+fn is_full(
+    client: &Client,
+    subscriber: Option<&mut Subscriber>,
+    key: u32,
+    now: u64,
+    slow: &mut Vec<u32>,
+) -> bool {
     let backlog = client.replies.backlog();
     if backlog > SOFT_LIMIT
-        && let Some(subscriber) = &mut client.subscriber
+        && let Some(subscriber) = subscriber
         && subscriber.slow_since == 0
     {
         subscriber.slow_since = now;

@@ -18,6 +18,7 @@ use super::glob::literal;
 use super::topic::Topic;
 use super::watch::{Events, events_in};
 use super::{Kind, Subscriber};
+use crate::client::features::Feature;
 use crate::engine::Engine;
 use crate::filter::{Filter, RouteTo};
 use crate::pool::{Greeting, PoolKey, PoolUse};
@@ -261,11 +262,11 @@ impl Engine {
         let clients: Vec<usize> = self
             .clients
             .iter()
-            .filter(|(_, client)| client.subscriber.is_some() && own(client.filter))
+            .filter(|(_, client)| client.features.has(Feature::Subscriptions) && own(client.filter))
             .map(|(key, _)| key)
             .collect();
         for key in clients {
-            let held = self.clients[key].subscriber.as_deref().map(all_held);
+            let held = self.pubsub.subscribers.get(key).map(all_held);
             for (kind, name, topics) in held.unwrap_or_default() {
                 self.reroute_one(key, kind, name, topics);
             }
@@ -291,7 +292,7 @@ impl Engine {
             .map(|hub| self.enter_topic(key, hub, kind, &name, sequence))
             .collect();
         let topics = kept.into_iter().chain(added.iter().copied()).collect();
-        if let Some(subscriber) = &mut self.clients[key].subscriber {
+        if let Some(subscriber) = self.pubsub.subscribers.get_mut(key) {
             subscriber.held[kind as usize].insert(name, topics);
         }
         // Where there is no host yet, there will be one: the hub goes on trying.

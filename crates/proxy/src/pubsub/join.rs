@@ -100,9 +100,10 @@ impl Engine {
         }
         // What came meanwhile follows the confirmation, but no message stands inside an array of replies.
         let client = self.clients.of_mut(join.waiter);
-        let kept = client
-            .filter(|_| !join.early.is_empty())
-            .is_some_and(|client| client.keep_behind_array(&join.early));
+        let kept = client.filter(|_| !join.early.is_empty()).is_some_and(|client| {
+            let key = join.waiter.client as usize;
+            self.transactions.keep(key, client, &join.early)
+        });
         if !kept {
             join.reply.append(&mut join.early);
         }
@@ -114,7 +115,8 @@ impl Engine {
     fn joined_topics(&self, join: &Join, id: u64, name: &[u8]) -> Vec<usize> {
         let key = join.waiter.client;
         let own = self.clients.of(join.waiter);
-        let held = own.and_then(|client| client.subscriber.as_deref()?.held[join.kind as usize].get(name));
+        let own = own.and_then(|_| self.pubsub.subscribers.get(key as usize));
+        let held = own.and_then(|subscriber| subscriber.held[join.kind as usize].get(name));
         let topics = held.into_iter().flatten().copied();
         let joined = |topic: &usize| {
             let subscription = self.pubsub.topics[*topic].subscribers.get(&key);

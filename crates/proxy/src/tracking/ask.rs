@@ -12,6 +12,7 @@ use redplane_command::{Command, CommandId, Local, RequestPolicy, Transaction as 
 use redplane_resp::encode;
 
 use super::{Mode, Redirect, Tracker, Tracking, Wanted};
+use crate::client::features::Feature;
 use crate::client::{Client, Slot, Waiter};
 use crate::dispatch::{Request, Served};
 use crate::engine::Engine;
@@ -71,13 +72,13 @@ impl Engine {
             Local::ClientTracking => self.ask_tracking(key, command, request),
             Local::ClientCaching => self.set_caching(key, request.arg(2)),
             Local::ClientGetRedir => {
-                let redirect = self.clients[key].tracker.as_deref().map_or(-1, redirect_of);
+                let redirect = self.tracking.trackers.get(key).map_or(-1, redirect_of);
                 self.answer_with(key, |out| encode::integer(out, redirect));
             }
             Local::ClientTrackingInfo => {
                 let resp3 = self.is_resp3(key);
                 let mut info = Vec::new();
-                describe(self.clients[key].tracker.as_deref(), &mut info, resp3);
+                describe(self.tracking.trackers.get(key), &mut info, resp3);
                 self.answer(key, &info);
             }
             _ => self.answer_with(key, |out| error::wrong_arity(out, command)),
@@ -127,14 +128,14 @@ impl Engine {
             self.untrack(key);
             return self.end_joining(&joining, &Answer::Raw(b"+OK\r\n"));
         }
-        let mode = match wanted.mode_after(client.tracker.as_deref()) {
+        let mode = match wanted.mode_after(self.tracking.trackers.get(key)) {
             Ok(mode) => mode,
             Err(line) => return self.end_joining(&joining, &Answer::Raw(&line)),
         };
         if !self.filters[client.filter].keeps_keys() {
             return self.end_joining(&joining, &Answer::Raw(RENAMED));
         }
-        let former = client.tracker.is_some();
+        let former = client.features.has(Feature::Tracking);
         let tracker = self.tracker_of(key);
         tracker.mode = mode;
         tracker.noloop = wanted.noloop;
@@ -148,19 +149,20 @@ impl Engine {
 
     /// A client's tracker, made if there is none.
     fn tracker_of(&mut self, key: usize) -> &mut Tracker {
-        if self.clients[key].tracker.is_none() {
+        if self.tracking.trackers.get(key).is_none() {
             self.tracking.clients += 1;
             self.seat.note_tracking(self.tracking.clients);
         }
-        let made = || Box::new(Tracker::new(Mode::Default));
-        self.clients[key].tracker.get_or_insert_with(made)
+        let made = || Tracker::new(Mode::Default);
+        self.tracking.trackers.of(key, &mut self.clients[key], made)
     }
 
     /// Moves a client to connections with tracking and waits for one of them, with BCAST for all.
     fn join(&mut self, key: usize, mut joining: Joining) {
-        let tracking = self.clients[key]
-            .tracker
-            .as_ref()
+        let tracking = self
+            .tracking
+            .trackers
+            .get(key)
             .map_or(Tracking::Off, |tracker| tracker.greets_with());
         let former = self.filters[self.clients[key].filter].greeting;
         self.greet_with(key, Greeting { tracking, ..former });
@@ -257,7 +259,7 @@ impl Engine {
 
     /// A client tracks no more.
     pub(crate) fn untrack(&mut self, key: usize) {
-        let Some(tracker) = self.clients[key].tracker.take() else {
+        let Some(tracker) = self.tracking.trackers.take(key, &mut self.clients[key]) else {
             return;
         };
         self.forget_tracker(key, &tracker);
@@ -271,7 +273,7 @@ impl Engine {
     pub(crate) fn track_from(&mut self, key: usize, former: usize) {
         let from = &self.filters[former];
         let (tracked, pools) = (from.greeting.tracking, from.pools_read());
-        match (tracked, self.clients[key].tracker.as_mut()) {
+        match (tracked, self.tracking.trackers.get_mut(key)) {
             // Whom it redirects to has no replies that could be overtaken: it goes on listening where it did.
             (Tracking::Broadcast, Some(tracker)) if !tracker.held.is_empty() => {}
             (Tracking::Broadcast, Some(tracker)) if tracker.redirect.is_some() => {
@@ -303,7 +305,7 @@ impl Engine {
     /// `CLIENT CACHING YES|NO`.
     fn set_caching(&mut self, key: usize, word: &[u8]) {
         let is = |name: &str| word.eq_ignore_ascii_case(name.as_bytes());
-        let Some(tracker) = &mut self.clients[key].tracker else {
+        let Some(tracker) = self.tracking.trackers.get_mut(key) else {
             return self.answer(key, CACHING);
         };
         let reply: &[u8] = match &tracker.mode {
@@ -318,20 +320,22 @@ impl Engine {
     }
 }
 
-impl Client {
+impl Engine {
     /// CLIENT CACHING was part of a transaction, and ends with it.
-    pub(crate) fn forget_caching(&mut self) {
-        if let Some(tracker) = &mut self.tracker {
+    pub(crate) fn forget_caching(&mut self, key: usize) {
+        if let Some(tracker) = self.tracking.trackers.get_mut(key) {
             tracker.caching = false;
         }
     }
 
     /// CLIENT CACHING holds for one command, a transaction being one, and CLIENT's own do not count.
     #[cold]
-    pub(crate) fn note_caching(&mut self, served: Served) {
-        let open = self.transaction.as_ref().is_some_and(|own| own.is_open());
-        let (sequence, head) = (self.replies.next_sequence(), self.replies.head());
-        let Some(tracker) = self.tracker.as_mut().filter(|own| own.caching) else {
+    pub(crate) fn note_caching(&mut self, key: usize, served: Served) {
+        let open = self.is_in_transaction(key);
+        let client = &self.clients[key];
+        let (sequence, head) = (client.replies.next_sequence(), client.replies.head());
+        let tracker = self.tracking.trackers.get_mut(key);
+        let Some(tracker) = tracker.filter(|own| own.caching) else {
             return;
         };
         let request = match served {

@@ -34,7 +34,8 @@ impl Engine {
             return;
         };
         let behind = entry.last_answered();
-        let mode = entry.tracker.as_ref().map(|tracker| tracker.mode.clone());
+        let own = self.tracking.trackers.get(client as usize);
+        let mode = own.map(|tracker| tracker.mode.clone());
         let Some(Mode::Broadcast(prefixes)) = mode else {
             return;
         };
@@ -68,7 +69,7 @@ impl Engine {
 
     /// Whether a client hears through a pool.
     fn listens_on(&self, key: usize, pool: usize) -> bool {
-        let own = self.clients.get(key).and_then(|client| client.tracker.as_ref());
+        let own = self.tracking.trackers.get(key);
         match own.map(|tracker| &tracker.held).filter(|held| !held.is_empty()) {
             Some(held) => held.contains(&pool),
             None => self.reads_through(key, pool),

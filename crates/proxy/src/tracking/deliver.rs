@@ -14,6 +14,7 @@ use redplane_resp::value::{self, Value};
 use super::table::Reader;
 use super::{Redirect, Tracking};
 use crate::client::Client;
+use crate::client::features::Feature;
 use crate::connection::Carries;
 use crate::dispatch::mark_dirty;
 use crate::engine::Engine;
@@ -70,16 +71,9 @@ impl Notice {
 }
 
 impl Client {
-    /// Puts a push between two replies.
-    fn interject(&mut self, push: &[u8]) {
-        if !self.keep_behind_array(push) {
-            self.replies.out.append(push);
-        }
-    }
-
     /// The last request that a server has answered and whose reply is not out yet.
     pub(super) fn last_answered(&self) -> Option<u32> {
-        self.replies.last_answered(self.delays.is_some())
+        self.replies.last_answered(self.features.has(Feature::Delays))
     }
 }
 
@@ -145,7 +139,10 @@ impl Engine {
         let concerned: Vec<usize> = self
             .clients
             .iter()
-            .filter(|(_, client)| client.tracker.as_ref().is_some_and(|own| !own.is_broadcast()))
+            .filter(|(key, _)| {
+                let own = self.tracking.trackers.get(*key);
+                own.is_some_and(|own| !own.is_broadcast())
+            })
             .filter(|(key, _)| self.reads_through(*key, pool))
             .map(|(key, _)| key)
             .collect();
@@ -167,11 +164,11 @@ impl Engine {
 
     /// Tells a client something, as soon as the reply to request `behind` is out.
     pub(super) fn tell(&mut self, key: usize, behind: Option<u32>, notice: &Notice) {
-        let Some(client) = self.clients.get_mut(key) else {
+        let Some(client) = self.clients.get(key) else {
             return;
         };
         let behind = behind.filter(|sequence| client.replies.owes(*sequence));
-        let Some(tracker) = &mut client.tracker else {
+        let Some(tracker) = self.tracking.trackers.get_mut(key) else {
             return;
         };
         let Some(sequence) = behind else {
@@ -181,18 +178,15 @@ impl Engine {
             tracker.late.push_back((sequence, notice.clone()));
         } else {
             let next = client.replies.next_sequence();
-            let tracker = client.tracker.as_mut();
-            tracker.into_iter().for_each(|tracker| {
-                tracker.late.clear();
-                tracker.late.push_back((next.wrapping_sub(1), Notice::All));
-            });
+            tracker.late.clear();
+            tracker.late.push_back((next.wrapping_sub(1), Notice::All));
         }
     }
 
     fn tell_now(&mut self, key: usize, notice: &Notice) {
         let resp3 = self.is_resp3(key);
         let client = &mut self.clients[key];
-        let Some(tracker) = &mut client.tracker else {
+        let Some(tracker) = self.tracking.trackers.get_mut(key) else {
             return;
         };
         let all = *notice == Notice::All;
@@ -203,12 +197,10 @@ impl Engine {
         let redirect = tracker.redirect;
         if redirect.is_none() && resp3 {
             client.replies.out.lend(|| self.buffers.take_empty());
-            client.interject(&notice.encoded(Protocol::Resp3));
+            self.transactions
+                .interject(key, client, &notice.encoded(Protocol::Resp3));
         }
-        let emptied = all.then(|| client.replies.out.end());
-        if let Some(tracker) = &mut client.tracker {
-            tracker.emptied = emptied;
-        }
+        tracker.emptied = all.then(|| client.replies.out.end());
         match redirect {
             Some(redirect) => self.tell_other(key, redirect, notice),
             None => mark_dirty(client, key, &mut self.dirty_clients),
@@ -218,9 +210,10 @@ impl Engine {
     /// Tells clients what they could not be told before, now that they are written to.
     #[cold]
     pub(crate) fn release_late(&mut self, key: usize) {
-        let client = &mut self.clients[key];
+        let client = &self.clients[key];
         let (head, owed) = (client.replies.head(), client.replies.len());
-        let Some(tracker) = client.tracker.as_mut().filter(|own| !own.late.is_empty()) else {
+        let tracker = self.tracking.trackers.get_mut(key);
+        let Some(tracker) = tracker.filter(|own| !own.late.is_empty()) else {
             return;
         };
         let late = std::mem::take(&mut tracker.late);
@@ -251,13 +244,14 @@ impl Engine {
         };
         let resp3 = self.is_resp3(key);
         let client = &mut self.clients[key];
-        if !resp3 && client.subscriber.is_none() {
+        if !resp3 && !client.features.has(Feature::Subscriptions) {
             // Redis: it could not tell such a message from a reply, and gets none.
             return true;
         }
         client.replies.out.lend(|| self.buffers.take_empty());
         let protocol = if resp3 { Protocol::Resp3 } else { Protocol::Resp2 };
-        client.interject(&notice.encoded(protocol));
+        self.transactions
+            .interject(key, client, &notice.encoded(protocol));
         mark_dirty(client, key, &mut self.dirty_clients);
         self.watch_slow(key as u32);
         true
@@ -293,7 +287,7 @@ impl Engine {
     pub(crate) fn lose_redirect(&mut self, key: usize) {
         let resp3 = self.is_resp3(key);
         let client = &mut self.clients[key];
-        let Some(tracker) = &mut client.tracker else {
+        let Some(tracker) = self.tracking.trackers.get_mut(key) else {
             return;
         };
         tracker.broken = true;
@@ -301,7 +295,7 @@ impl Engine {
             client.replies.out.lend(|| self.buffers.take_empty());
             let mut push = b">2\r\n$21\r\ntracking-redir-broken\r\n".to_vec();
             encode::integer(&mut push, redirect.id as i64);
-            client.interject(&push);
+            self.transactions.interject(key, client, &push);
             mark_dirty(client, key, &mut self.dirty_clients);
         }
     }

@@ -100,10 +100,10 @@ impl Engine {
         let waiter = pending.waiter;
         let connection = &self.connections[key];
         let clients = &self.clients;
-        let Some(client) = clients.of(waiter) else {
+        if clients.of(waiter).is_none() {
             return;
-        };
-        let Some(tracker) = &client.tracker else {
+        }
+        let Some(tracker) = self.tracking.trackers.get(waiter.client as usize) else {
             return;
         };
         let remembers = tracker.remembers(waiter.sequence);

@@ -153,8 +153,8 @@ impl Engine {
     /// Whether a push on this connection is about a client's own write, and not for it: one that was answered, or one
     /// whose answer will tell.
     pub(super) fn is_own_write(&mut self, via: u32, client: u32, name: &Bytes) -> bool {
-        let own = self.clients.get(client as usize);
-        if !own.is_some_and(|own| own.tracker.as_ref().is_some_and(|tracker| tracker.noloop)) {
+        let own = self.tracking.trackers.get(client as usize);
+        if !own.is_some_and(|tracker| tracker.noloop) {
             return false;
         }
         if self.take_own_write(via, client, name) {

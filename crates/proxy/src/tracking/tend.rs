@@ -11,6 +11,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::Tracking;
 use crate::client::ClientId;
+use crate::client::features::Feature;
 use crate::connection::{Carries, Connection};
 use crate::engine::Engine;
 use crate::pending::Purpose;
@@ -97,7 +98,7 @@ impl Engine {
         let concerned: Vec<usize> = self
             .clients
             .iter()
-            .filter(|(_, client)| client.tracker.is_some() && filters.contains(&client.filter))
+            .filter(|(_, client)| client.features.has(Feature::Tracking) && filters.contains(&client.filter))
             .map(|(key, _)| key)
             .collect();
         for key in concerned {

@@ -22,7 +22,7 @@ const EXEC: &[u8] = b"*1\r\n$4\r\nEXEC\r\n";
 
 impl Engine {
     pub(super) fn exec(&mut self, key: usize, command: &'static Command) {
-        let Some(mut transaction) = self.clients[key].transaction.take() else {
+        let Some(mut transaction) = self.transactions.open.take(key, &mut self.clients[key]) else {
             return self.answer(key, error::EXEC_WITHOUT_MULTI);
         };
         let held = std::mem::take(&mut transaction.held);

@@ -45,9 +45,10 @@ impl Engine {
         served: Served,
         request: &Request<'_>,
     ) -> Result<Place, Vec<u8>> {
-        let behind = self.clients[key]
-            .transaction
-            .as_ref()
+        let behind = self
+            .transactions
+            .open
+            .get(key)
             .and_then(|transaction| transaction.behind);
         let name = match served {
             Served::Known(command) => command.name,
@@ -149,7 +150,7 @@ impl Engine {
     /// Puts a command aside that runs here.
     fn queue_here(&mut self, key: usize, command: &'static Command, last: bool, request: &Request<'_>) {
         let pausable = self.may_replicate(Served::Known(command), request);
-        let Some(transaction) = &mut self.clients[key].transaction else {
+        let Some(transaction) = self.transactions.open.get_mut(key) else {
             return;
         };
         if transaction.is_too_large() {
@@ -173,9 +174,10 @@ impl Engine {
         match command.request {
             RequestPolicy::Local(Local::Select) => {
                 let database = u32::try_from(integer(request.arg(1))?).ok()?;
-                let wanders = self.clients[key]
-                    .transaction
-                    .as_ref()
+                let wanders = self
+                    .transactions
+                    .open
+                    .get(key)
                     .is_some_and(|transaction| transaction.wanders);
                 (wanders || database != self.database(key)).then_some(Step::Select(database))
             }

@@ -15,6 +15,7 @@ use redplane_resp::encode;
 use redplane_resp::reply::{self, Scan, Scanner};
 use redplane_resp::request::{Args, decode};
 
+use super::Transactions;
 use crate::client::Client;
 use crate::client::inlet::Rest;
 use crate::client::muting::ReplyMode;
@@ -109,17 +110,24 @@ impl Share {
     }
 }
 
-impl Client {
+impl Transactions {
     /// Keeps a message back while an array is on its way; false when there is none.
     #[cold]
-    pub(crate) fn keep_behind_array(&mut self, message: &[u8]) -> bool {
-        let share = self.session.share.as_mut();
+    pub(crate) fn keep(&mut self, key: usize, client: &mut Client, message: &[u8]) -> bool {
+        let share = self.shares.get_mut(key);
         let Some(given) = share.and_then(|share| share.reply.as_mut()) else {
             return false;
         };
         given.late.extend_from_slice(message);
-        self.replies.keep_aside(message.len());
+        client.replies.keep_aside(message.len());
         true
+    }
+
+    /// Puts a push between two replies.
+    pub(crate) fn interject(&mut self, key: usize, client: &mut Client, push: &[u8]) {
+        if !self.keep(key, client, push) {
+            client.replies.out.append(push);
+        }
     }
 }
 
@@ -127,7 +135,8 @@ impl Engine {
     /// What is to be done here once EXEC, which has just been sent, is answered. Nothing behind it is looked at before.
     pub(super) fn await_share(&mut self, key: usize, share: Share, muted: bool) {
         if !share.steps.is_empty() {
-            self.clients[key].session.share = Some(Box::new(Share { muted, ..share }));
+            let share = Box::new(Share { muted, ..share });
+            self.transactions.shares.put(key, &mut self.clients[key], share);
             self.rest_behind(key);
         }
     }
@@ -141,7 +150,9 @@ impl Engine {
         }));
         let muted = self.clients[key].replies.skips_next();
         share.muted = muted;
-        self.clients[key].session.share = Some(Box::new(share));
+        self.transactions
+            .shares
+            .put(key, &mut self.clients[key], Box::new(share));
         self.answer_with(key, |out| encode::array(out, total as usize));
         if muted {
             self.clients[key].replies.set_mode(ReplyMode::Off);
@@ -152,11 +163,11 @@ impl Engine {
     /// EXEC's reply: the rest of the transaction is done. False when there is none, or nothing was executed.
     pub(super) fn begin_share(&mut self, connection: usize, pending: &Pending, raw: &[u8]) -> bool {
         let key = pending.waiter.client as usize;
-        let Some(client) = self.clients.of_mut(pending.waiter) else {
+        if self.clients.of(pending.waiter).is_none() {
             return false;
-        };
-        let (Some(share), Some((count, start))) = (&mut client.session.share, reply::array_header(raw))
-        else {
+        }
+        let share = self.transactions.shares.get_mut(key);
+        let (Some(share), Some((count, start))) = (share, reply::array_header(raw)) else {
             return false;
         };
         let connection = &self.connections[connection];
@@ -202,7 +213,7 @@ impl Engine {
             let Some(client) = self.clients.get_mut(key) else {
                 return false;
             };
-            let Some(mut share) = client.session.share.take() else {
+            let Some(mut share) = self.transactions.shares.take(key, client) else {
                 return true;
             };
             let Some(given) = &mut share.reply else {
@@ -210,7 +221,7 @@ impl Engine {
                 return true;
             };
             if !client.replies.is_empty() || client.replies.out.unwritten() > MAX_UNWRITTEN {
-                client.session.share = Some(share);
+                self.transactions.shares.put(key, client, share);
                 client.inlet.rest(Rest::Order);
                 mark_dirty(client, key, &mut self.dirty_clients);
                 return false;
@@ -220,7 +231,7 @@ impl Engine {
             }
             self.next_of_share(key, &mut share);
             if let Some(client) = self.clients.get_mut(key) {
-                client.session.share = Some(share);
+                self.transactions.shares.put(key, client, share);
             }
         }
     }
@@ -302,7 +313,8 @@ impl Engine {
         if given.skips {
             client.replies.set_mode(ReplyMode::Skip);
         }
-        client.forget_caching();
+        self.forget_caching(key);
+        let client = &mut self.clients[key];
         client.replies.release_kept(given.late.len());
         client.replies.out.append(&given.late);
         if client.replies.out.unwritten() > 0 {

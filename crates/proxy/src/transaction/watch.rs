@@ -46,7 +46,7 @@ impl Engine {
 
     /// The client's own connection to the node of a key; one node only.
     fn lease_for_watch(&mut self, key: usize, pool: usize, target: Target) -> Result<u32, Failure> {
-        if let Some(watch) = self.clients[key].transaction.as_ref().and_then(|t| t.watch) {
+        if let Some(watch) = self.transactions.open.get(key).and_then(|t| t.watch) {
             let entry = &self.pools[pool];
             let live = entry.live.as_ref().ok_or(Failure::NoHost)?;
             let at = live.pick(target, Access::Primary, entry.key.settings.read_policy, "", 0)?;
@@ -59,7 +59,10 @@ impl Engine {
         let connection = self.lease(pool, target, Access::Primary, key)?;
         self.hold_pools(&[pool]);
         let host = self.connections[connection as usize].host.id;
-        let transaction = self.clients[key].transaction.get_or_insert_default();
+        let transaction = self
+            .transactions
+            .open
+            .of(key, &mut self.clients[key], Default::default);
         transaction.held.push(pool);
         transaction.watch = Some(Watch {
             pool,
@@ -72,7 +75,7 @@ impl Engine {
 
     /// Forgets what was begun; the server forgets what it guarded when the lease ends.
     pub(crate) fn drop_transaction(&mut self, key: usize) {
-        if let Some(transaction) = self.clients[key].transaction.take() {
+        if let Some(transaction) = self.transactions.open.take(key, &mut self.clients[key]) {
             self.end_transaction(&transaction);
         }
     }
@@ -85,11 +88,11 @@ impl Engine {
 
     /// The leased connection broke: what it guarded is guarded no more.
     pub(crate) fn lease_lost(&mut self, lease: u32, client: u32, generation: u32) {
-        let Some(client) = self.clients.known_mut(client, generation) else {
+        if self.clients.known(client, generation).is_none() {
             return;
-        };
+        }
         // Behind EXEC the client may have begun anew, on another connection.
-        let transaction = client.transaction.as_mut();
+        let transaction = self.transactions.open.get_mut(client as usize);
         if let Some(transaction) = transaction.filter(|transaction| transaction.lease() == Some(lease)) {
             transaction.watch = None;
             transaction.lost = true;
