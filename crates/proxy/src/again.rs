@@ -12,11 +12,11 @@ use redplane_resp::encode;
 use redplane_resp::request::{self, Args};
 use redplane_upstream::{Cluster, Host};
 
-use crate::client::{Slot, Waiter};
+use crate::core::client::{Slot, Waiter};
+use crate::core::pending::{Pending, Purpose};
+use crate::core::split::Split;
 use crate::engine::Engine;
-use crate::pending::{Pending, Purpose};
 use crate::send::Payload;
-use crate::split::Split;
 use redplane_merge::{Answer, Failure, Parts};
 
 /// Time between two attempts, in microseconds. Keys of a slot are moved within milliseconds.

@@ -13,18 +13,18 @@
 mod acknowledged;
 mod again;
 
-pub(crate) use acknowledged::{Acknowledged, mark_of};
+pub(crate) use acknowledged::Acknowledged;
 
 use redplane_command::{Command, Flags, error, may_block};
 
-use crate::client::inlet::Rest;
-use crate::client::{ClientId, Slot, Waiter};
+use crate::core::client::inlet::Rest;
+use crate::core::client::{ClientId, Slot, Waiter};
+use crate::core::filter::{ChainName, RouteTo};
+use crate::core::pending::{Pending, Purpose};
+use crate::core::pool::{Access, Target};
 use crate::dispatch::Request;
 use crate::engine::Engine;
-use crate::filter::{ChainName, RouteTo};
 use crate::forward::access_of;
-use crate::pending::{Pending, Purpose};
-use crate::pool::{Access, Target};
 use crate::send::{Payload, Sending};
 use crate::settle::null_array;
 use crate::upstream::Gone;

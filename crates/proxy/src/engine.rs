@@ -23,25 +23,26 @@ use slab::Slab;
 
 use crate::again::Again;
 use crate::blocking::{Acknowledged, Wait};
-use crate::client::features::{Feature, PerClient};
-use crate::client::inlet::Rest;
-use crate::client::{Client, ClientId, Opened, Session, Waiter};
-use crate::connection::{ConnId, Connection};
+use crate::core::client::features::{Feature, PerClient};
+use crate::core::client::inlet::Rest;
+use crate::core::client::{Client, ClientId, Opened, Session, Waiter};
+use crate::core::connection::{ConnId, Connection};
+use crate::core::filter::{ChainLife, Filter};
+use crate::core::input::Buffers;
+use crate::core::output::Output;
+use crate::core::places::Places;
+use crate::core::pool::{Greeting, Pool};
+use crate::core::scripts::{Known, Scripts};
+use crate::core::tally;
 use crate::external_auth::{Logins, Question};
 use crate::fault::Delays;
-use crate::filter::{ChainLife, Filter};
-use crate::input::Buffers;
 use crate::inquiry::Inquiry;
 use crate::lessons::Asked;
-use crate::output::Output;
 use crate::pause::Pause;
 use crate::peers::{Peers, Seat};
-use crate::places::Places;
-use crate::pool::{Greeting, Pool};
 use crate::pubsub::PubSub;
 use crate::redirect::Unresolved;
-use crate::scripts::{Known, Scripts};
-use crate::tally;
+use crate::scan::Walks;
 use crate::tracking::TrackingState;
 use crate::transaction::Transactions;
 
@@ -132,6 +133,8 @@ pub struct Engine {
     /// Requests whose replies a fault holds back.
     pub(crate) delays: PerClient<Delays>,
     pub(crate) transactions: Transactions,
+    /// Commands that go from shard to shard.
+    pub(crate) walks: PerClient<Walks>,
     pub(crate) unresolved: BTreeMap<u64, Unresolved>,
     /// Requests that a migrating slot refused, by the time they are sent again.
     pub(crate) again: BTreeMap<(u64, u64), Again>,
@@ -185,6 +188,7 @@ impl Engine {
             held_count: 0,
             delays: PerClient::new(Feature::Delays),
             transactions: Transactions::new(),
+            walks: PerClient::new(Feature::Walks),
             unresolved: BTreeMap::new(),
             again: BTreeMap::new(),
             in_flight: 0,
@@ -273,6 +277,7 @@ impl Engine {
         }
         self.transactions.shares.forget(key);
         self.delays.forget(key);
+        self.walks.forget(key);
         self.forget_login(id.0);
         self.abandon_wait(id.0);
         self.abandon_acknowledged(id.0);

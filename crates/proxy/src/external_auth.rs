@@ -15,7 +15,7 @@ use redplane_config::redis_proxy::{ExternalAuth, Protocol};
 use redplane_resp::encode;
 use redplane_upstream::Cluster;
 
-use crate::client::{Slot, Waiter};
+use crate::core::client::{Slot, Waiter};
 use crate::dispatch::Request;
 use crate::engine::{Action, Engine};
 use redplane_merge::Answer;

@@ -11,16 +11,16 @@ use redplane_command::{Command, Effect, Flags, ReplyPolicy, error};
 use redplane_config::redis_proxy::ReadPolicy;
 use redplane_resp::encode;
 
-use crate::client::{Slot, Waiter};
+use crate::core::client::{Slot, Waiter};
+use crate::core::filter::RouteTo;
+use crate::core::pending::Purpose;
+use crate::core::pool::{Access, Target};
+use crate::core::split::Split;
 use crate::dispatch::{Request, Served, error_line};
 use crate::engine::Engine;
-use crate::filter::RouteTo;
 use crate::forward::{access_of, is_mirrored_write};
-use crate::pending::Purpose;
-use crate::pool::{Access, Target};
 use crate::scripts::scripts_named;
 use crate::send::{Outgoing, Payload, Sending};
-use crate::split::Split;
 use redplane_merge::{Answer, Failure, Parts};
 
 pub(crate) use servers::Server;

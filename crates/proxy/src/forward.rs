@@ -11,13 +11,13 @@ use std::rc::Rc;
 
 use redplane_command::{Command, Flags, RequestPolicy, Script};
 
-use crate::client::Slot;
+use crate::core::client::Slot;
+use crate::core::filter::RouteTo;
+use crate::core::pending::Purpose;
+use crate::core::pool::Access;
+use crate::core::scripts::parse_sha;
 use crate::dispatch::{Request, Served};
 use crate::engine::Engine;
-use crate::filter::RouteTo;
-use crate::pending::Purpose;
-use crate::pool::Access;
-use crate::scripts::parse_sha;
 use crate::send::{Outgoing, Payload, Scripts, Sending};
 use redplane_merge::Failure;
 

@@ -11,9 +11,9 @@
 
 use redplane_command::{Local, RequestPolicy, Transaction as Step};
 
-use crate::client::features::Feature;
-use crate::client::inlet::Rest;
-use crate::client::{ClientId, Waiter};
+use crate::core::client::features::Feature;
+use crate::core::client::inlet::Rest;
+use crate::core::client::{ClientId, Waiter};
 use crate::dispatch::{Request, Served};
 use crate::engine::{Action, Engine};
 

@@ -9,10 +9,10 @@ use std::sync::Arc;
 use redplane_command::{Command, CommandId};
 use redplane_resp::encode;
 
-use crate::client::selection::Selection;
-use crate::client::{Slot, Waiter};
+use crate::client_command::selection::Selection;
+use crate::core::client::{Slot, Waiter};
+use crate::core::filter::ChainName;
 use crate::engine::Engine;
-use crate::filter::ChainName;
 use crate::pause::Paused;
 use crate::peers::Letter;
 use crate::tracking::{Joining, Wanted};

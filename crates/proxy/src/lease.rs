@@ -11,52 +11,16 @@ use std::sync::Arc;
 use redplane_config::redis_proxy::ReadPolicy;
 use redplane_telemetry::stats::{cluster, redis_cluster};
 use redplane_upstream::Host;
-use rustc_hash::FxHashMap;
 
 use crate::ConnId;
-use crate::connection::Connection;
+use crate::core::connection::Connection;
+use crate::core::pool::{Access, Target};
 use crate::engine::{Action, Engine};
-use crate::pool::{Access, Target};
 use crate::upstream::Gone;
 use redplane_merge::Failure;
 
 /// Idle ones that are kept for each host.
 const KEPT: usize = 32;
-
-/// The leased connections of a pool, by the ids of their hosts.
-#[derive(Debug, Default)]
-pub(crate) struct Leases(FxHashMap<u64, OfHost>);
-
-#[derive(Debug, Default)]
-struct OfHost {
-    open: u32,
-    idle: Vec<u32>,
-}
-
-impl Leases {
-    /// Those that wait for their next use.
-    pub(crate) fn idle(&self) -> impl Iterator<Item = u32> + '_ {
-        self.0.values().flat_map(|host| host.idle.iter().copied())
-    }
-
-    /// Takes out the idle ones to hosts that are not `known` any more.
-    pub(crate) fn take_strays(&mut self, known: impl Fn(u64) -> bool) -> Vec<u32> {
-        let strays = self.0.iter_mut().filter(|(id, _)| !known(**id));
-        strays
-            .flat_map(|(_, host)| std::mem::take(&mut host.idle))
-            .collect()
-    }
-
-    fn forget(&mut self, host: u64, connection: u32) {
-        if let Some(of_host) = self.0.get_mut(&host) {
-            of_host.open = of_host.open.saturating_sub(1);
-            of_host.idle.retain(|idle| *idle != connection);
-            if of_host.open == 0 {
-                self.0.remove(&host);
-            }
-        }
-    }
-}
 
 impl Engine {
     /// Leases a connection to the host of a target.

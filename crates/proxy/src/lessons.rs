@@ -5,47 +5,27 @@
 //! topology changes: servers are upgraded and load modules. All of it is bounded, since names come from clients.
 
 use redplane_command::{
-    Command, CommandId, DescribedBegin, DescribedKeys, Description, Find, Learnt, NotFound, learn,
+    CommandId, DescribedBegin, DescribedKeys, Description, Find, Learnt, NotFound, learn,
 };
 use redplane_resp::encode;
 use redplane_resp::value::{self, Value};
-use rustc_hash::FxHashMap;
 
-use crate::client::Waiter;
-use crate::client::inlet::Rest;
+use crate::core::client::Waiter;
+use crate::core::client::inlet::Rest;
+use crate::core::lessons::Missing;
+use crate::core::pending::{Pending, Purpose};
+use crate::core::pool::{Access, Target};
 use crate::dispatch::{Request, Served, is_from_a_browser};
 use crate::engine::Engine;
-use crate::pending::{Pending, Purpose};
-use crate::pool::{Access, Target};
 use crate::send::{Payload, Sending};
 use redplane_merge::Failure;
 
 /// A longer name is no command's.
 const MAX_NAME: usize = 64;
-/// Names that one cluster's servers know.
-const MAX_KNOWN: usize = 1024;
-/// Names that they do not know.
-const MAX_MISSING: usize = 1024;
 /// How long a name stays unknown, in microseconds.
 const MISSING_TIME: u64 = 60_000_000;
 /// How long a failure to ask counts as the answer, in microseconds.
 const FAILED_TIME: u64 = 100_000;
-
-/// What the servers of one cluster said.
-#[derive(Default)]
-pub(crate) struct Lessons {
-    known: FxHashMap<Vec<u8>, &'static Learnt>,
-    missing: FxHashMap<Vec<u8>, Missing>,
-    /// The topology that `missing` is about.
-    version: u64,
-}
-
-#[derive(Clone, Copy)]
-struct Missing {
-    until: u64,
-    /// There was no answer; `None`: no server knows it.
-    failure: Option<Failure>,
-}
 
 /// A question that is not answered yet, and who waits for it.
 pub(crate) struct Asked {
@@ -62,49 +42,6 @@ pub(crate) enum Lesson {
     Rests,
     Unknown(NotFound),
     Failed(Failure),
-}
-
-impl Lessons {
-    /// The row of a request's command, if it was learnt.
-    pub(crate) fn command<'a>(
-        &self,
-        count: usize,
-        arg: impl Fn(usize) -> &'a [u8],
-    ) -> Option<&'static Command> {
-        let name = arg(0).to_ascii_lowercase();
-        let sub = if count > 1 { arg(1) } else { b"" };
-        if let Some(learnt) = self.known.get(&name) {
-            return Some(learnt.subcommand(sub).unwrap_or(&learnt.command));
-        }
-        let whole = [&name, &b"|"[..], &sub.to_ascii_lowercase()].concat();
-        self.known.get(&whole).map(|learnt| &learnt.command)
-    }
-
-    /// The commands that were learnt.
-    pub(crate) fn commands(&self) -> impl Iterator<Item = &'static Command> + '_ {
-        self.known
-            .values()
-            .filter(|learnt| learnt.command.name == learnt.command.container)
-            .map(|learnt| &learnt.command)
-    }
-
-    fn note_missing(&mut self, name: Vec<u8>, missing: Missing, now: u64) {
-        if self.missing.len() >= MAX_MISSING {
-            self.missing.retain(|_, missing| now < missing.until);
-        }
-        if self.missing.len() >= MAX_MISSING {
-            self.missing.clear();
-        }
-        self.missing.insert(name, missing);
-    }
-
-    fn note_known(&mut self, name: Vec<u8>, learnt: &'static Learnt) {
-        if self.known.len() >= MAX_KNOWN {
-            self.known.clear();
-        }
-        self.missing.remove(&name);
-        self.known.insert(name, learnt);
-    }
 }
 
 impl Engine {

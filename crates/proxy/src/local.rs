@@ -6,11 +6,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use redplane_command::{Command, Local, RequestPolicy, error};
 use redplane_resp::encode;
 
-use crate::client::inlet::Rest;
-use crate::client::muting::ReplyMode;
+use crate::core::client::inlet::Rest;
+use crate::core::client::muting::ReplyMode;
+use crate::core::pool::Greeting;
 use crate::dispatch::{Request, Served};
 use crate::engine::Engine;
-use crate::pool::Greeting;
 
 /// What HELLO and INFO say of the server's version: the command table is that of Redis 7.
 const VERSION: &str = "7.0.15";

@@ -33,7 +33,7 @@ use redplane_telemetry::Block;
 use rustc_hash::FxHashMap;
 use slab::Slab;
 
-use crate::client::features::{Feature, PerClient};
+use crate::core::client::features::{Feature, PerClient};
 use crate::dispatch::{Request, Served};
 use crate::engine::Engine;
 

@@ -20,13 +20,13 @@ use clusters::Cluster;
 use cursor::{Cursor, Position, is_settled, own_line};
 pub(crate) use kept::Kept;
 
-use crate::client::{Slot, Waiter};
+use crate::core::client::{Slot, Waiter};
+use crate::core::pool::{Access, Target};
+use crate::core::split::Split;
 use crate::dispatch::Request;
 use crate::engine::Engine;
-use crate::pool::{Access, Target};
 use crate::send::Payload;
 use crate::settle::Ended;
-use crate::split::Split;
 use redplane_merge::{Failure, Part, Parts};
 
 const NODES: &[u8] = b"*2\r\n$7\r\nCLUSTER\r\n$5\r\nNODES\r\n";
@@ -56,7 +56,26 @@ pub(crate) struct Scan {
     elements: Vec<u8>,
 }
 
+/// The walks of one client, by the sequences of their requests.
+#[derive(Debug, Default)]
+pub(crate) struct Walks(Vec<(u32, Walk)>);
+
 impl Engine {
+    fn keep_walk(&mut self, key: usize, sequence: u32, walk: Walk) {
+        let walks = self.walks.of(key, &mut self.clients[key], Walks::default);
+        walks.0.push((sequence, walk));
+    }
+
+    fn take_walk(&mut self, key: usize, sequence: u32) -> Option<Walk> {
+        let walks = self.walks.get_mut(key)?;
+        let at = walks.0.iter().position(|(own, _)| *own == sequence)?;
+        let (_, walk) = walks.0.swap_remove(at);
+        if walks.0.is_empty() {
+            self.walks.take(key, &mut self.clients[key]);
+        }
+        Some(walk)
+    }
+
     /// SCAN.
     pub(crate) fn scan(&mut self, key: usize, command: &'static Command, request: Request<'_>) {
         let Some(cursor) = std::str::from_utf8(request.arg(1))
@@ -86,9 +105,9 @@ impl Engine {
             elements: Vec::new(),
         };
         let frame = scan_frame(at.cursor, &scan.options);
-        let mut split = Split::new(Parts::new(command, 1, Vec::new()), self.now);
-        split.walk = Some(Box::new(Walk::Scan(scan)));
+        let split = Split::walking(Parts::new(command, 1, Vec::new()), self.now);
         let waiter = self.expect_reply(key, Slot::Split(Box::new(split)));
+        self.keep_walk(key, waiter.sequence, Walk::Scan(scan));
         let target = Target::Shard(at.shard);
         self.send_to(
             pool,
@@ -112,12 +131,13 @@ impl Engine {
         let Some((cluster, target)) = places.pop() else {
             return self.fail_now(key, command.id, Failure::NoHost);
         };
-        let mut split = Split::new(Parts::new(command, 1, Vec::new()), self.now);
-        split.walk = Some(Box::new(Walk::Seek {
+        let split = Split::walking(Parts::new(command, 1, Vec::new()), self.now);
+        let waiter = self.expect_reply(key, Slot::Split(Box::new(split)));
+        let walk = Walk::Seek {
             places,
             frame: request.frame.to_vec(),
-        }));
-        let waiter = self.expect_reply(key, Slot::Split(Box::new(split)));
+        };
+        self.keep_walk(key, waiter.sequence, walk);
         self.send_to(
             pools[cluster],
             target,
@@ -129,8 +149,9 @@ impl Engine {
     }
 
     /// A shard has answered: on to the next one, or back to the client.
-    pub(crate) fn walk_on(&mut self, key: usize, offset: usize, mut split: Box<Split>) {
-        let walk = match split.walk.take().map(|walk| *walk) {
+    pub(crate) fn walk_on(&mut self, key: usize, offset: usize, split: Box<Split>) {
+        let sequence = self.place_of(key, offset).sequence;
+        let walk = match self.take_walk(key, sequence) {
             None => return,
             Some(Walk::Verify(scan)) => return self.verified(key, offset, &split, scan),
             Some(walk) => walk,
@@ -200,9 +221,9 @@ impl Engine {
             return self.end_cluster(key, offset, split, scan);
         }
         let (command, shards) = (split.command(), own.topology.shard_count());
-        let mut verify = Split::new(Parts::new(command, shards, Vec::new()), split.since);
-        verify.walk = Some(Box::new(Walk::Verify(scan)));
+        let verify = Split::walking(Parts::new(command, shards, Vec::new()), split.since);
         let waiter = self.place_of(key, offset);
+        self.keep_walk(key, waiter.sequence, Walk::Verify(scan));
         self.clients[key].replies.ask_on(offset, Box::new(verify));
         for shard in 0..shards {
             let waiter = Waiter {
@@ -274,9 +295,9 @@ impl Engine {
         frame: &[u8],
     ) {
         let command = split.command();
-        *split = Split::new(Parts::new(command, 1, Vec::new()), split.since);
-        split.walk = Some(Box::new(walk));
+        *split = Split::walking(Parts::new(command, 1, Vec::new()), split.since);
         let waiter = self.place_of(key, offset);
+        self.keep_walk(key, waiter.sequence, walk);
         self.clients[key].replies.ask_on(offset, split);
         self.send_to(
             pool,

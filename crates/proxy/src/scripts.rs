@@ -5,22 +5,19 @@
 //! behind runs behind. When a server has lost it all the same (NOSCRIPT), the script is loaded there and the command
 //! sent once more, on mirrors too. Without its body NOSCRIPT passes, and clients fall back to EVAL.
 
-mod bodies;
-
 use bytes::Bytes;
 use redplane_command::{Command, Effect, RequestPolicy, Script as Argument};
 use redplane_config::redis_proxy::ReadPolicy;
 use redplane_resp::request::{Args, Decoded, decode};
 
-pub use bodies::Scripts;
-pub(crate) use bodies::{Known, Seen, Sha, parse_sha};
+use crate::core::scripts::{Sha, parse_sha};
 
-use crate::client::features::Feature;
+use crate::core::client::features::Feature;
+use crate::core::pending::{Pending, Purpose};
+use crate::core::pool::Access;
 use crate::dispatch::Request;
 use crate::engine::Engine;
 use crate::forward::access_of;
-use crate::pending::{Pending, Purpose};
-use crate::pool::Access;
 use crate::send::{Payload, Scripts as Named};
 use redplane_merge::Failure;
 

@@ -13,14 +13,14 @@ use redplane_resp::number::integer;
 
 use redplane_config::redis_proxy::Protocol;
 
-use crate::client::{Slot, Waiter};
-use crate::connection::{Carries, ConnId};
+use crate::core::client::{Slot, Waiter};
+use crate::core::connection::{Carries, ConnId};
+use crate::core::pending::{Pending, Purpose};
+use crate::core::pool::Tracking;
+use crate::core::pool::{Access, Greeting, Live, Target};
 use crate::dispatch::{Request, Served};
 use crate::engine::Engine;
-use crate::pending::{Pending, Purpose};
-use crate::pool::{Access, Greeting, Live, Target};
 use crate::send::{Payload, Sending};
-use crate::tracking::Tracking;
 use crate::upstream::Gone;
 use redplane_merge::{Answer, Failure};
 

@@ -8,12 +8,12 @@ use std::rc::Rc;
 use bytes::Bytes;
 use redplane_command::CommandId;
 
-use crate::client::Waiter;
-use crate::connection::MAX_HELD;
+use crate::core::client::Waiter;
+use crate::core::connection::MAX_HELD;
+use crate::core::filter::RouteTo;
+use crate::core::pending::{Pending, Purpose, Travel};
 use crate::dispatch::Request;
 use crate::engine::Engine;
-use crate::filter::RouteTo;
-use crate::pending::{Pending, Purpose, Travel};
 
 /// What is sent on a connection, and for whom.
 #[derive(Clone, Copy)]
@@ -52,7 +52,7 @@ impl<'a> Payload<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Scripts {
     None,
-    One(crate::scripts::Sha),
+    One(crate::core::scripts::Sha),
     /// Those in the commands of a block.
     OfBlock,
 }

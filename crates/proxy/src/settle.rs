@@ -2,14 +2,14 @@
 
 use redplane_command::CommandId;
 
-use crate::client::features::Feature;
-use crate::client::inlet::Rest;
-use crate::client::queue::MAX_OUTPUT;
-use crate::client::{ClientId, Slot, Waiter};
+use crate::core::client::features::Feature;
+use crate::core::client::inlet::Rest;
+use crate::core::client::queue::MAX_OUTPUT;
+use crate::core::client::{ClientId, Slot, Waiter};
+use crate::core::filter::Outcome;
+use crate::core::pending::Pending;
 use crate::dispatch::mark_dirty;
 use crate::engine::Engine;
-use crate::pending::Pending;
-use crate::tally::Outcome;
 use redplane_merge::{Answer, Failure};
 
 /// Nothing where an array might be, as a protocol says it.

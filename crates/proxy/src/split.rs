@@ -6,39 +6,17 @@
 use redplane_command::{Command, FastKeys, ReplyPolicy, SlotOf, error};
 use redplane_resp::encode;
 
-use crate::client::Slot;
+use crate::core::client::Slot;
+use crate::core::filter::RouteTo;
+use crate::core::pending::Purpose;
+use crate::core::pool::{Access, Live, Target};
+use crate::core::split::Split;
 use crate::dispatch::{Request, Served, error_line};
 use crate::engine::Engine;
-use crate::filter::RouteTo;
 use crate::forward::{access_of, is_mirrored_write};
-use crate::pending::Purpose;
-use crate::pool::{Access, Live, Target};
 use crate::send::{Outgoing, Payload, Scripts, Sending};
 use crate::settle::Ended;
 use redplane_merge::{Answer, Failure, Own, Parts};
-
-/// A command of which several servers were asked.
-#[derive(Debug)]
-pub(crate) struct Split {
-    pub(crate) parts: Parts,
-    pub(crate) since: u64,
-    /// Commands that go on from one shard to the next keep their place here.
-    pub(crate) walk: Option<Box<crate::scan::Walk>>,
-}
-
-impl Split {
-    pub(crate) fn new(parts: Parts, since: u64) -> Self {
-        Self {
-            parts,
-            since,
-            walk: None,
-        }
-    }
-
-    pub(crate) fn command(&self) -> &'static Command {
-        self.parts.command()
-    }
-}
 
 /// One key of the request on its way to its part.
 #[derive(Clone, Copy)]
@@ -81,7 +59,7 @@ impl Engine {
                     .iter()
                     .take_while(|place| place.part == part)
                     .count();
-            let waiter = crate::client::Waiter { part, ..waiter };
+            let waiter = crate::core::client::Waiter { part, ..waiter };
             let sending = Sending {
                 waiter,
                 command: command.id,
@@ -286,7 +264,7 @@ impl Engine {
 
     /// All parts are answered.
     pub(crate) fn complete(&mut self, key: usize, offset: usize, split: Box<Split>) {
-        if split.walk.is_some() {
+        if split.walks {
             return self.walk_on(key, offset, split);
         }
         let mut reply = self.buffers.take_empty();

@@ -25,24 +25,13 @@ use bytes::Bytes;
 use redplane_resp::request::Args;
 use rustc_hash::FxHashMap;
 
-use crate::client::features::{Feature, PerClient};
+use crate::core::client::features::{Feature, PerClient};
+use crate::core::pool::Tracking;
 pub(crate) use ask::{Joining, redirect_of};
 pub(crate) use deliver::Notice;
 pub(crate) use options::Wanted;
 use relay::Relay;
 use table::Table;
-
-/// What a connection asks its server to tell it: a part of its greeting.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Tracking {
-    /// Nothing.
-    #[default]
-    Off,
-    /// Changes of keys that were read through it.
-    Keys,
-    /// Changes of all keys.
-    Broadcast,
-}
 
 /// Which keys a client wants to hear of.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -12,12 +12,12 @@ mod watch;
 
 use redplane_command::{Command, Local, RequestPolicy, Transaction as Step, error};
 
-use crate::client::features::{Feature, PerClient};
+use crate::core::client::features::{Feature, PerClient};
+use crate::core::filter::RouteTo;
+use crate::core::pool::Target;
 use crate::dispatch::{Request, Served};
 use crate::engine::Engine;
-use crate::filter::RouteTo;
 use crate::forward::rename::{Renamed, TOO_LONG};
-use crate::pool::Target;
 use redplane_merge::Failure;
 pub(crate) use share::Share;
 use share::Step as Meaning;

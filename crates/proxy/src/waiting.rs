@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rustc_hash::FxHashMap;
 
-use crate::client::{Client, Waiter};
+use crate::core::client::{Client, Waiter};
 use crate::engine::Engine;
 
 /// Clients that one worker shows at most; the oldest requests come first.

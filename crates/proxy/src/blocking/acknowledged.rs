@@ -21,11 +21,12 @@ use redplane_resp::number::integer;
 
 use answers::{Count, replicated, synced, transaction};
 
-use crate::client::{Slot, Waiter};
+use crate::core::client::{Slot, Waiter};
+use crate::core::connection::mark_of;
+use crate::core::pending::Purpose;
+use crate::core::pool::{Access, Target};
 use crate::dispatch::{Request, error_line};
 use crate::engine::Engine;
-use crate::pending::Purpose;
-use crate::pool::{Access, Target};
 use crate::send::{Payload, Sending};
 use redplane_merge::{Answer, Failure};
 
@@ -399,9 +400,4 @@ impl Engine {
             self.ask_primaries(key);
         }
     }
-}
-
-/// The bit of a host in [`crate::client::Client::wrote`].
-pub(crate) fn mark_of(host: u64) -> u64 {
-    1 << (host % 64)
 }

@@ -10,11 +10,11 @@ use redplane_resp::request::{self, Args};
 use redplane_upstream::Signal;
 
 use super::{Gone, SLACK, Wait};
-use crate::client::ClientId;
-use crate::connection::Connection;
+use crate::core::client::ClientId;
+use crate::core::connection::Connection;
+use crate::core::pending::Purpose;
+use crate::core::pool::Access;
 use crate::engine::Engine;
-use crate::pending::Purpose;
-use crate::pool::Access;
 use crate::redirect::{self, MAX_HOPS, Redirection};
 use redplane_merge::{Answer, Failure};
 

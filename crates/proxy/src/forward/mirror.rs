@@ -6,13 +6,13 @@ use redplane_command::{Command, CommandId};
 use redplane_telemetry::stats::cluster;
 
 use super::is_mirrored_write;
-use crate::client::Waiter;
-use crate::connection::MAX_MIRROR_HELD;
+use crate::core::client::Waiter;
+use crate::core::connection::MAX_MIRROR_HELD;
+use crate::core::filter::RouteTo;
+use crate::core::pending::Purpose;
+use crate::core::pool::{Access, Target};
 use crate::dispatch::Served;
 use crate::engine::Engine;
-use crate::filter::RouteTo;
-use crate::pending::Purpose;
-use crate::pool::{Access, Target};
 use crate::send::{Outgoing, Payload, Scripts, Sending};
 
 impl Engine {

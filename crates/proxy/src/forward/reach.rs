@@ -10,11 +10,11 @@ use redplane_resp::encode;
 use redplane_telemetry::stats::{cluster, redis_cluster};
 use redplane_upstream::{Host, Login};
 
-use crate::client::Waiter;
-use crate::connection::{Connection, State};
+use crate::core::client::Waiter;
+use crate::core::connection::{Connection, State};
+use crate::core::pending::Purpose;
+use crate::core::pool::{Access, Target};
 use crate::engine::{Action, Engine};
-use crate::pending::Purpose;
-use crate::pool::{Access, Target};
 use crate::send::{Payload, Sending};
 use redplane_merge::Failure;
 

@@ -10,11 +10,11 @@ use redplane_telemetry::stats::redis_pubsub;
 
 use super::push::Push;
 use super::{Kind, PubSub, Subscriber};
-use crate::client::features::Feature;
-use crate::client::{Client, ClientId};
+use crate::core::client::features::Feature;
+use crate::core::client::{Client, ClientId};
+use crate::core::output::LARGE;
 use crate::dispatch::mark_dirty;
 use crate::engine::Engine;
-use crate::output::LARGE;
 
 /// Redis: `client-output-buffer-limit pubsub 32mb 8mb 60`.
 const HARD_LIMIT: usize = 32 * 1024 * 1024;

@@ -18,10 +18,10 @@ use super::glob::literal;
 use super::topic::Topic;
 use super::watch::{Events, events_in};
 use super::{Kind, Subscriber};
-use crate::client::features::Feature;
+use crate::core::client::features::Feature;
+use crate::core::filter::{Filter, RouteTo};
+use crate::core::pool::{Greeting, PoolKey, PoolUse};
 use crate::engine::Engine;
-use crate::filter::{Filter, RouteTo};
-use crate::pool::{Greeting, PoolKey, PoolUse};
 use redplane_merge::Failure;
 
 /// How often topologies are looked at while anybody subscribes.

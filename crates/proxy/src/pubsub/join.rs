@@ -7,7 +7,7 @@ use bytes::Bytes;
 use redplane_command::{Command, CommandId};
 
 use super::Kind;
-use crate::client::{Slot, Waiter};
+use crate::core::client::{Slot, Waiter};
 use crate::engine::Engine;
 use redplane_merge::{Answer, Failure};
 

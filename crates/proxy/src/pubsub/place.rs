@@ -16,8 +16,8 @@ use super::Kind;
 use super::hub::Hub;
 use super::topic::{Reach, Topic};
 use super::watch::{Events, events_in};
+use crate::core::pool::{Access, Live, Target};
 use crate::engine::Engine;
-use crate::pool::{Access, Live, Target};
 use redplane_merge::{Answer, Failure};
 
 impl Engine {

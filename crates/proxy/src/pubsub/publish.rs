@@ -10,12 +10,12 @@ use redplane_resp::request::{self, Args};
 use redplane_resp::{encode, reply};
 
 use super::Kind;
-use crate::client::Slot;
+use crate::core::client::Slot;
+use crate::core::pending::{Pending, Purpose};
+use crate::core::pool::{Access, Live, Target};
 use crate::dispatch::{Request, Served};
 use crate::engine::Engine;
 use crate::forward::is_mirrored_write;
-use crate::pending::{Pending, Purpose};
-use crate::pool::{Access, Live, Target};
 use crate::send::{Outgoing, Payload, Scripts, Sending};
 use redplane_merge::{Answer, Failure};
 

@@ -9,12 +9,12 @@ use redplane_upstream::{Pick, Want};
 use rustc_hash::FxHashSet;
 
 use super::Kind;
-use crate::client::{Slot, Waiter};
+use crate::core::client::{Slot, Waiter};
+use crate::core::pool::{Access, Target};
+use crate::core::split::Split;
 use crate::dispatch::Request;
 use crate::engine::Engine;
-use crate::pool::{Access, Target};
 use crate::send::Payload;
-use crate::split::Split;
 use redplane_merge::{Answer, Failure, Parts};
 
 impl Engine {

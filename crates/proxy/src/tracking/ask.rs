@@ -12,13 +12,13 @@ use redplane_command::{Command, CommandId, Local, RequestPolicy, Transaction as 
 use redplane_resp::encode;
 
 use super::{Mode, Redirect, Tracker, Tracking, Wanted};
-use crate::client::features::Feature;
-use crate::client::{Client, Slot, Waiter};
+use crate::core::client::features::Feature;
+use crate::core::client::{Client, Slot, Waiter};
+use crate::core::pending::{Pending, Purpose};
+use crate::core::pool::{Access, Greeting, Live, Target};
 use crate::dispatch::{Request, Served};
 use crate::engine::Engine;
 use crate::inquiry::Question;
-use crate::pending::{Pending, Purpose};
-use crate::pool::{Access, Greeting, Live, Target};
 use crate::send::{Payload, Sending};
 use redplane_merge::{Answer, Failure};
 

@@ -13,12 +13,12 @@ use redplane_resp::value::{self, Value};
 
 use super::table::Reader;
 use super::{Redirect, Tracking};
-use crate::client::Client;
-use crate::client::features::Feature;
-use crate::connection::Carries;
+use crate::core::client::Client;
+use crate::core::client::features::Feature;
+use crate::core::connection::Carries;
+use crate::core::filter::Filter;
 use crate::dispatch::mark_dirty;
 use crate::engine::Engine;
-use crate::filter::Filter;
 use crate::peers::Forwarded;
 
 /// Notices that wait for replies of one client, above which it is told to drop everything instead.

@@ -10,10 +10,10 @@ use redplane_resp::request::{Decoded, decode};
 
 use super::table::Reader;
 use super::{Notice, OwnWrite, TrackingState};
-use crate::client::Waiter;
+use crate::core::client::Waiter;
+use crate::core::lessons::Lessons;
+use crate::core::pending::{Pending, Purpose};
 use crate::engine::Engine;
-use crate::lessons::Lessons;
-use crate::pending::{Pending, Purpose};
 use crate::redirect;
 
 /// The replies to the commands of a request: one, or those in a transaction's array.

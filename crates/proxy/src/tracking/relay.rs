@@ -14,10 +14,10 @@ use redplane_resp::request::{Args, Decoded, decode};
 use super::deliver::MAX_LATE;
 use super::{Notice, Tracking, TrackingState};
 use crate::ConnId;
-use crate::client::Waiter;
+use crate::core::client::Waiter;
+use crate::core::pending::{Pending, Purpose, Travel};
+use crate::core::pool::{Greeting, PoolKey};
 use crate::engine::{Action, Engine};
-use crate::pending::{Pending, Purpose, Travel};
-use crate::pool::{Greeting, PoolKey};
 use crate::upstream::Gone;
 
 /// A feed's other half.
@@ -78,7 +78,7 @@ impl Engine {
         let Ok(feed) = self.connect(pool, host, false) else {
             return self.release_pools(&[pool]);
         };
-        self.connections[feed as usize].carries = crate::connection::Carries::Invalidations;
+        self.connections[feed as usize].carries = crate::core::connection::Carries::Invalidations;
         self.setup(feed, Purpose::Relay, &[b"CLIENT", b"ID"]);
         self.tracking.feeds.insert(origin, feed);
         let relay = Relay {

@@ -8,10 +8,10 @@ use redplane_config::redis_proxy::Protocol;
 use redplane_resp::encode;
 
 use super::{Share, Transaction, Watch};
-use crate::client::{Slot, Waiter};
+use crate::core::client::{Slot, Waiter};
+use crate::core::pending::{Pending, Purpose};
+use crate::core::pool::{Access, Target};
 use crate::engine::Engine;
-use crate::pending::{Pending, Purpose};
-use crate::pool::{Access, Target};
 use crate::redirect;
 use crate::send::{Outgoing, Payload, Scripts, Sending};
 use crate::settle::null_array;

@@ -16,13 +16,13 @@ use redplane_resp::reply::{self, Scan, Scanner};
 use redplane_resp::request::{Args, decode};
 
 use super::Transactions;
-use crate::client::Client;
-use crate::client::inlet::Rest;
-use crate::client::muting::ReplyMode;
+use crate::core::client::Client;
+use crate::core::client::inlet::Rest;
+use crate::core::client::muting::ReplyMode;
+use crate::core::pending::Pending;
+use crate::core::pool::Greeting;
 use crate::dispatch::{Request, Served, mark_dirty};
 use crate::engine::Engine;
-use crate::pending::Pending;
-use crate::pool::Greeting;
 use redplane_merge::Answer;
 
 /// Unwritten bytes above which the next command waits until they are written.

@@ -7,11 +7,11 @@ use redplane_command::Command;
 use redplane_resp::encode;
 
 use super::{Transaction, Watch};
-use crate::client::Slot;
+use crate::core::client::Slot;
+use crate::core::pending::Purpose;
+use crate::core::pool::{Access, Target};
 use crate::dispatch::{Request, Served};
 use crate::engine::Engine;
-use crate::pending::Purpose;
-use crate::pool::{Access, Target};
 use crate::send::{Payload, Sending};
 use redplane_merge::Failure;
 

@@ -7,9 +7,9 @@ use redplane_telemetry::stats::{cluster, redis_cluster};
 use redplane_upstream::Signal;
 
 use super::Gone;
-use crate::connection::{Carries, ConnId, Connection, State};
+use crate::core::connection::{Carries, ConnId, Connection, State};
+use crate::core::pending::{Pending, Purpose};
 use crate::engine::{Action, Engine};
-use crate::pending::{Pending, Purpose};
 use redplane_merge::{Answer, Failure};
 
 impl Engine {

@@ -5,11 +5,11 @@ use redplane_resp::reply::{Scan, Scanner};
 use redplane_telemetry::stats::{cluster, redis_cluster};
 
 use super::Gone;
-use crate::connection::{Carries, ConnId, MAX_HELD, State};
+use crate::core::connection::{Carries, ConnId, MAX_HELD, State};
+use crate::core::filter::Outcome;
+use crate::core::output::LARGE;
+use crate::core::pending::{Pending, Purpose};
 use crate::engine::Engine;
-use crate::output::LARGE;
-use crate::pending::{Pending, Purpose};
-use crate::tally::Outcome;
 use redplane_merge::Answer;
 
 /// Bytes of one reply above which its connection is given up: twice what Redis allows a string to have. A reply is kept

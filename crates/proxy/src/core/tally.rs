@@ -11,17 +11,8 @@ use redplane_telemetry::stats::{cluster, redis_cluster, redis_command, redis_pro
 use redplane_upstream::Host;
 use slab::Slab;
 
-use crate::filter::Filter;
-use crate::pool::Live;
-
-/// How requests ended: the same for a whole run of them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Outcome {
-    /// `None` where Envoy has no row for it.
-    pub(crate) command: Option<CommandId>,
-    pub(crate) success: bool,
-    pub(crate) micros: u64,
-}
+use crate::core::filter::{Filter, Outcome};
+use crate::core::pool::Live;
 
 /// A row of the same thing.
 #[derive(Clone, Copy, Debug)]

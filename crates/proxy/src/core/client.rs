@@ -1,19 +1,16 @@
 //! A downstream connection as the engine sees it: what has arrived, who waits for what, what goes back.
 
-mod container;
 pub(crate) mod features;
 pub(crate) mod inlet;
-mod listing;
 pub(crate) mod muting;
 pub(crate) mod queue;
-pub(crate) mod selection;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use redplane_config::redis_proxy::RedisProxy;
 
-use crate::places::Places;
+use crate::core::places::Places;
 use features::{Feature, Features};
 use inlet::{Inlet, Rest};
 use queue::ReplyQueue;

@@ -11,9 +11,9 @@ use redplane_resp::number::integer;
 use rustc_hash::FxHashSet;
 
 use super::listing::Asking;
-use crate::client::{Client, Session};
+use crate::core::client::{Client, Session};
+use crate::core::filter::{ChainName, Filter};
 use crate::dispatch::Request;
-use crate::filter::{ChainName, Filter};
 
 /// Redis's types of clients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

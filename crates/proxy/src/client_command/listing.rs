@@ -9,10 +9,10 @@ use std::net::SocketAddr;
 
 use redplane_command::CommandId;
 
-use super::features::Feature;
 use super::selection::{Kind, Selection};
-use super::{Client, Session};
-use crate::client::inlet::Rest;
+use crate::core::client::features::Feature;
+use crate::core::client::inlet::Rest;
+use crate::core::client::{Client, ClientId, Session};
 use crate::dispatch::Request;
 use crate::engine::Engine;
 use crate::pubsub::Kind as Subscribed;
@@ -122,7 +122,7 @@ impl Engine {
             if asker == Some(key) {
                 self.clients[key].inlet.rest(Rest::End);
             } else {
-                self.close_client(super::ClientId(key as u32));
+                self.close_client(ClientId(key as u32));
             }
         }
         meant.len() as u64

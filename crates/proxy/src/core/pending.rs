@@ -5,7 +5,7 @@
 
 use redplane_command::CommandId;
 
-use crate::client::Waiter;
+use crate::core::client::Waiter;
 
 /// What happens to a reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

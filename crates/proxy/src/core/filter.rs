@@ -13,9 +13,8 @@ use redplane_telemetry::{Block, Cells, Registry, TableBlock};
 use redplane_world::Snapshot;
 use rustc_hash::FxHashMap;
 
-use crate::pool::Greeting;
-use crate::statistics::{Statistics, is_counted};
-use crate::tally::Outcome;
+use crate::core::pool::Greeting;
+use crate::core::statistics::{Statistics, is_counted};
 
 /// Where requests of one route go.
 #[derive(Debug)]
@@ -49,6 +48,15 @@ impl RouteTo {
         let mirrors = self.mirrors.iter().map(|mirror| mirror.pool);
         [self.pool].into_iter().chain(self.read_pool).chain(mirrors)
     }
+}
+
+/// How requests ended: the same for a whole run of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Outcome {
+    /// `None` where Envoy has no row for it.
+    pub(crate) command: Option<CommandId>,
+    pub(crate) success: bool,
+    pub(crate) micros: u64,
 }
 
 /// For whom a pool is.

@@ -12,9 +12,8 @@ use redplane_telemetry::{Block, TableBlock};
 use redplane_upstream::{Cluster, Host, Layout, Pick, Topology, Want};
 use rustc_hash::FxHashMap;
 
-use crate::lease::Leases;
-use crate::lessons::Lessons;
-use crate::tracking::Tracking;
+use crate::core::leases::Leases;
+use crate::core::lessons::Lessons;
 use redplane_merge::Failure;
 
 /// How long a host that could not be reached is left alone, at first and at most.
@@ -92,6 +91,18 @@ impl Link {
         self.tokens -= 1.0;
         true
     }
+}
+
+/// What a connection asks its server to tell it: a part of its greeting.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Tracking {
+    /// Nothing.
+    #[default]
+    Off,
+    /// Changes of keys that were read through it.
+    Keys,
+    /// Changes of all keys.
+    Broadcast,
 }
 
 /// What connections of a pool begin with. A filter has a twin for each greeting that its clients ask for.

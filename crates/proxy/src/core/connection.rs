@@ -12,12 +12,12 @@ use redplane_telemetry::Block;
 use redplane_telemetry::stats::cluster;
 use redplane_upstream::{Cluster, Host};
 
-use crate::input::{Buffers, Carry};
-use crate::output::Output;
-use crate::pending::Pending;
-use crate::pool::Live;
-use crate::scripts::Seen;
-use crate::tally;
+use crate::core::input::{Buffers, Carry};
+use crate::core::output::Output;
+use crate::core::pending::Pending;
+use crate::core::pool::Live;
+use crate::core::scripts::Seen;
+use crate::core::tally;
 
 /// Names an upstream connection for the driver. Reused after the connection is gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -90,6 +90,11 @@ pub(crate) const MAX_HELD: usize = 8 * 1024 * 1024;
 /// Held bytes above which a mirror gets nothing more.
 pub(crate) const MAX_MIRROR_HELD: usize = 4 * 1024 * 1024;
 
+/// The bit of a host in [`Client::wrote`](crate::core::client::Client).
+pub(crate) fn mark_of(host: u64) -> u64 {
+    1 << (host % 64)
+}
+
 impl Connection {
     /// A request that was sent here and is not answered yet, for sending it once more; `None` when it is not kept.
     pub(crate) fn frame_of(&self, pending: &Pending) -> Option<Bytes> {
@@ -102,7 +107,7 @@ impl Connection {
         Self {
             pool,
             cluster,
-            mark: crate::blocking::mark_of(host.id),
+            mark: mark_of(host.id),
             host,
             state: State::Connecting,
             connected: false,

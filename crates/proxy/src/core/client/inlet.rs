@@ -7,7 +7,7 @@
 use redplane_command::CommandId;
 use redplane_resp::request::Partial;
 
-use crate::input::Carry;
+use crate::core::input::Carry;
 
 /// Why nothing of a client's input is looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

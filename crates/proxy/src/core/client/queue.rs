@@ -10,9 +10,9 @@ use bytes::Bytes;
 use redplane_merge::Answer;
 
 use super::muting::{Muting, ReplyMode};
-use crate::input::Buffers;
-use crate::output::{LARGE, Output};
-use crate::split::Split;
+use crate::core::input::Buffers;
+use crate::core::output::{LARGE, Output};
+use crate::core::split::Split;
 
 /// Unsent and parked bytes above which a client is not read from. Generous: clients that write a long pipeline before
 /// they read would wait for us while we wait for them.

@@ -19,6 +19,8 @@ pub(crate) enum Feature {
     Tracking,
     /// Faults hold some of its replies back.
     Delays,
+    /// A command of it goes from shard to shard.
+    Walks,
 }
 
 /// The features that have state of one client.

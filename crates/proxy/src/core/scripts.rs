@@ -76,7 +76,7 @@ impl Scripts {
     }
 
     /// Remembers a body; `None` when it is too long for that.
-    fn remember(&self, body: &[u8]) -> Option<Arc<Script>> {
+    pub(crate) fn remember(&self, body: &[u8]) -> Option<Arc<Script>> {
         if body.len() > MAX_BODY {
             return None;
         }

@@ -2,21 +2,26 @@
 //!
 //! Everything here belongs to connections of this proxy, not to those behind it. Words of errors are the server's.
 
+pub(crate) mod listing;
+pub(crate) mod selection;
+
 use std::sync::Arc;
 
 use redplane_command::{Command, Local, error};
 use redplane_resp::encode;
 use redplane_resp::number::integer;
 
-use super::listing::Asking;
-use super::muting::ReplyMode;
-use super::selection::Selection;
+use crate::core::client::Session;
+use crate::core::client::muting::ReplyMode;
+use crate::core::filter::ChainName;
 use crate::dispatch::Request;
 use crate::engine::Engine;
-use crate::filter::ChainName;
 use crate::inquiry::Question;
 use crate::local::is_client_name;
 use crate::pause::Paused;
+
+use listing::Asking;
+use selection::Selection;
 
 impl Engine {
     /// One of CLIENT's subcommands.
@@ -114,7 +119,7 @@ impl Engine {
     }
 
     /// `CLIENT … ON|OFF`.
-    fn client_switch(&mut self, key: usize, word: &[u8], set: impl FnOnce(&mut super::Session, bool)) {
+    fn client_switch(&mut self, key: usize, word: &[u8], set: impl FnOnce(&mut Session, bool)) {
         let on = word.eq_ignore_ascii_case(b"ON");
         if !on && !word.eq_ignore_ascii_case(b"OFF") {
             return self.answer(key, error::SYNTAX);
