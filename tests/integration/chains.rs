@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use redplane_testkit::{Proxy, Redis, free_port, until};
 
-use crate::stage::{PATIENCE, admin, at, local, redplane, static_cluster};
+use crate::stage::{PATIENCE, admin, at, local, redplane, static_cluster, static_resources};
 
 /// redplane with clusters of its bootstrap and one listener that comes from a file.
 struct FromFile {
@@ -17,7 +17,7 @@ struct FromFile {
     path: PathBuf,
     port: u16,
     version: u64,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 impl FromFile {
@@ -44,7 +44,7 @@ impl FromFile {
             path,
             port,
             version: 1,
-            _folder: folder,
+            folder,
         }
     }
 
@@ -237,6 +237,44 @@ fn connections_end_with_their_chain() {
         );
         assert_eq!(neighbour.ask("GET who").as_deref(), Some(B), "{case}");
     }
+}
+
+/// What is not served is said at load and by validation, not only by refused connections.
+#[test]
+fn a_chain_that_is_not_served_is_named() {
+    let limit = "{name: limit, typed_config: {\"@type\": \
+                 type.googleapis.com/envoy.extensions.filters.network.connection_limit.v3.ConnectionLimit, stat_prefix: \
+                 c, max_connections: 1}}";
+    let redis = with_name("A");
+    let chains = [chain(2, &format!("{limit}, {}", redis_filter("a", "")), "")];
+    let house = FromFile::new(&[("a", &redis)], &chains, 1);
+    let reason = "filter `limit` is not enforced here, so that nobody is let in";
+    let mut client = From::new(2, house.port);
+    assert_eq!(client.ask("GET who"), None);
+    let log = house.proxy.process().output();
+    assert!(
+        log.contains("a filter chain is not served") && log.contains(reason),
+        "{log}"
+    );
+    let file = house.folder.path().join("static.yaml");
+    let listener = format!(
+        "{{name: l, {}, filter_chains: [{{filters: [{limit}, {}]}}]}}",
+        at(free_port()),
+        redis_filter("a", "")
+    );
+    let clusters = [static_cluster("a", redis.port())];
+    let text = admin(free_port()) + &static_resources(&[listener], &clusters);
+    std::fs::write(&file, text).expect("it can be written");
+    let told = std::process::Command::new(env!("CARGO_BIN_EXE_redplane"))
+        .args(["--mode", "validate", "-c"])
+        .arg(&file)
+        .output()
+        .expect("it runs");
+    let told = String::from_utf8_lossy(&told.stdout).into_owned();
+    assert!(
+        told.contains(&format!("listener 'l': chain 'any' is not served: {reason}")),
+        "{told}"
+    );
 }
 
 /// A client accepted under one world is served by it, whatever is pushed meanwhile.

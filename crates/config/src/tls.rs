@@ -140,6 +140,19 @@ impl ServerTls {
     }
 }
 
+/// A name is worth nothing in a certificate that anybody may have signed. Envoy: `ClientContextConfigImpl`.
+fn can_check_names(validation: Option<&Validation>) -> Result<(), Invalid> {
+    let missing = match validation {
+        None => "a validation context",
+        Some(validation) if validation.roots.is_empty() && !validation.system_roots => {
+            "configuring a trusted CA"
+        }
+        Some(_) => return Ok(()),
+    };
+    let reason = format!("'auto_sni_san_validation' was configured without {missing}");
+    Err(Invalid::new("auto_sni_san_validation", reason))
+}
+
 impl ClientTls {
     /// Reads the message.
     pub fn from_proto(
@@ -160,6 +173,9 @@ impl ClientTls {
         let common = ignored.scope("common_tls_context", |ignored| {
             Common::from_proto(common, ignored)
         })?;
+        if let (true, Usable::Ready(common)) = (message.auto_sni_san_validation, &common) {
+            can_check_names(common.validation.as_deref())?;
+        }
         Ok(common.map(
             |Common {
                  certificates,

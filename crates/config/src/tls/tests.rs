@@ -293,3 +293,17 @@ fn versions() {
     );
     assert!(of("TLSv1_3", "TLSv1_2").is_err());
 }
+
+#[test]
+fn names_are_not_checked_without_a_trusted_authority() {
+    let read = |common: &str| {
+        let yaml = format!("sni: s\nauto_sni_san_validation: true\ncommon_tls_context: {{{common}}}");
+        refusal(ClientTls::from_proto(&message(&yaml), &mut Ignored::default()))
+    };
+    let without = "auto_sni_san_validation: 'auto_sni_san_validation' was configured without";
+    assert_eq!(read(""), format!("{without} a validation context"));
+    assert_eq!(
+        read("validation_context: {}"),
+        format!("{without} configuring a trusted CA")
+    );
+}
