@@ -38,6 +38,8 @@ mod push;
 mod read_policy;
 #[path = "integration/recorded.rs"]
 mod recorded;
+#[path = "integration/redirect.rs"]
+mod redirect;
 #[path = "integration/reshard.rs"]
 mod reshard;
 #[path = "integration/scripts.rs"]
