@@ -10,11 +10,11 @@ use redplane_config::redis_proxy::{Protocol, RedisProxy};
 use redplane_telemetry::stats::redis_proxy;
 use redplane_world::Snapshot;
 
-use crate::core::client::Client;
-use crate::core::client::features::Feature;
-use crate::core::filter::{self, Answered, ChainLife, Filter};
-use crate::core::pool::{Greeting, Live, Pool, PoolKey, PoolUse};
 use crate::engine::Engine;
+use redplane_redis_core::client::Client;
+use redplane_redis_core::client::features::Feature;
+use redplane_redis_core::filter::{self, Answered, ChainLife, Filter};
+use redplane_redis_core::pool::{Greeting, Live, Pool, PoolKey, PoolUse};
 
 impl Engine {
     /// Takes over the published configuration, clusters first, and the topologies of what is in use.

@@ -12,12 +12,12 @@ use redplane_resp::encode;
 use redplane_resp::request::{self, Args};
 use redplane_upstream::{Cluster, Host};
 
-use crate::core::client::{Slot, Waiter};
-use crate::core::pending::{Pending, Purpose};
-use crate::core::split::Split;
 use crate::engine::Engine;
 use crate::send::Payload;
 use redplane_merge::{Answer, Failure, Parts};
+use redplane_redis_core::client::{Slot, Waiter};
+use redplane_redis_core::pending::{Pending, Purpose};
+use redplane_redis_core::split::Split;
 
 /// Time between two attempts, in microseconds. Keys of a slot are moved within milliseconds.
 const PAUSE: u64 = 10_000;

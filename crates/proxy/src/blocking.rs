@@ -17,11 +17,6 @@ pub(crate) use acknowledged::Acknowledged;
 
 use redplane_command::{Command, Flags, error, may_block};
 
-use crate::core::client::inlet::Rest;
-use crate::core::client::{ClientId, Slot, Waiter};
-use crate::core::filter::{ChainName, RouteTo};
-use crate::core::pending::{Pending, Purpose};
-use crate::core::pool::{Access, Target};
 use crate::dispatch::Request;
 use crate::engine::Engine;
 use crate::forward::access_of;
@@ -29,6 +24,11 @@ use crate::send::{Payload, Sending};
 use crate::settle::null_array;
 use crate::upstream::Gone;
 use redplane_merge::{Answer, Failure};
+use redplane_redis_core::client::inlet::Rest;
+use redplane_redis_core::client::{ClientId, Slot, Waiter};
+use redplane_redis_core::filter::{ChainName, RouteTo};
+use redplane_redis_core::pending::{Pending, Purpose};
+use redplane_redis_core::pool::{Access, Target};
 
 /// Microseconds, from when a request went out, that it gets although its client has said that it sends nothing more:
 /// enough for what is there already, which a server answers before it reads the end.

@@ -11,14 +11,14 @@ use redplane_command::{Command, Local, error};
 use redplane_resp::encode;
 use redplane_resp::number::integer;
 
-use crate::core::client::Session;
-use crate::core::client::muting::ReplyMode;
-use crate::core::filter::ChainName;
 use crate::dispatch::Request;
 use crate::engine::Engine;
 use crate::inquiry::Question;
 use crate::local::is_client_name;
 use crate::pause::Paused;
+use redplane_redis_core::client::Session;
+use redplane_redis_core::client::muting::ReplyMode;
+use redplane_redis_core::filter::ChainName;
 
 use listing::Asking;
 use selection::Selection;

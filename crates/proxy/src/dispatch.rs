@@ -9,14 +9,14 @@ use redplane_resp::request::{Args, Decoded, decode};
 use redplane_resp::{ProtocolError, encode};
 use redplane_telemetry::stats::redis_proxy;
 
-use crate::core::client::features::Feature;
-use crate::core::client::inlet::Rest;
-use crate::core::client::{Client, ClientId, Slot, Waiter};
-use crate::core::output::LARGE;
 use crate::engine::Engine;
 use crate::lessons::Lesson;
 use crate::pubsub;
 use redplane_merge::Failure;
+use redplane_redis_core::client::features::Feature;
+use redplane_redis_core::client::inlet::Rest;
+use redplane_redis_core::client::{Client, ClientId, Slot, Waiter};
+use redplane_redis_core::output::LARGE;
 
 /// A decoded request: its bytes, where its arguments are, and the large buffer it stands in, if it does.
 #[derive(Clone, Copy)]
@@ -459,7 +459,10 @@ pub(crate) fn mark_dirty(client: &mut Client, key: usize, list: &mut Vec<u32>) {
 }
 
 #[cold]
-fn find_with_custom(filter: &crate::core::filter::Filter, request: &Request<'_>) -> Result<Served, NotFound> {
+fn find_with_custom(
+    filter: &redplane_redis_core::filter::Filter,
+    request: &Request<'_>,
+) -> Result<Served, NotFound> {
     let name = request.arg(0).to_ascii_lowercase();
     if let Some(id) = filter.custom.get(&name).filter(|_| request.len() > 1) {
         return Ok(Served::Custom(*id));

@@ -23,17 +23,6 @@ use slab::Slab;
 
 use crate::again::Again;
 use crate::blocking::{Acknowledged, Wait};
-use crate::core::client::features::{Feature, PerClient};
-use crate::core::client::inlet::Rest;
-use crate::core::client::{Client, ClientId, Opened, Session, Waiter};
-use crate::core::connection::{ConnId, Connection};
-use crate::core::filter::{ChainLife, Filter};
-use crate::core::input::Buffers;
-use crate::core::output::Output;
-use crate::core::places::Places;
-use crate::core::pool::{Greeting, Pool};
-use crate::core::scripts::{Known, Scripts};
-use crate::core::tally;
 use crate::external_auth::{Logins, Question};
 use crate::fault::Delays;
 use crate::inquiry::Inquiry;
@@ -45,6 +34,17 @@ use crate::redirect::Unresolved;
 use crate::scan::Walks;
 use crate::tracking::TrackingState;
 use crate::transaction::Transactions;
+use redplane_redis_core::client::features::{Feature, PerClient};
+use redplane_redis_core::client::inlet::Rest;
+use redplane_redis_core::client::{Client, ClientId, Opened, Session, Waiter};
+use redplane_redis_core::connection::{ConnId, Connection};
+use redplane_redis_core::filter::{ChainLife, Filter};
+use redplane_redis_core::input::Buffers;
+use redplane_redis_core::output::Output;
+use redplane_redis_core::places::Places;
+use redplane_redis_core::pool::{Greeting, Pool};
+use redplane_redis_core::scripts::{Known, Scripts};
+use redplane_redis_core::tally;
 
 /// What an engine works with.
 #[derive(Clone)]

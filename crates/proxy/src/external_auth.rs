@@ -15,10 +15,10 @@ use redplane_config::redis_proxy::{ExternalAuth, Protocol};
 use redplane_resp::encode;
 use redplane_upstream::Cluster;
 
-use crate::core::client::{Slot, Waiter};
 use crate::dispatch::Request;
 use crate::engine::{Action, Engine};
 use redplane_merge::Answer;
+use redplane_redis_core::client::{Slot, Waiter};
 
 /// What the driver asks the service. `Debug` prints no user and no password.
 pub struct Question {

@@ -11,17 +11,17 @@ use redplane_command::{Command, Effect, Flags, ReplyPolicy, error};
 use redplane_config::redis_proxy::ReadPolicy;
 use redplane_resp::encode;
 
-use crate::core::client::{Slot, Waiter};
-use crate::core::filter::RouteTo;
-use crate::core::pending::Purpose;
-use crate::core::pool::{Access, Target};
-use crate::core::split::Split;
 use crate::dispatch::{Request, Served, error_line};
 use crate::engine::Engine;
 use crate::forward::{access_of, is_mirrored_write};
 use crate::scripts::scripts_named;
 use crate::send::{Outgoing, Payload, Sending};
 use redplane_merge::{Answer, Failure, Parts};
+use redplane_redis_core::client::{Slot, Waiter};
+use redplane_redis_core::filter::RouteTo;
+use redplane_redis_core::pending::Purpose;
+use redplane_redis_core::pool::{Access, Target};
+use redplane_redis_core::split::Split;
 
 pub(crate) use servers::Server;
 

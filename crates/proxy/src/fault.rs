@@ -8,11 +8,11 @@ use std::time::Duration;
 use redplane_config::redis_proxy::{Fault, FaultKind};
 use redplane_telemetry::stats::redis_command;
 
-use crate::core::client::{Slot, Waiter};
-use crate::core::filter::Outcome;
 use crate::dispatch::{Request, Served};
 use crate::engine::Engine;
 use crate::settle::Ended;
+use redplane_redis_core::client::{Slot, Waiter};
+use redplane_redis_core::filter::Outcome;
 
 /// The reply of an error fault.
 const FAULT: &[u8] = b"-Fault Injected: Error\r\n";

@@ -11,15 +11,15 @@ use std::rc::Rc;
 
 use redplane_command::{Command, Flags, RequestPolicy, Script};
 
-use crate::core::client::Slot;
-use crate::core::filter::RouteTo;
-use crate::core::pending::Purpose;
-use crate::core::pool::Access;
-use crate::core::scripts::parse_sha;
 use crate::dispatch::{Request, Served};
 use crate::engine::Engine;
 use crate::send::{Outgoing, Payload, Scripts, Sending};
 use redplane_merge::Failure;
+use redplane_redis_core::client::Slot;
+use redplane_redis_core::filter::RouteTo;
+use redplane_redis_core::pending::Purpose;
+use redplane_redis_core::pool::Access;
+use redplane_redis_core::scripts::parse_sha;
 
 impl Engine {
     /// Forwards a request whose keys, if there are several, all go where argument `at` goes.

@@ -11,11 +11,11 @@
 
 use redplane_command::{Local, RequestPolicy, Transaction as Step};
 
-use crate::core::client::features::Feature;
-use crate::core::client::inlet::Rest;
-use crate::core::client::{ClientId, Waiter};
 use crate::dispatch::{Request, Served};
 use crate::engine::{Action, Engine};
+use redplane_redis_core::client::features::Feature;
+use redplane_redis_core::client::inlet::Rest;
+use redplane_redis_core::client::{ClientId, Waiter};
 
 impl Engine {
     /// Whether a request has to wait for its client's earlier replies; if so it is to be put back.

@@ -10,13 +10,13 @@ use redplane_command::{Command, CommandId};
 use redplane_resp::encode;
 
 use crate::client_command::selection::Selection;
-use crate::core::client::{Slot, Waiter};
-use crate::core::filter::ChainName;
 use crate::engine::Engine;
 use crate::pause::Paused;
 use crate::peers::Letter;
 use crate::tracking::{Joining, Wanted};
 use redplane_merge::Answer;
+use redplane_redis_core::client::{Slot, Waiter};
+use redplane_redis_core::filter::ChainName;
 
 /// What is asked. The answers to one question are all of one kind.
 #[derive(Clone, Debug)]

@@ -13,11 +13,11 @@ use redplane_telemetry::stats::{cluster, redis_cluster};
 use redplane_upstream::Host;
 
 use crate::ConnId;
-use crate::core::connection::Connection;
-use crate::core::pool::{Access, Target};
 use crate::engine::{Action, Engine};
 use crate::upstream::Gone;
 use redplane_merge::Failure;
+use redplane_redis_core::connection::Connection;
+use redplane_redis_core::pool::{Access, Target};
 
 /// Idle ones that are kept for each host.
 const KEPT: usize = 32;

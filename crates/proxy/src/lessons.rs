@@ -10,15 +10,15 @@ use redplane_command::{
 use redplane_resp::encode;
 use redplane_resp::value::{self, Value};
 
-use crate::core::client::Waiter;
-use crate::core::client::inlet::Rest;
-use crate::core::lessons::Missing;
-use crate::core::pending::{Pending, Purpose};
-use crate::core::pool::{Access, Target};
 use crate::dispatch::{Request, Served, is_from_a_browser};
 use crate::engine::Engine;
 use crate::send::{Payload, Sending};
 use redplane_merge::Failure;
+use redplane_redis_core::client::Waiter;
+use redplane_redis_core::client::inlet::Rest;
+use redplane_redis_core::lessons::Missing;
+use redplane_redis_core::pending::{Pending, Purpose};
+use redplane_redis_core::pool::{Access, Target};
 
 /// A longer name is no command's.
 const MAX_NAME: usize = 64;

@@ -6,11 +6,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use redplane_command::{Command, Local, RequestPolicy, error};
 use redplane_resp::encode;
 
-use crate::core::client::inlet::Rest;
-use crate::core::client::muting::ReplyMode;
-use crate::core::pool::Greeting;
 use crate::dispatch::{Request, Served};
 use crate::engine::Engine;
+use redplane_redis_core::client::inlet::Rest;
+use redplane_redis_core::client::muting::ReplyMode;
+use redplane_redis_core::pool::Greeting;
 
 /// What HELLO and INFO say of the server's version: the command table is that of Redis 7.
 const VERSION: &str = "7.0.15";

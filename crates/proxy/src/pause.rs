@@ -9,11 +9,11 @@ use std::sync::Arc;
 
 use redplane_command::{Flags, RequestPolicy, Script, Transaction as Step};
 
-use crate::core::client::inlet::Rest;
-use crate::core::filter::ChainName;
-use crate::core::scripts::parse_sha;
 use crate::dispatch::{Request, Served};
 use crate::engine::Engine;
+use redplane_redis_core::client::inlet::Rest;
+use redplane_redis_core::filter::ChainName;
+use redplane_redis_core::scripts::parse_sha;
 
 /// What waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

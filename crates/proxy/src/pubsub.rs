@@ -33,9 +33,9 @@ use redplane_telemetry::Block;
 use rustc_hash::FxHashMap;
 use slab::Slab;
 
-use crate::core::client::features::{Feature, PerClient};
 use crate::dispatch::{Request, Served};
 use crate::engine::Engine;
+use redplane_redis_core::client::features::{Feature, PerClient};
 
 use feed::Feed;
 use hub::Hub;

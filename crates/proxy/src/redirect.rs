@@ -11,12 +11,12 @@ use redplane_resp::value;
 use redplane_telemetry::stats::{cluster, redis_cluster};
 use redplane_upstream::{Cluster, Signal};
 
-use crate::core::connection::State;
-use crate::core::pending::{Pending, Purpose};
-use crate::core::pool::Link;
 use crate::engine::{Action, Engine};
 use crate::send::Payload;
 use redplane_merge::{Answer, Failure};
+use redplane_redis_core::connection::State;
+use redplane_redis_core::pending::{Pending, Purpose};
+use redplane_redis_core::pool::Link;
 
 /// Redirections that one request may follow.
 pub(crate) const MAX_HOPS: u8 = 5;
@@ -204,7 +204,7 @@ impl Engine {
         if to.ask {
             self.setup(target, Purpose::Setup, &[b"asking"]);
         }
-        let payload = match frame.len() >= crate::core::output::LARGE {
+        let payload = match frame.len() >= redplane_redis_core::output::LARGE {
             true => Payload::Shared(frame.clone()),
             false => Payload::Copied(frame),
         };
@@ -391,7 +391,7 @@ impl Engine {
     /// Names that take too long.
     pub(crate) fn expire_unresolved(&mut self) {
         let now = self.now;
-        let due = |waiting: &Unresolved, pools: &slab::Slab<crate::core::pool::Pool>| {
+        let due = |waiting: &Unresolved, pools: &slab::Slab<redplane_redis_core::pool::Pool>| {
             let timeout = pools
                 .get(waiting.pool)
                 .map_or(0, |pool| pool.key.settings.op_timeout.as_micros() as u64);

@@ -20,14 +20,14 @@ use clusters::Cluster;
 use cursor::{Cursor, Position, is_settled, own_line};
 pub(crate) use kept::Kept;
 
-use crate::core::client::{Slot, Waiter};
-use crate::core::pool::{Access, Target};
-use crate::core::split::Split;
 use crate::dispatch::Request;
 use crate::engine::Engine;
 use crate::send::Payload;
 use crate::settle::Ended;
 use redplane_merge::{Failure, Part, Parts};
+use redplane_redis_core::client::{Slot, Waiter};
+use redplane_redis_core::pool::{Access, Target};
+use redplane_redis_core::split::Split;
 
 const NODES: &[u8] = b"*2\r\n$7\r\nCLUSTER\r\n$5\r\nNODES\r\n";
 

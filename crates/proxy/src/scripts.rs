@@ -10,16 +10,16 @@ use redplane_command::{Command, Effect, RequestPolicy, Script as Argument};
 use redplane_config::redis_proxy::ReadPolicy;
 use redplane_resp::request::{Args, Decoded, decode};
 
-use crate::core::scripts::{Sha, parse_sha};
+use redplane_redis_core::scripts::{Sha, parse_sha};
 
-use crate::core::client::features::Feature;
-use crate::core::pending::{Pending, Purpose};
-use crate::core::pool::Access;
 use crate::dispatch::Request;
 use crate::engine::Engine;
 use crate::forward::access_of;
 use crate::send::{Payload, Scripts as Named};
 use redplane_merge::Failure;
+use redplane_redis_core::client::features::Feature;
+use redplane_redis_core::pending::{Pending, Purpose};
+use redplane_redis_core::pool::Access;
 
 /// The script that a request of this command names by its SHA1.
 pub(crate) fn scripts_named(command: &Command, frame: &[u8]) -> Named {

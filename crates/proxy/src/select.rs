@@ -13,16 +13,16 @@ use redplane_resp::number::integer;
 
 use redplane_config::redis_proxy::Protocol;
 
-use crate::core::client::{Slot, Waiter};
-use crate::core::connection::{Carries, ConnId};
-use crate::core::pending::{Pending, Purpose};
-use crate::core::pool::Tracking;
-use crate::core::pool::{Access, Greeting, Live, Target};
 use crate::dispatch::{Request, Served};
 use crate::engine::Engine;
 use crate::send::{Payload, Sending};
 use crate::upstream::Gone;
 use redplane_merge::{Answer, Failure};
+use redplane_redis_core::client::{Slot, Waiter};
+use redplane_redis_core::connection::{Carries, ConnId};
+use redplane_redis_core::pending::{Pending, Purpose};
+use redplane_redis_core::pool::Tracking;
+use redplane_redis_core::pool::{Access, Greeting, Live, Target};
 
 const OUT_OF_RANGE: &[u8] = b"-ERR DB index is out of range\r\n";
 

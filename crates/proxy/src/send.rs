@@ -8,12 +8,12 @@ use std::rc::Rc;
 use bytes::Bytes;
 use redplane_command::CommandId;
 
-use crate::core::client::Waiter;
-use crate::core::connection::MAX_HELD;
-use crate::core::filter::RouteTo;
-use crate::core::pending::{Pending, Purpose, Travel};
 use crate::dispatch::Request;
 use crate::engine::Engine;
+use redplane_redis_core::client::Waiter;
+use redplane_redis_core::connection::MAX_HELD;
+use redplane_redis_core::filter::RouteTo;
+use redplane_redis_core::pending::{Pending, Purpose, Travel};
 
 /// What is sent on a connection, and for whom.
 #[derive(Clone, Copy)]
@@ -52,7 +52,7 @@ impl<'a> Payload<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Scripts {
     None,
-    One(crate::core::scripts::Sha),
+    One(redplane_redis_core::scripts::Sha),
     /// Those in the commands of a block.
     OfBlock,
 }

@@ -2,15 +2,15 @@
 
 use redplane_command::CommandId;
 
-use crate::core::client::features::Feature;
-use crate::core::client::inlet::Rest;
-use crate::core::client::queue::MAX_OUTPUT;
-use crate::core::client::{ClientId, Slot, Waiter};
-use crate::core::filter::Outcome;
-use crate::core::pending::Pending;
 use crate::dispatch::mark_dirty;
 use crate::engine::Engine;
 use redplane_merge::{Answer, Failure};
+use redplane_redis_core::client::features::Feature;
+use redplane_redis_core::client::inlet::Rest;
+use redplane_redis_core::client::queue::MAX_OUTPUT;
+use redplane_redis_core::client::{ClientId, Slot, Waiter};
+use redplane_redis_core::filter::Outcome;
+use redplane_redis_core::pending::Pending;
 
 /// Nothing where an array might be, as a protocol says it.
 pub(crate) fn null_array(resp3: bool) -> &'static [u8] {

@@ -6,17 +6,17 @@
 use redplane_command::{Command, FastKeys, ReplyPolicy, SlotOf, error};
 use redplane_resp::encode;
 
-use crate::core::client::Slot;
-use crate::core::filter::RouteTo;
-use crate::core::pending::Purpose;
-use crate::core::pool::{Access, Live, Target};
-use crate::core::split::Split;
 use crate::dispatch::{Request, Served, error_line};
 use crate::engine::Engine;
 use crate::forward::{access_of, is_mirrored_write};
 use crate::send::{Outgoing, Payload, Scripts, Sending};
 use crate::settle::Ended;
 use redplane_merge::{Answer, Failure, Own, Parts};
+use redplane_redis_core::client::Slot;
+use redplane_redis_core::filter::RouteTo;
+use redplane_redis_core::pending::Purpose;
+use redplane_redis_core::pool::{Access, Live, Target};
+use redplane_redis_core::split::Split;
 
 /// One key of the request on its way to its part.
 #[derive(Clone, Copy)]
@@ -59,7 +59,7 @@ impl Engine {
                     .iter()
                     .take_while(|place| place.part == part)
                     .count();
-            let waiter = crate::core::client::Waiter { part, ..waiter };
+            let waiter = redplane_redis_core::client::Waiter { part, ..waiter };
             let sending = Sending {
                 waiter,
                 command: command.id,

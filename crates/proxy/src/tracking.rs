@@ -25,11 +25,11 @@ use bytes::Bytes;
 use redplane_resp::request::Args;
 use rustc_hash::FxHashMap;
 
-use crate::core::client::features::{Feature, PerClient};
-use crate::core::pool::Tracking;
 pub(crate) use ask::{Joining, redirect_of};
 pub(crate) use deliver::Notice;
 pub(crate) use options::Wanted;
+use redplane_redis_core::client::features::{Feature, PerClient};
+use redplane_redis_core::pool::Tracking;
 use relay::Relay;
 use table::Table;
 

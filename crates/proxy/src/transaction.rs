@@ -12,13 +12,13 @@ mod watch;
 
 use redplane_command::{Command, Local, RequestPolicy, Transaction as Step, error};
 
-use crate::core::client::features::{Feature, PerClient};
-use crate::core::filter::RouteTo;
-use crate::core::pool::Target;
 use crate::dispatch::{Request, Served};
 use crate::engine::Engine;
 use crate::forward::rename::{Renamed, TOO_LONG};
 use redplane_merge::Failure;
+use redplane_redis_core::client::features::{Feature, PerClient};
+use redplane_redis_core::filter::RouteTo;
+use redplane_redis_core::pool::Target;
 pub(crate) use share::Share;
 use share::Step as Meaning;
 

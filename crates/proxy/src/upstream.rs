@@ -7,10 +7,10 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use redplane_telemetry::stats::cluster;
 
-use crate::core::connection::{ConnId, State};
-use crate::core::output::Output;
-use crate::core::pending::{Pending, Purpose, Travel};
 use crate::engine::Engine;
+use redplane_redis_core::connection::{ConnId, State};
+use redplane_redis_core::output::Output;
+use redplane_redis_core::pending::{Pending, Purpose, Travel};
 
 /// Why a connection is gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

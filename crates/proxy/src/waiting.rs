@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use rustc_hash::FxHashMap;
 
-use crate::core::client::{Client, Waiter};
 use crate::engine::Engine;
+use redplane_redis_core::client::{Client, Waiter};
 
 /// Clients that one worker shows at most; the oldest requests come first.
 const MOST: usize = 1000;

@@ -21,14 +21,14 @@ use redplane_resp::number::integer;
 
 use answers::{Count, replicated, synced, transaction};
 
-use crate::core::client::{Slot, Waiter};
-use crate::core::connection::mark_of;
-use crate::core::pending::Purpose;
-use crate::core::pool::{Access, Target};
 use crate::dispatch::{Request, error_line};
 use crate::engine::Engine;
 use crate::send::{Payload, Sending};
 use redplane_merge::{Answer, Failure};
+use redplane_redis_core::client::{Slot, Waiter};
+use redplane_redis_core::connection::mark_of;
+use redplane_redis_core::pending::Purpose;
+use redplane_redis_core::pool::{Access, Target};
 
 /// Rounds that follow each other as fast as servers answer; then they are paced.
 const QUICK_ROUNDS: u32 = 8;

@@ -10,13 +10,13 @@ use redplane_resp::request::{self, Args};
 use redplane_upstream::Signal;
 
 use super::{Gone, SLACK, Wait};
-use crate::core::client::ClientId;
-use crate::core::connection::Connection;
-use crate::core::pending::Purpose;
-use crate::core::pool::Access;
 use crate::engine::Engine;
 use crate::redirect::{self, MAX_HOPS, Redirection};
 use redplane_merge::{Answer, Failure};
+use redplane_redis_core::client::ClientId;
+use redplane_redis_core::connection::Connection;
+use redplane_redis_core::pending::Purpose;
+use redplane_redis_core::pool::Access;
 
 /// Microseconds without a server that would take the wait in: longer than a failover takes.
 const PATIENCE: u64 = 30_000_000;

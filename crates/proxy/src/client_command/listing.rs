@@ -5,18 +5,17 @@
 //! clients' are dealt with already. What the proxy has nothing of (`rbp`) is 0.
 
 use std::fmt::Write as _;
-use std::net::SocketAddr;
 
 use redplane_command::CommandId;
 
 use super::selection::{Kind, Selection};
-use crate::core::client::features::Feature;
-use crate::core::client::inlet::Rest;
-use crate::core::client::{Client, ClientId, Session};
 use crate::dispatch::Request;
 use crate::engine::Engine;
 use crate::pubsub::Kind as Subscribed;
 use crate::tracking::{Tracker, redirect_of};
+use redplane_redis_core::client::features::Feature;
+use redplane_redis_core::client::inlet::Rest;
+use redplane_redis_core::client::{Client, ClientId, Session};
 
 /// The request for the list: whose it is, its bytes, and those of its arguments.
 #[derive(Clone, Copy, Debug, Default)]
@@ -44,21 +43,6 @@ impl Asking {
     }
 }
 
-impl Session {
-    /// The user that logged in.
-    pub(crate) fn user(&self) -> &[u8] {
-        match self.user.is_empty() {
-            true => b"default",
-            false => &self.user,
-        }
-    }
-
-    /// An address as the server writes it; of Unix sockets the path is not known.
-    pub(crate) fn written(address: Option<SocketAddr>) -> String {
-        address.map_or_else(|| "unix:0".to_owned(), |address| address.to_string())
-    }
-}
-
 /// A name that nothing has checked, so that it can end neither its field nor the line.
 fn one_word(name: &[u8]) -> String {
     let shown = name.iter().map(|byte| match byte {
@@ -68,12 +52,11 @@ fn one_word(name: &[u8]) -> String {
     shown.collect()
 }
 
-impl Client {
-    pub(crate) fn kind(&self) -> Kind {
-        match self.features.has(Feature::Subscriptions) {
-            true => Kind::Pubsub,
-            false => Kind::Normal,
-        }
+/// Its type, as CLIENT LIST and KILL choose by it.
+pub(super) fn kind(client: &Client) -> Kind {
+    match client.features.has(Feature::Subscriptions) {
+        true => Kind::Pubsub,
+        false => Kind::Normal,
     }
 }
 

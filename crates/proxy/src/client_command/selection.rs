@@ -10,10 +10,10 @@ use redplane_resp::encode;
 use redplane_resp::number::integer;
 use rustc_hash::FxHashSet;
 
-use super::listing::Asking;
-use crate::core::client::{Client, Session};
-use crate::core::filter::{ChainName, Filter};
+use super::listing::{Asking, kind as kind_of};
 use crate::dispatch::Request;
+use redplane_redis_core::client::{Client, Session};
+use redplane_redis_core::filter::{ChainName, Filter};
 
 /// Redis's types of clients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -162,7 +162,7 @@ impl Selection {
                 .ids
                 .as_ref()
                 .is_none_or(|ids| ids.binary_search(&session.id).is_ok())
-            && self.kind.is_none_or(|kind| kind == client.kind())
+            && self.kind.is_none_or(|kind| kind == kind_of(client))
             && self.user.as_ref().is_none_or(|user| user == session.user())
             && fits_address(&self.address, session.socket.remote)
             && fits_address(&self.local, session.socket.local)

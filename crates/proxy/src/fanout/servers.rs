@@ -8,8 +8,8 @@ use redplane_config::redis_proxy::ReadPolicy;
 use redplane_upstream::{HostAddress, Role};
 use rustc_hash::FxHashSet;
 
-use crate::core::pool::{Access, Target};
 use crate::engine::Engine;
+use redplane_redis_core::pool::{Access, Target};
 
 /// A server to be visited.
 #[derive(Clone, Copy, Debug)]

@@ -6,14 +6,14 @@ use redplane_command::{Command, CommandId};
 use redplane_telemetry::stats::cluster;
 
 use super::is_mirrored_write;
-use crate::core::client::Waiter;
-use crate::core::connection::MAX_MIRROR_HELD;
-use crate::core::filter::RouteTo;
-use crate::core::pending::Purpose;
-use crate::core::pool::{Access, Target};
 use crate::dispatch::Served;
 use crate::engine::Engine;
 use crate::send::{Outgoing, Payload, Scripts, Sending};
+use redplane_redis_core::client::Waiter;
+use redplane_redis_core::connection::MAX_MIRROR_HELD;
+use redplane_redis_core::filter::RouteTo;
+use redplane_redis_core::pending::Purpose;
+use redplane_redis_core::pool::{Access, Target};
 
 impl Engine {
     /// Sends a copy to each mirror that wants it. A mirror that is slow, full or gone costs the client nothing.

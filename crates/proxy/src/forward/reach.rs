@@ -10,13 +10,13 @@ use redplane_resp::encode;
 use redplane_telemetry::stats::{cluster, redis_cluster};
 use redplane_upstream::{Host, Login};
 
-use crate::core::client::Waiter;
-use crate::core::connection::{Connection, State};
-use crate::core::pending::Purpose;
-use crate::core::pool::{Access, Target};
 use crate::engine::{Action, Engine};
 use crate::send::{Payload, Sending};
 use redplane_merge::Failure;
+use redplane_redis_core::client::Waiter;
+use redplane_redis_core::connection::{Connection, State};
+use redplane_redis_core::pending::Purpose;
+use redplane_redis_core::pool::{Access, Target};
 
 /// Draws of a host for a read whose host cannot be reached.
 const DRAWS: usize = 3;

@@ -7,10 +7,10 @@ use redplane_config::redis_proxy::{KeyFormatter, KeyPiece};
 use redplane_resp::encode;
 use redplane_resp::request::{Args, decode};
 
-use crate::core::filter::RouteTo;
-use crate::core::pool::Live;
 use crate::dispatch::{Request, Served};
 use crate::engine::Engine;
+use redplane_redis_core::filter::RouteTo;
+use redplane_redis_core::pool::Live;
 
 pub(crate) const TOO_LONG: &[u8] = b"-ERR Protocol error: invalid bulk length\r\n";
 

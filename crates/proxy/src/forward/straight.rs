@@ -3,16 +3,16 @@
 //! A command of one key, from a client in no special state, over a route that forwards as it is, to a primary whose
 //! connection is open. `dispatch` and `forward` decide the same step by step; whatever is not plain is left to them,
 //! untouched. So this must never decide anything in another way than they do: a state that changes how requests are
-//! served belongs into [`Client::is_plain`](crate::core::client::Client::is_plain), a setting that does into
-//! [`RouteTo::is_plain`](crate::core::filter::RouteTo).
+//! served belongs into [`Client::is_plain`](redplane_redis_core::client::Client::is_plain), a setting that does into
+//! [`RouteTo::is_plain`](redplane_redis_core::filter::RouteTo).
 
 use redplane_command::Command;
 
-use crate::core::client::{Slot, Waiter};
-use crate::core::connection::{MAX_HELD, State};
-use crate::core::pending::{Pending, Purpose, Travel};
 use crate::dispatch::Request;
 use crate::engine::Engine;
+use redplane_redis_core::client::{Slot, Waiter};
+use redplane_redis_core::connection::{MAX_HELD, State};
+use redplane_redis_core::pending::{Pending, Purpose, Travel};
 
 impl Engine {
     /// Sends a request on if it is plain. False if it is not: then nothing was done.

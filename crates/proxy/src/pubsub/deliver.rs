@@ -10,11 +10,11 @@ use redplane_telemetry::stats::redis_pubsub;
 
 use super::push::Push;
 use super::{Kind, PubSub, Subscriber};
-use crate::core::client::features::Feature;
-use crate::core::client::{Client, ClientId};
-use crate::core::output::LARGE;
 use crate::dispatch::mark_dirty;
 use crate::engine::Engine;
+use redplane_redis_core::client::features::Feature;
+use redplane_redis_core::client::{Client, ClientId};
+use redplane_redis_core::output::LARGE;
 
 /// Redis: `client-output-buffer-limit pubsub 32mb 8mb 60`.
 const HARD_LIMIT: usize = 32 * 1024 * 1024;

@@ -14,12 +14,12 @@ use rustc_hash::FxHashSet;
 use super::Kind;
 use super::topic::Leg;
 use crate::ConnId;
-use crate::core::connection::Carries;
-use crate::core::pending::Purpose;
 use crate::engine::{Action, Engine};
 use crate::redirect;
 use crate::upstream::Gone;
 use redplane_merge::{Answer, Failure};
+use redplane_redis_core::connection::Carries;
+use redplane_redis_core::pending::Purpose;
 
 /// Silence after which a feed is asked whether it lives, in microseconds.
 const SILENCE: u64 = 10_000_000;

@@ -18,11 +18,11 @@ use super::glob::literal;
 use super::topic::Topic;
 use super::watch::{Events, events_in};
 use super::{Kind, Subscriber};
-use crate::core::client::features::Feature;
-use crate::core::filter::{Filter, RouteTo};
-use crate::core::pool::{Greeting, PoolKey, PoolUse};
 use crate::engine::Engine;
 use redplane_merge::Failure;
+use redplane_redis_core::client::features::Feature;
+use redplane_redis_core::filter::{Filter, RouteTo};
+use redplane_redis_core::pool::{Greeting, PoolKey, PoolUse};
 
 /// How often topologies are looked at while anybody subscribes.
 const LOOK: Duration = Duration::from_millis(100);

@@ -7,9 +7,9 @@ use bytes::Bytes;
 use redplane_command::{Command, CommandId};
 
 use super::Kind;
-use crate::core::client::{Slot, Waiter};
 use crate::engine::Engine;
 use redplane_merge::{Answer, Failure};
+use redplane_redis_core::client::{Slot, Waiter};
 
 /// A command that waits.
 pub(super) struct Join {

@@ -16,9 +16,9 @@ use super::Kind;
 use super::hub::Hub;
 use super::topic::{Reach, Topic};
 use super::watch::{Events, events_in};
-use crate::core::pool::{Access, Live, Target};
 use crate::engine::Engine;
 use redplane_merge::{Answer, Failure};
+use redplane_redis_core::pool::{Access, Live, Target};
 
 impl Engine {
     /// Subscribes to a topic wherever it belongs and is not asked for yet. Fails when that is not possible now; the

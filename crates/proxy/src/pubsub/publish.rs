@@ -10,14 +10,14 @@ use redplane_resp::request::{self, Args};
 use redplane_resp::{encode, reply};
 
 use super::Kind;
-use crate::core::client::Slot;
-use crate::core::pending::{Pending, Purpose};
-use crate::core::pool::{Access, Live, Target};
 use crate::dispatch::{Request, Served};
 use crate::engine::Engine;
 use crate::forward::is_mirrored_write;
 use crate::send::{Outgoing, Payload, Scripts, Sending};
 use redplane_merge::{Answer, Failure};
+use redplane_redis_core::client::Slot;
+use redplane_redis_core::pending::{Pending, Purpose};
+use redplane_redis_core::pool::{Access, Live, Target};
 
 impl Engine {
     /// Channels keep their names: prefixes choose the route and are not taken away.

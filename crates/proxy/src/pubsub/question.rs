@@ -9,13 +9,13 @@ use redplane_upstream::{Pick, Want};
 use rustc_hash::FxHashSet;
 
 use super::Kind;
-use crate::core::client::{Slot, Waiter};
-use crate::core::pool::{Access, Target};
-use crate::core::split::Split;
 use crate::dispatch::Request;
 use crate::engine::Engine;
 use crate::send::Payload;
 use redplane_merge::{Answer, Failure, Parts};
+use redplane_redis_core::client::{Slot, Waiter};
+use redplane_redis_core::pool::{Access, Target};
+use redplane_redis_core::split::Split;
 
 impl Engine {
     /// Asks every primary of every cluster that the client's channels may be in.

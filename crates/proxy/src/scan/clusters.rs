@@ -11,9 +11,9 @@ use redplane_upstream::Topology;
 
 use super::cursor::Position;
 use super::{Scan, Walk, scan_frame};
-use crate::core::pool::Target;
-use crate::core::split::Split;
 use crate::engine::Engine;
+use redplane_redis_core::pool::Target;
+use redplane_redis_core::split::Split;
 
 /// One of the routes' clusters.
 pub(super) struct Cluster {

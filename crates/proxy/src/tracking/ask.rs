@@ -12,15 +12,15 @@ use redplane_command::{Command, CommandId, Local, RequestPolicy, Transaction as 
 use redplane_resp::encode;
 
 use super::{Mode, Redirect, Tracker, Tracking, Wanted};
-use crate::core::client::features::Feature;
-use crate::core::client::{Client, Slot, Waiter};
-use crate::core::pending::{Pending, Purpose};
-use crate::core::pool::{Access, Greeting, Live, Target};
 use crate::dispatch::{Request, Served};
 use crate::engine::Engine;
 use crate::inquiry::Question;
 use crate::send::{Payload, Sending};
 use redplane_merge::{Answer, Failure};
+use redplane_redis_core::client::features::Feature;
+use redplane_redis_core::client::{Client, Slot, Waiter};
+use redplane_redis_core::pending::{Pending, Purpose};
+use redplane_redis_core::pool::{Access, Greeting, Live, Target};
 
 /// Draws of a primary before the client is told that there is none.
 const DRAWS: usize = 4;

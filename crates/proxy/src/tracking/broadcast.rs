@@ -81,7 +81,7 @@ impl Engine {
         if self.tracking.broadcast.is_empty() {
             return;
         }
-        let listens = |pool: &crate::core::pool::Pool| pool.users > 0;
+        let listens = |pool: &redplane_redis_core::pool::Pool| pool.users > 0;
         let pools: Vec<usize> = self
             .pools
             .iter()

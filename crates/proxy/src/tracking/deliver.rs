@@ -13,13 +13,13 @@ use redplane_resp::value::{self, Value};
 
 use super::table::Reader;
 use super::{Redirect, Tracking};
-use crate::core::client::Client;
-use crate::core::client::features::Feature;
-use crate::core::connection::Carries;
-use crate::core::filter::Filter;
 use crate::dispatch::mark_dirty;
 use crate::engine::Engine;
 use crate::peers::Forwarded;
+use redplane_redis_core::client::Client;
+use redplane_redis_core::client::features::Feature;
+use redplane_redis_core::connection::Carries;
+use redplane_redis_core::filter::Filter;
 
 /// Notices that wait for replies of one client, above which it is told to drop everything instead.
 pub(super) const MAX_LATE: usize = 1024;
@@ -67,13 +67,6 @@ impl Notice {
             (Self::All, Protocol::Resp2) => encode::null_bulk(&mut out),
         }
         out
-    }
-}
-
-impl Client {
-    /// The last request that a server has answered and whose reply is not out yet.
-    pub(super) fn last_answered(&self) -> Option<u32> {
-        self.replies.last_answered(self.features.has(Feature::Delays))
     }
 }
 

@@ -10,11 +10,11 @@ use redplane_resp::request::{Decoded, decode};
 
 use super::table::Reader;
 use super::{Notice, OwnWrite, TrackingState};
-use crate::core::client::Waiter;
-use crate::core::lessons::Lessons;
-use crate::core::pending::{Pending, Purpose};
 use crate::engine::Engine;
 use crate::redirect;
+use redplane_redis_core::client::Waiter;
+use redplane_redis_core::lessons::Lessons;
+use redplane_redis_core::pending::{Pending, Purpose};
 
 /// The replies to the commands of a request: one, or those in a transaction's array.
 struct Replies<'a> {

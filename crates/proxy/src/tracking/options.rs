@@ -7,8 +7,8 @@ use redplane_command::error;
 use redplane_resp::encode;
 
 use super::{Mode, Tracker};
-use crate::core::filter::ChainName;
 use crate::dispatch::Request;
+use redplane_redis_core::filter::ChainName;
 
 /// `CLIENT TRACKING ON|OFF [REDIRECT id] [BCAST] [PREFIX prefix …] [OPTIN] [OPTOUT] [NOLOOP]`.
 #[derive(Clone, Debug, Default)]

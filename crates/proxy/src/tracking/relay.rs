@@ -14,11 +14,11 @@ use redplane_resp::request::{Args, Decoded, decode};
 use super::deliver::MAX_LATE;
 use super::{Notice, Tracking, TrackingState};
 use crate::ConnId;
-use crate::core::client::Waiter;
-use crate::core::pending::{Pending, Purpose, Travel};
-use crate::core::pool::{Greeting, PoolKey};
 use crate::engine::{Action, Engine};
 use crate::upstream::Gone;
+use redplane_redis_core::client::Waiter;
+use redplane_redis_core::pending::{Pending, Purpose, Travel};
+use redplane_redis_core::pool::{Greeting, PoolKey};
 
 /// A feed's other half.
 #[derive(Debug)]
@@ -78,7 +78,7 @@ impl Engine {
         let Ok(feed) = self.connect(pool, host, false) else {
             return self.release_pools(&[pool]);
         };
-        self.connections[feed as usize].carries = crate::core::connection::Carries::Invalidations;
+        self.connections[feed as usize].carries = redplane_redis_core::connection::Carries::Invalidations;
         self.setup(feed, Purpose::Relay, &[b"CLIENT", b"ID"]);
         self.tracking.feeds.insert(origin, feed);
         let relay = Relay {

@@ -10,12 +10,12 @@ use redplane_config::redis_proxy::Settings;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::Tracking;
-use crate::core::client::ClientId;
-use crate::core::client::features::Feature;
-use crate::core::connection::{Carries, Connection};
-use crate::core::pending::Purpose;
-use crate::core::pool::{Live, Target};
 use crate::engine::Engine;
+use redplane_redis_core::client::ClientId;
+use redplane_redis_core::client::features::Feature;
+use redplane_redis_core::connection::{Carries, Connection};
+use redplane_redis_core::pending::Purpose;
+use redplane_redis_core::pool::{Live, Target};
 
 /// How often topologies and connections are looked at while anybody tracks.
 const LOOK: Duration = Duration::from_millis(100);

@@ -8,14 +8,14 @@ use redplane_config::redis_proxy::Protocol;
 use redplane_resp::encode;
 
 use super::{Share, Transaction, Watch};
-use crate::core::client::{Slot, Waiter};
-use crate::core::pending::{Pending, Purpose};
-use crate::core::pool::{Access, Target};
 use crate::engine::Engine;
 use crate::redirect;
 use crate::send::{Outgoing, Payload, Scripts, Sending};
 use crate::settle::null_array;
 use redplane_merge::{Answer, Failure};
+use redplane_redis_core::client::{Slot, Waiter};
+use redplane_redis_core::pending::{Pending, Purpose};
+use redplane_redis_core::pool::{Access, Target};
 
 const MULTI: &[u8] = b"*1\r\n$5\r\nMULTI\r\n";
 const EXEC: &[u8] = b"*1\r\n$4\r\nEXEC\r\n";

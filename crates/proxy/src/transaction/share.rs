@@ -16,14 +16,14 @@ use redplane_resp::reply::{self, Scan, Scanner};
 use redplane_resp::request::{Args, decode};
 
 use super::Transactions;
-use crate::core::client::Client;
-use crate::core::client::inlet::Rest;
-use crate::core::client::muting::ReplyMode;
-use crate::core::pending::Pending;
-use crate::core::pool::Greeting;
 use crate::dispatch::{Request, Served, mark_dirty};
 use crate::engine::Engine;
 use redplane_merge::Answer;
+use redplane_redis_core::client::Client;
+use redplane_redis_core::client::inlet::Rest;
+use redplane_redis_core::client::muting::ReplyMode;
+use redplane_redis_core::pending::Pending;
+use redplane_redis_core::pool::Greeting;
 
 /// Unwritten bytes above which the next command waits until they are written.
 const MAX_UNWRITTEN: usize = 1024 * 1024;

@@ -7,13 +7,13 @@ use redplane_command::Command;
 use redplane_resp::encode;
 
 use super::{Transaction, Watch};
-use crate::core::client::Slot;
-use crate::core::pending::Purpose;
-use crate::core::pool::{Access, Target};
 use crate::dispatch::{Request, Served};
 use crate::engine::Engine;
 use crate::send::{Payload, Sending};
 use redplane_merge::Failure;
+use redplane_redis_core::client::Slot;
+use redplane_redis_core::pending::Purpose;
+use redplane_redis_core::pool::{Access, Target};
 
 impl Engine {
     pub(super) fn watch(&mut self, key: usize, command: &'static Command, request: Request<'_>) {

@@ -7,10 +7,10 @@ use redplane_telemetry::stats::{cluster, redis_cluster};
 use redplane_upstream::Signal;
 
 use super::Gone;
-use crate::core::connection::{Carries, ConnId, Connection, State};
-use crate::core::pending::{Pending, Purpose};
 use crate::engine::{Action, Engine};
 use redplane_merge::{Answer, Failure};
+use redplane_redis_core::connection::{Carries, ConnId, Connection, State};
+use redplane_redis_core::pending::{Pending, Purpose};
 
 impl Engine {
     /// Connections that get no more requests: closed when the last reply has come.

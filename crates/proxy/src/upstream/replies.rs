@@ -5,12 +5,12 @@ use redplane_resp::reply::{Scan, Scanner};
 use redplane_telemetry::stats::{cluster, redis_cluster};
 
 use super::Gone;
-use crate::core::connection::{Carries, ConnId, MAX_HELD, State};
-use crate::core::filter::Outcome;
-use crate::core::output::LARGE;
-use crate::core::pending::{Pending, Purpose};
 use crate::engine::Engine;
 use redplane_merge::Answer;
+use redplane_redis_core::connection::{Carries, ConnId, MAX_HELD, State};
+use redplane_redis_core::filter::Outcome;
+use redplane_redis_core::output::LARGE;
+use redplane_redis_core::pending::{Pending, Purpose};
 
 /// Bytes of one reply above which its connection is given up: twice what Redis allows a string to have. A reply is kept
 /// until it is whole, and a server that never ends one must not fill the memory.

@@ -12,28 +12,27 @@ const MAX_MISSING: usize = 1024;
 
 /// What the servers of one cluster said.
 #[derive(Default)]
-pub(crate) struct Lessons {
-    pub(crate) known: FxHashMap<Vec<u8>, &'static Learnt>,
-    pub(crate) missing: FxHashMap<Vec<u8>, Missing>,
+pub struct Lessons {
+    /// Names that they know.
+    pub known: FxHashMap<Vec<u8>, &'static Learnt>,
+    /// Names that they do not know.
+    pub missing: FxHashMap<Vec<u8>, Missing>,
     /// The topology that `missing` is about.
-    pub(crate) version: u64,
+    pub version: u64,
 }
 
 /// A name that they do not know.
 #[derive(Clone, Copy)]
-pub(crate) struct Missing {
-    pub(crate) until: u64,
+pub struct Missing {
+    /// When it is asked for again, in microseconds of the turn's clock.
+    pub until: u64,
     /// There was no answer; `None`: no server knows it.
-    pub(crate) failure: Option<Failure>,
+    pub failure: Option<Failure>,
 }
 
 impl Lessons {
     /// The row of a request's command, if it was learnt.
-    pub(crate) fn command<'a>(
-        &self,
-        count: usize,
-        arg: impl Fn(usize) -> &'a [u8],
-    ) -> Option<&'static Command> {
+    pub fn command<'a>(&self, count: usize, arg: impl Fn(usize) -> &'a [u8]) -> Option<&'static Command> {
         let name = arg(0).to_ascii_lowercase();
         let sub = if count > 1 { arg(1) } else { b"" };
         if let Some(learnt) = self.known.get(&name) {
@@ -44,14 +43,15 @@ impl Lessons {
     }
 
     /// The commands that were learnt.
-    pub(crate) fn commands(&self) -> impl Iterator<Item = &'static Command> + '_ {
+    pub fn commands(&self) -> impl Iterator<Item = &'static Command> + '_ {
         self.known
             .values()
             .filter(|learnt| learnt.command.name == learnt.command.container)
             .map(|learnt| &learnt.command)
     }
 
-    pub(crate) fn note_missing(&mut self, name: Vec<u8>, missing: Missing, now: u64) {
+    /// No server knows it, or none has answered.
+    pub fn note_missing(&mut self, name: Vec<u8>, missing: Missing, now: u64) {
         if self.missing.len() >= MAX_MISSING {
             self.missing.retain(|_, missing| now < missing.until);
         }
@@ -61,7 +61,8 @@ impl Lessons {
         self.missing.insert(name, missing);
     }
 
-    pub(crate) fn note_known(&mut self, name: Vec<u8>, learnt: &'static Learnt) {
+    /// A server has described it.
+    pub fn note_known(&mut self, name: Vec<u8>, learnt: &'static Learnt) {
         if self.known.len() >= MAX_KNOWN {
             self.known.clear();
         }

@@ -7,11 +7,11 @@
 use redplane_command::CommandId;
 use redplane_resp::request::Partial;
 
-use crate::core::input::Carry;
+use crate::input::Carry;
 
 /// Why nothing of a client's input is looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Rest {
+pub enum Rest {
     /// Too much waits for the client itself: it does not read, or its first reply is slow.
     Output,
     /// Too much waits at servers that it has sent to.
@@ -28,7 +28,7 @@ pub(crate) enum Rest {
 
 impl Rest {
     /// All of them, in the order in which they are shown.
-    pub(crate) const ALL: [Self; 6] = [
+    pub const ALL: [Self; 6] = [
         Self::Output,
         Self::Upstream,
         Self::Order,
@@ -38,7 +38,7 @@ impl Rest {
     ];
 
     /// Its name for people.
-    pub(crate) fn name(self) -> &'static str {
+    pub fn name(self) -> &'static str {
         match self {
             Self::Output => "output",
             Self::Upstream => "upstream",
@@ -56,23 +56,23 @@ impl Rest {
 
 /// A set of reasons.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Rests(u8);
+pub struct Rests(u8);
 
 impl Rests {
     /// Whether there is none: the input is looked at.
     #[inline]
-    pub(crate) fn is_empty(self) -> bool {
+    pub fn is_empty(self) -> bool {
         self.0 == 0
     }
 
     /// Whether this is one of them.
     #[inline]
-    pub(crate) fn has(self, rest: Rest) -> bool {
+    pub fn has(self, rest: Rest) -> bool {
         self.0 & rest.bit() != 0
     }
 
     /// Those that are there.
-    pub(crate) fn iter(self) -> impl Iterator<Item = Rest> {
+    pub fn iter(self) -> impl Iterator<Item = Rest> {
         Rest::ALL.into_iter().filter(move |rest| self.has(*rest))
     }
 
@@ -87,25 +87,25 @@ impl Rests {
 
 /// One client's input.
 #[derive(Debug, Default)]
-pub(crate) struct Inlet {
+pub struct Inlet {
     /// Bytes that are not decoded.
-    pub(crate) carry: Carry,
+    pub carry: Carry,
     /// How far the decoder has come in a request that has not arrived as a whole.
-    pub(crate) partial: Option<Box<Partial>>,
+    pub partial: Option<Box<Partial>>,
     rests: Rests,
     /// Connections to servers at which too much waits: it rests until none is left.
     full: u16,
     /// Bytes that came.
-    pub(crate) received: u64,
+    pub received: u64,
     /// When something came, in microseconds of the turn's clock.
-    pub(crate) heard: u64,
+    pub heard: u64,
     /// The command that came last.
-    pub(crate) last: Option<CommandId>,
+    pub last: Option<CommandId>,
 }
 
 impl Inlet {
     /// Of a client that came at this time.
-    pub(crate) fn new(now: u64) -> Self {
+    pub fn new(now: u64) -> Self {
         Self {
             heard: now,
             ..Self::default()
@@ -114,42 +114,42 @@ impl Inlet {
 
     /// Why it rests.
     #[inline]
-    pub(crate) fn rests(&self) -> Rests {
+    pub fn rests(&self) -> Rests {
         self.rests
     }
 
     /// Whether it rests for this reason.
     #[inline]
-    pub(crate) fn rests_for(&self, rest: Rest) -> bool {
+    pub fn rests_for(&self, rest: Rest) -> bool {
         self.rests.has(rest)
     }
 
     /// Whether the connection ends as soon as all is answered.
     #[inline]
-    pub(crate) fn is_ending(&self) -> bool {
+    pub fn is_ending(&self) -> bool {
         self.rests.has(Rest::End)
     }
 
     /// Nothing is looked at before this reason is lifted.
-    pub(crate) fn rest(&mut self, rest: Rest) {
+    pub fn rest(&mut self, rest: Rest) {
         self.rests.add(rest);
     }
 
     /// A reason is over. True when that was the last one: what has arrived is to be looked at.
-    pub(crate) fn lift(&mut self, rest: Rest) -> bool {
+    pub fn lift(&mut self, rest: Rest) -> bool {
         let rested = !self.rests.is_empty();
         self.rests.remove(rest);
         rested && self.rests.is_empty()
     }
 
     /// Too much waits at one more server's connection.
-    pub(crate) fn choke(&mut self) {
+    pub fn choke(&mut self) {
         self.full = self.full.saturating_add(1);
         self.rests.add(Rest::Upstream);
     }
 
     /// One of them has room again, or is gone. True when nothing rests any more.
-    pub(crate) fn unchoke(&mut self) -> bool {
+    pub fn unchoke(&mut self) -> bool {
         self.full = self.full.saturating_sub(1);
         self.full == 0 && self.lift(Rest::Upstream)
     }

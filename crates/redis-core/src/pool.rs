@@ -12,8 +12,8 @@ use redplane_telemetry::{Block, TableBlock};
 use redplane_upstream::{Cluster, Host, Layout, Pick, Topology, Want};
 use rustc_hash::FxHashMap;
 
-use crate::core::leases::Leases;
-use crate::core::lessons::Lessons;
+use crate::leases::Leases;
+use crate::lessons::Lessons;
 use redplane_merge::Failure;
 
 /// How long a host that could not be reached is left alone, at first and at most.
@@ -22,7 +22,7 @@ const MAX_BACKOFF: u64 = 1_000_000;
 
 /// A request's place among the hosts of a cluster.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Target {
+pub enum Target {
     /// By slot on a cluster with slots.
     Slot(u16),
     /// By hash on any other.
@@ -37,7 +37,7 @@ pub(crate) enum Target {
 
 /// Whom a request may be answered by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Access {
+pub enum Access {
     /// The primary only.
     Primary,
     /// Whom the read policy names.
@@ -46,11 +46,13 @@ pub(crate) enum Access {
 
 /// The connection to one host, or how long there will be none.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Link {
-    pub(crate) connection: Option<u32>,
+pub struct Link {
+    /// The connection, where there is one.
+    pub connection: Option<u32>,
     /// The host could not be reached: requests fail at once until a connection proves itself.
-    pub(crate) failing: bool,
-    pub(crate) retry_at: u64,
+    pub failing: bool,
+    /// When the next attempt may be made, in microseconds of the turn's clock.
+    pub retry_at: u64,
     backoff: u64,
     /// Tokens of `connection_rate_limit`, and when they were counted.
     tokens: f64,
@@ -59,7 +61,7 @@ pub(crate) struct Link {
 
 impl Link {
     /// Notes a failure; the next attempt waits longer each time.
-    pub(crate) fn failed(&mut self, now: u64) {
+    pub fn failed(&mut self, now: u64) {
         self.connection = None;
         self.failing = true;
         self.backoff = (self.backoff * 2).clamp(FIRST_BACKOFF, MAX_BACKOFF);
@@ -67,13 +69,13 @@ impl Link {
     }
 
     /// Notes a connection that works.
-    pub(crate) fn recovered(&mut self) {
+    pub fn recovered(&mut self) {
         self.failing = false;
         self.backoff = 0;
     }
 
     /// Takes a token for a new connection.
-    pub(crate) fn may_connect(&mut self, rate: Option<u32>, now: u64) -> bool {
+    pub fn may_connect(&mut self, rate: Option<u32>, now: u64) -> bool {
         let Some(rate) = rate.map(f64::from) else {
             return true;
         };
@@ -95,7 +97,7 @@ impl Link {
 
 /// What a connection asks its server to tell it: a part of its greeting.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Tracking {
+pub enum Tracking {
     /// Nothing.
     #[default]
     Off,
@@ -107,18 +109,18 @@ pub(crate) enum Tracking {
 
 /// What connections of a pool begin with. A filter has a twin for each greeting that its clients ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Greeting {
+pub struct Greeting {
     /// Replies cannot be translated by their type alone, so each protocol has connections of its own.
-    pub(crate) protocol: Protocol,
+    pub protocol: Protocol,
     /// And so has each database: which one is a matter of the connection.
-    pub(crate) database: u32,
+    pub database: u32,
     /// And what servers are asked to tell: they do so on the connection that asked.
-    pub(crate) tracking: Tracking,
+    pub tracking: Tracking,
 }
 
 impl Greeting {
     /// The same without tracking.
-    pub(crate) fn untracked(self) -> Self {
+    pub fn untracked(self) -> Self {
         Self {
             tracking: Tracking::Off,
             ..self
@@ -138,58 +140,72 @@ impl Default for Greeting {
 
 /// What makes two uses of a cluster share connections.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct PoolKey {
-    pub(crate) cluster: String,
-    pub(crate) settings: Arc<Settings>,
-    pub(crate) greeting: Greeting,
-    pub(crate) purpose: PoolUse,
+pub struct PoolKey {
+    /// The cluster's name.
+    pub cluster: String,
+    /// The filter's settings.
+    pub settings: Arc<Settings>,
+    /// What its connections begin with.
+    pub greeting: Greeting,
+    /// What its connections carry.
+    pub purpose: PoolUse,
 }
 
 /// What the connections of a pool carry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum PoolUse {
+pub enum PoolUse {
     /// Requests of filters.
     Requests,
     /// Subscriptions, which outlive the filters they began under.
     Subscriptions,
 }
 
-pub(crate) struct Pool {
-    pub(crate) key: PoolKey,
+/// The connections of one cluster that are used alike.
+pub struct Pool {
+    /// What makes it differ from others.
+    pub key: PoolKey,
     /// How many routes use it.
-    pub(crate) users: usize,
-    pub(crate) live: Option<Live>,
+    pub users: usize,
+    /// There while the cluster is.
+    pub live: Option<Live>,
 }
 
 /// The parts that exist only while the cluster does.
-pub(crate) struct Live {
-    pub(crate) cluster: Arc<Cluster>,
-    pub(crate) topology: Arc<Topology>,
+pub struct Live {
+    /// The cluster.
+    pub cluster: Arc<Cluster>,
+    /// Its hosts and who serves what, as they were taken over last.
+    pub topology: Arc<Topology>,
     /// Aligned with the hosts of the topology.
-    pub(crate) links: Vec<Link>,
+    pub links: Vec<Link>,
     /// Hosts known only through redirections.
-    pub(crate) strangers: FxHashMap<SocketAddr, (Arc<Host>, Link)>,
+    pub strangers: FxHashMap<SocketAddr, (Arc<Host>, Link)>,
     /// Connections for what must not wait behind others, by host: the connection and when it was opened.
-    pub(crate) apart: FxHashMap<u64, (u32, u64)>,
-    pub(crate) leases: Leases,
+    pub apart: FxHashMap<u64, (u32, u64)>,
+    /// Connections of one client each.
+    pub leases: Leases,
     /// Commands that the table lacks.
-    pub(crate) lessons: Lessons,
-    pub(crate) stats: Block,
-    pub(crate) redis_stats: Block,
-    pub(crate) commands: Option<Commands>,
+    pub lessons: Lessons,
+    /// The cluster's statistics.
+    pub stats: Block,
+    /// Those that only clusters of Redis have.
+    pub redis_stats: Block,
+    /// Those by command.
+    pub commands: Option<Commands>,
     is_redis: bool,
 }
 
 /// Statistics by upstream command; there only with `enable_command_stats`.
-pub(crate) struct Commands {
-    pub(crate) block: TableBlock,
+pub struct Commands {
+    /// The table's cells.
+    pub block: TableBlock,
     rows: Vec<u32>,
 }
 
 impl Commands {
     /// The row of a command, named at its first use.
     #[inline]
-    pub(crate) fn row(&mut self, command: CommandId) -> &redplane_telemetry::Cells {
+    pub fn row(&mut self, command: CommandId) -> &redplane_telemetry::Cells {
         let known = self.rows[command.index()];
         if known != u32::MAX {
             return self.block.row(known as usize);
@@ -202,7 +218,8 @@ impl Commands {
 }
 
 impl Live {
-    pub(crate) fn new(cluster: Arc<Cluster>, settings: &Settings) -> Self {
+    /// A cluster without connections.
+    pub fn new(cluster: Arc<Cluster>, settings: &Settings) -> Self {
         let topology = Arc::clone(&cluster.topology());
         let commands = settings.enable_command_stats.then(|| Commands {
             block: cluster.redis_commands().block(),
@@ -225,7 +242,7 @@ impl Live {
 
     /// Takes over a new topology if there is one, and returns the connections to hosts that left. Links follow their
     /// hosts. `None` where nothing has changed.
-    pub(crate) fn refresh(&mut self) -> Option<Vec<u32>> {
+    pub fn refresh(&mut self) -> Option<Vec<u32>> {
         let latest = Arc::clone(&self.cluster.topology());
         if Arc::ptr_eq(&latest, &self.topology) {
             return None;
@@ -271,13 +288,13 @@ impl Live {
     }
 
     /// Whether a host is one of the topology's.
-    pub(crate) fn knows(&self, host: u64) -> bool {
+    pub fn knows(&self, host: u64) -> bool {
         self.topology.hosts.iter().any(|known| known.id == host)
     }
 
     /// How a key finds its host here.
     #[inline]
-    pub(crate) fn target(&self, key: &[u8], settings: &Settings) -> Target {
+    pub fn target(&self, key: &[u8], settings: &Settings) -> Target {
         if self.is_redis {
             return Target::Slot(redplane_command::slot(key));
         }
@@ -294,18 +311,18 @@ impl Live {
 
     /// Whether keys are spread by slot.
     #[inline]
-    pub(crate) fn is_redis(&self) -> bool {
+    pub fn is_redis(&self) -> bool {
         self.is_redis
     }
 
     /// Whether one primary has all keys.
-    pub(crate) fn is_replicated(&self) -> bool {
+    pub fn is_replicated(&self) -> bool {
         matches!(self.topology.layout, Layout::Replicated(_))
     }
 
     /// The connection to the primary that a key leads to, where keys are spread by slot and it is there.
     #[inline]
-    pub(crate) fn primary_for(&self, key: &[u8]) -> Option<u32> {
+    pub fn primary_for(&self, key: &[u8]) -> Option<u32> {
         if !self.is_redis {
             return None;
         }
@@ -315,7 +332,7 @@ impl Live {
 
     /// The connection to the primary of a slot, where there is one.
     #[inline]
-    pub(crate) fn open_primary(&self, target: Target) -> Option<u32> {
+    pub fn open_primary(&self, target: Target) -> Option<u32> {
         let Target::Slot(slot) = target else {
             return None;
         };
@@ -327,7 +344,7 @@ impl Live {
 
     /// The host for a target, as an index into the topology.
     #[inline]
-    pub(crate) fn pick(
+    pub fn pick(
         &self,
         target: Target,
         access: Access,
@@ -360,7 +377,7 @@ impl Live {
     }
 
     /// Every connection that is shared or waits for its next lease.
-    pub(crate) fn connections(&self) -> impl Iterator<Item = u32> + '_ {
+    pub fn connections(&self) -> impl Iterator<Item = u32> + '_ {
         let strangers = self.strangers.values().map(|(_, link)| link);
         self.links
             .iter()
@@ -370,7 +387,7 @@ impl Live {
     }
 
     /// The link that a connection belongs to, to a host of the topology or to a stranger.
-    pub(crate) fn link_with(&mut self, connection: u32) -> Option<&mut Link> {
+    pub fn link_with(&mut self, connection: u32) -> Option<&mut Link> {
         let strangers = self.strangers.values_mut().map(|(_, link)| link);
         let mut links = self.links.iter_mut().chain(strangers);
         links.find(|link| link.connection == Some(connection))

@@ -1,20 +1,20 @@
 //! A downstream connection as the engine sees it: what has arrived, who waits for what, what goes back.
 
-pub(crate) mod features;
-pub(crate) mod inlet;
-pub(crate) mod muting;
-pub(crate) mod queue;
+pub mod features;
+pub mod inlet;
+pub mod muting;
+pub mod queue;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use redplane_config::redis_proxy::RedisProxy;
 
-use crate::core::places::Places;
+use crate::places::Places;
 use features::{Feature, Features};
 use inlet::{Inlet, Rest};
 use queue::ReplyQueue;
-pub(crate) use queue::Slot;
+pub use queue::Slot;
 
 /// Names a client for the driver. Reused after the client is gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -22,17 +22,20 @@ pub struct ClientId(pub u32);
 
 /// Names a client's request wherever its reply may come from. A reply whose generation has passed finds nobody.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Waiter {
-    pub(crate) client: u32,
-    pub(crate) generation: u32,
-    pub(crate) sequence: u32,
+pub struct Waiter {
+    /// The client's place.
+    pub client: u32,
+    /// Which of the clients that had this place.
+    pub generation: u32,
+    /// The request's number in its client's order.
+    pub sequence: u32,
     /// Which part of a split command; 0 for all others.
-    pub(crate) part: u32,
+    pub part: u32,
 }
 
 impl Waiter {
     /// For requests of the proxy's own.
-    pub(crate) const NOBODY: Self = Self {
+    pub const NOBODY: Self = Self {
         client: u32::MAX,
         generation: 0,
         sequence: 0,
@@ -43,27 +46,27 @@ impl Waiter {
 impl Places<Client> {
     /// A client, unless its place was given to another one since.
     #[inline]
-    pub(crate) fn known(&self, client: u32, generation: u32) -> Option<&Client> {
+    pub fn known(&self, client: u32, generation: u32) -> Option<&Client> {
         self.get(client as usize)
             .filter(|client| client.generation == generation)
     }
 
     /// The same, to be changed.
     #[inline]
-    pub(crate) fn known_mut(&mut self, client: u32, generation: u32) -> Option<&mut Client> {
+    pub fn known_mut(&mut self, client: u32, generation: u32) -> Option<&mut Client> {
         self.get_mut(client as usize)
             .filter(|client| client.generation == generation)
     }
 
     /// Whose request this is, if it is still there.
     #[inline]
-    pub(crate) fn of(&self, waiter: Waiter) -> Option<&Client> {
+    pub fn of(&self, waiter: Waiter) -> Option<&Client> {
         self.known(waiter.client, waiter.generation)
     }
 
     /// The same, to be changed.
     #[inline]
-    pub(crate) fn of_mut(&mut self, waiter: Waiter) -> Option<&mut Client> {
+    pub fn of_mut(&mut self, waiter: Waiter) -> Option<&mut Client> {
         self.known_mut(waiter.client, waiter.generation)
     }
 }
@@ -91,63 +94,92 @@ pub struct Opened {
 
 /// A downstream connection.
 #[derive(Debug)]
-pub(crate) struct Client {
-    pub(crate) generation: u32,
-    pub(crate) filter: usize,
+pub struct Client {
+    /// Which of the clients that had this place.
+    pub generation: u32,
+    /// The place of its filter.
+    pub filter: usize,
     /// What has come from it.
-    pub(crate) inlet: Inlet,
+    pub inlet: Inlet,
     /// What goes back to it.
-    pub(crate) replies: ReplyQueue,
-    pub(crate) dirty: bool,
+    pub replies: ReplyQueue,
+    /// It is among those that are written at the end of the turn.
+    pub dirty: bool,
     /// It may run commands: it has logged in where it must, and said HELLO 3 where it must.
-    pub(crate) authenticated: bool,
+    pub authenticated: bool,
     /// Features that have something of it.
-    pub(crate) features: Features,
-    pub(crate) session: Box<Session>,
+    pub features: Features,
+    /// What is seldom needed.
+    pub session: Box<Session>,
     /// Marks of the hosts that it wrote to: WAIT asks them.
-    pub(crate) wrote: u64,
+    pub wrote: u64,
 }
 
 /// What is seldom needed.
 #[derive(Debug)]
-pub(crate) struct Session {
-    pub(crate) id: u64,
-    pub(crate) name: Box<[u8]>,
+pub struct Session {
+    /// The id that clients know.
+    pub id: u64,
+    /// CLIENT SETNAME.
+    pub name: Box<[u8]>,
     /// It has logged in, or need not.
-    pub(crate) logged_in: bool,
-    pub(crate) socket: SocketFacts,
+    pub logged_in: bool,
+    /// What the driver said of its connection.
+    pub socket: SocketFacts,
     /// The user that logged in; empty for the default user.
-    pub(crate) user: Box<[u8]>,
-    pub(crate) library: Library,
+    pub user: Box<[u8]>,
+    /// What CLIENT SETINFO said.
+    pub library: Library,
     /// CLIENT NO-EVICT and NO-TOUCH, kept to be shown: the proxy evicts nobody and keys are not its own.
-    pub(crate) no_evict: bool,
-    pub(crate) no_touch: bool,
+    pub no_evict: bool,
+    /// The second of them.
+    pub no_touch: bool,
     /// Set by a drain that started: the connection closes at its next quiet point.
-    pub(crate) draining: bool,
+    pub draining: bool,
     /// Its other side is closed: it sends nothing more.
-    pub(crate) hung_up: bool,
+    pub hung_up: bool,
 }
 
 /// What the driver said of a client's connection.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct SocketFacts {
-    pub(crate) remote: Option<SocketAddr>,
-    pub(crate) local: Option<SocketAddr>,
-    pub(crate) fd: i32,
+pub struct SocketFacts {
+    /// The client's address; `None` on a Unix socket.
+    pub remote: Option<SocketAddr>,
+    /// The address it connected to; `None` on a Unix socket.
+    pub local: Option<SocketAddr>,
+    /// The socket's number, for CLIENT LIST.
+    pub fd: i32,
     /// When it came, in microseconds of the turn's clock.
-    pub(crate) opened: u64,
+    pub opened: u64,
+}
+
+impl Session {
+    /// The user that logged in.
+    pub fn user(&self) -> &[u8] {
+        match self.user.is_empty() {
+            true => b"default",
+            false => &self.user,
+        }
+    }
+
+    /// An address as the server writes it; of Unix sockets the path is not known.
+    pub fn written(address: Option<SocketAddr>) -> String {
+        address.map_or_else(|| "unix:0".to_owned(), |address| address.to_string())
+    }
 }
 
 /// What CLIENT SETINFO said.
 #[derive(Debug, Default)]
-pub(crate) struct Library {
-    pub(crate) name: Box<str>,
-    pub(crate) version: Box<str>,
+pub struct Library {
+    /// LIB-NAME.
+    pub name: Box<str>,
+    /// LIB-VER.
+    pub version: Box<str>,
 }
 
 impl Session {
     /// Of a connection that has just come.
-    pub(crate) fn new(id: u64, opened: &Opened, now: u64) -> Self {
+    pub fn new(id: u64, opened: &Opened, now: u64) -> Self {
         Self {
             id,
             name: Box::default(),
@@ -169,7 +201,8 @@ impl Session {
 }
 
 impl Client {
-    pub(crate) fn new(generation: u32, filter: usize, session: Session, authenticated: bool) -> Self {
+    /// A client that has just come.
+    pub fn new(generation: u32, filter: usize, session: Session, authenticated: bool) -> Self {
         Self {
             generation,
             filter,
@@ -186,18 +219,23 @@ impl Client {
     /// Whether it is in none of the states that change how its requests are served: what it sends is forwarded as it
     /// comes, and replies go back as they come. (Whether it is read from at all is looked at before.)
     #[inline]
-    pub(crate) fn is_plain(&self) -> bool {
+    pub fn is_plain(&self) -> bool {
         self.authenticated && self.features.is_empty() && !self.replies.is_muting()
+    }
+
+    /// The last request that a server has answered and whose reply is not out yet.
+    pub fn last_answered(&self) -> Option<u32> {
+        self.replies.last_answered(self.features.has(Feature::Delays))
     }
 
     /// Whether something hangs on all replies being written: an end, or that it is read from again.
     #[inline]
-    pub(crate) fn awaits_output(&self) -> bool {
+    pub fn awaits_output(&self) -> bool {
         !self.inlet.rests().is_empty() || self.session.draining
     }
 
     /// Nothing is owed, nothing waits and nothing is begun: a good moment to go.
-    pub(crate) fn is_between_requests(&self) -> bool {
+    pub fn is_between_requests(&self) -> bool {
         let waits = [Rest::Order, Rest::Lesson, Rest::Pause]
             .into_iter()
             .any(|rest| self.inlet.rests_for(rest));
@@ -206,7 +244,7 @@ impl Client {
     }
 
     /// Nothing more is looked at before the replies that it is owed have come.
-    pub(crate) fn rest_behind(&mut self) {
+    pub fn rest_behind(&mut self) {
         if !self.replies.is_empty() {
             self.inlet.rest(Rest::Order);
         }

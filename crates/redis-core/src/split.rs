@@ -5,15 +5,18 @@ use redplane_merge::Parts;
 
 /// A command of which several servers were asked.
 #[derive(Debug)]
-pub(crate) struct Split {
-    pub(crate) parts: Parts,
-    pub(crate) since: u64,
+pub struct Split {
+    /// Its parts and their replies.
+    pub parts: Parts,
+    /// When it was asked, in microseconds of the turn's clock.
+    pub since: u64,
     /// It goes on from one shard to the next: its answer is not the client's yet.
-    pub(crate) walks: bool,
+    pub walks: bool,
 }
 
 impl Split {
-    pub(crate) fn new(parts: Parts, since: u64) -> Self {
+    /// A command that is asked now.
+    pub fn new(parts: Parts, since: u64) -> Self {
         Self {
             parts,
             since,
@@ -22,14 +25,15 @@ impl Split {
     }
 
     /// The same for a command that walks from shard to shard.
-    pub(crate) fn walking(parts: Parts, since: u64) -> Self {
+    pub fn walking(parts: Parts, since: u64) -> Self {
         Self {
             walks: true,
             ..Self::new(parts, since)
         }
     }
 
-    pub(crate) fn command(&self) -> &'static Command {
+    /// The command.
+    pub fn command(&self) -> &'static Command {
         self.parts.command()
     }
 }

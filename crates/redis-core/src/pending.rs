@@ -5,11 +5,11 @@
 
 use redplane_command::CommandId;
 
-use crate::core::client::Waiter;
+use crate::client::Waiter;
 
 /// What happens to a reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Purpose {
+pub enum Purpose {
     /// A client waits for it.
     Reply,
     /// Nobody does: a mirror's.
@@ -56,7 +56,7 @@ pub(crate) enum Purpose {
 
 /// When a reply is late.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Deadline {
+pub enum Deadline {
     /// After `op_timeout`.
     Usual,
     /// The same, but no sooner than after a second: servers look at the clock of those who wait some ten times a second.
@@ -67,23 +67,24 @@ pub(crate) enum Deadline {
 
 /// What holds for every entry of one purpose.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Row {
+pub struct Row {
     purpose: Purpose,
     /// Envoy counts what clients sent, by its verb, and nothing that it sends itself.
-    pub(crate) counted: bool,
+    pub counted: bool,
     /// Errors are looked at before the client sees them: redirections are followed, scripts loaded.
-    pub(crate) redirected: bool,
+    pub redirected: bool,
     /// When there is no reply, its client gets that for an answer.
-    pub(crate) fails: bool,
+    pub fails: bool,
     /// Its reply tells what became of keys: clients that cache them want to know.
-    pub(crate) executes: bool,
+    pub executes: bool,
     /// A request that named a script by its SHA1 may be sent again behind the script.
-    pub(crate) again: bool,
+    pub again: bool,
     /// Its client has to wait while too much waits at the server.
-    pub(crate) bounded: bool,
+    pub bounded: bool,
     /// WAIT asks the server that got it, if its command writes.
-    pub(crate) marks: bool,
-    pub(crate) deadline: Deadline,
+    pub marks: bool,
+    /// When its reply is late.
+    pub deadline: Deadline,
 }
 
 /// A row: its flags by their letters, in the order of [`Row`]'s fields.
@@ -129,7 +130,7 @@ const ROWS: [Row; 21] = [
 impl Purpose {
     /// What holds for it.
     #[inline]
-    pub(crate) fn row(self) -> &'static Row {
+    pub fn row(self) -> &'static Row {
         let row = &ROWS[self as usize];
         debug_assert_eq!(row.purpose, self, "a row stands in another's place");
         row
@@ -138,55 +139,60 @@ impl Purpose {
 
 /// How a request came to the connection that it waits on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Travel(u8);
+pub struct Travel(u8);
 
 impl Travel {
     const RESENT: u8 = 0x80;
 
     /// Redirections that were followed.
-    pub(crate) fn hops(self) -> u8 {
+    pub fn hops(self) -> u8 {
         self.0 & !Self::RESENT
     }
 
     /// Whether it was sent before, here or elsewhere: its age says nothing about the server that has it now.
     #[inline]
-    pub(crate) fn is_resent(self) -> bool {
+    pub fn is_resent(self) -> bool {
         self.0 & Self::RESENT != 0
     }
 
     /// How often it was sent; what is repeated without a redirection counts twice.
-    pub(crate) fn times_sent(self) -> u32 {
+    pub fn times_sent(self) -> u32 {
         u32::from(self.hops()).max(u32::from(self.is_resent())) + 1
     }
 
     /// It is sent once more.
-    pub(crate) fn again(self) -> Self {
+    pub fn again(self) -> Self {
         Self(self.0 | Self::RESENT)
     }
 
     /// It is sent to where a redirection leads.
-    pub(crate) fn hop(self) -> Self {
+    pub fn hop(self) -> Self {
         Self((self.0 + 1) | Self::RESENT)
     }
 }
 
 /// A request that waits for its reply.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Pending {
-    pub(crate) waiter: Waiter,
+pub struct Pending {
+    /// Who waits.
+    pub waiter: Waiter,
     /// The turn it was first sent in: microseconds of the engine's clock. Being sent again does not change it.
-    pub(crate) since: u64,
+    pub since: u64,
     /// Where its bytes are in the connection's output.
-    pub(crate) at: u64,
-    pub(crate) len: u32,
-    pub(crate) command: CommandId,
-    pub(crate) purpose: Purpose,
-    pub(crate) travel: Travel,
+    pub at: u64,
+    /// How many they are.
+    pub len: u32,
+    /// Its command.
+    pub command: CommandId,
+    /// What happens to the reply.
+    pub purpose: Purpose,
+    /// How it came here.
+    pub travel: Travel,
 }
 
 impl Pending {
     /// When its reply is late, in microseconds of the engine's clock.
-    pub(crate) fn late_at(&self, op_timeout: u64) -> u64 {
+    pub fn late_at(&self, op_timeout: u64) -> u64 {
         match self.purpose.row().deadline {
             Deadline::Never => u64::MAX,
             Deadline::ASecond => self.since + op_timeout.max(1_000_000),
@@ -196,13 +202,13 @@ impl Pending {
 
     /// The command by which it is counted among those of its host; `None` where Envoy counts nothing.
     #[inline]
-    pub(crate) fn counted(&self) -> Option<CommandId> {
+    pub fn counted(&self) -> Option<CommandId> {
         let known = self.command.index() < redplane_command::all().len();
         (self.purpose.row().counted && known).then_some(self.command)
     }
 
     /// Whether what it asks for may change something. Nothing is known of custom commands.
-    pub(crate) fn writes(&self) -> bool {
+    pub fn writes(&self) -> bool {
         let command = redplane_command::all().get(self.command.index());
         command.is_none_or(|command| !command.is_read())
     }

@@ -12,12 +12,12 @@ use redplane_telemetry::Block;
 use redplane_telemetry::stats::cluster;
 use redplane_upstream::{Cluster, Host};
 
-use crate::core::input::{Buffers, Carry};
-use crate::core::output::Output;
-use crate::core::pending::Pending;
-use crate::core::pool::Live;
-use crate::core::scripts::Seen;
-use crate::core::tally;
+use crate::input::{Buffers, Carry};
+use crate::output::Output;
+use crate::pending::Pending;
+use crate::pool::Live;
+use crate::scripts::Seen;
+use crate::tally;
 
 /// Names an upstream connection for the driver. Reused after the connection is gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -25,7 +25,7 @@ pub struct ConnId(pub u32);
 
 /// What else a connection brings than replies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Carries {
+pub enum Carries {
     /// Nothing.
     Replies,
     /// Messages of subscriptions, and no requests of clients: its place among the feeds.
@@ -36,7 +36,7 @@ pub(crate) enum Carries {
 
 /// How far a connection is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum State {
+pub enum State {
     /// Requests wait in the output.
     Connecting,
     /// Open, but the host was dead before: requests fail until it has answered a PING.
@@ -45,65 +45,78 @@ pub(crate) enum State {
     Open,
 }
 
+/// A connection to a server, and what waits on it.
 #[derive(Debug)]
-pub(crate) struct Connection {
-    pub(crate) pool: usize,
-    pub(crate) cluster: Arc<Cluster>,
-    pub(crate) host: Arc<Host>,
-    pub(crate) state: State,
+pub struct Connection {
+    /// The place of its pool.
+    pub pool: usize,
+    /// The cluster that it was opened for.
+    pub cluster: Arc<Cluster>,
+    /// The server.
+    pub host: Arc<Host>,
+    /// How far it is.
+    pub state: State,
     /// The socket is there and can be written to.
-    pub(crate) connected: bool,
+    pub connected: bool,
     /// Its host's, among the hosts that a client wrote to.
-    pub(crate) mark: u64,
+    pub mark: u64,
     /// Opened to be leased: nobody shares it.
-    pub(crate) leased: bool,
+    pub leased: bool,
     /// Leased to this client (index and generation): from WATCH to EXEC, or while a command blocks.
-    pub(crate) lease: Option<(u32, u32)>,
-    pub(crate) carries: Carries,
+    pub lease: Option<(u32, u32)>,
+    /// What else it brings than replies.
+    pub carries: Carries,
     /// Gets no new requests and closes when nothing is pending: its host or its cluster is gone.
-    pub(crate) draining: bool,
-    pub(crate) out: Output,
+    pub draining: bool,
+    /// Requests, kept until they are answered.
+    pub out: Output,
     /// What must be answered before anything of `out` is written; only on connections with tracking or to
     /// a database other than 0.
-    pub(crate) greeting: Option<Box<Output>>,
-    pub(crate) pending: VecDeque<Pending>,
-    pub(crate) carry: Carry,
-    pub(crate) scanner: Scanner,
-    pub(crate) dirty: bool,
+    pub greeting: Option<Box<Output>>,
+    /// Requests that wait for their replies, in order.
+    pub pending: VecDeque<Pending>,
+    /// What has come of a reply.
+    pub carry: Carry,
+    /// How far the borders of that reply are known.
+    pub scanner: Scanner,
+    /// It is among those that are written at the end of the turn.
+    pub dirty: bool,
     /// When it was opened, and when its first unflushed byte was put in.
-    pub(crate) opened: u64,
-    pub(crate) held_since: u64,
+    pub opened: u64,
+    /// When its first byte was put in that is not flushed.
+    pub held_since: u64,
     /// Clients that are not read from because too much waits here.
-    pub(crate) choked: Vec<(u32, u32)>,
+    pub choked: Vec<(u32, u32)>,
     /// When the first deadline of a request that came here by a redirection ends; those stand behind younger ones.
-    pub(crate) overdue_at: u64,
+    pub overdue_at: u64,
     /// A redirection seen inside the transaction whose EXEC is still to come.
-    pub(crate) moved_in_transaction: Option<Vec<u8>>,
+    pub moved_in_transaction: Option<Vec<u8>>,
     /// Scripts that were named here before.
-    pub(crate) seen_scripts: Seen,
+    pub seen_scripts: Seen,
     /// Requests and replies of this turn, not yet added to the statistics.
-    pub(crate) tally: tally::Upstream,
+    pub tally: tally::Upstream,
 }
 
 /// Held bytes above which clients that send here are not read from.
-pub(crate) const MAX_HELD: usize = 8 * 1024 * 1024;
+pub const MAX_HELD: usize = 8 * 1024 * 1024;
 /// Held bytes above which a mirror gets nothing more.
-pub(crate) const MAX_MIRROR_HELD: usize = 4 * 1024 * 1024;
+pub const MAX_MIRROR_HELD: usize = 4 * 1024 * 1024;
 
-/// The bit of a host in [`Client::wrote`](crate::core::client::Client).
-pub(crate) fn mark_of(host: u64) -> u64 {
+/// The bit of a host in [`Client::wrote`](crate::client::Client).
+pub fn mark_of(host: u64) -> u64 {
     1 << (host % 64)
 }
 
 impl Connection {
     /// A request that was sent here and is not answered yet, for sending it once more; `None` when it is not kept.
-    pub(crate) fn frame_of(&self, pending: &Pending) -> Option<Bytes> {
+    pub fn frame_of(&self, pending: &Pending) -> Option<Bytes> {
         let len = pending.len as usize;
         let shared = self.out.shared_range(pending.at, len);
         shared.or_else(|| self.out.range(pending.at, len).map(Bytes::copy_from_slice))
     }
 
-    pub(crate) fn new(pool: usize, cluster: Arc<Cluster>, host: Arc<Host>, now: u64) -> Self {
+    /// One that is being opened.
+    pub fn new(pool: usize, cluster: Arc<Cluster>, host: Arc<Host>, now: u64) -> Self {
         Self {
             pool,
             cluster,
@@ -132,7 +145,7 @@ impl Connection {
     }
 
     /// Its place among the connections with subscriptions.
-    pub(crate) fn feed(&self) -> Option<usize> {
+    pub fn feed(&self) -> Option<usize> {
         match self.carries {
             Carries::Subscriptions(feed) => Some(feed),
             Carries::Replies | Carries::Invalidations => None,
@@ -141,7 +154,7 @@ impl Connection {
 
     /// Makes room for a request; says where it will begin.
     #[inline]
-    pub(crate) fn begin_send(&mut self, now: u64, buffers: &mut Buffers) -> u64 {
+    pub fn begin_send(&mut self, now: u64, buffers: &mut Buffers) -> u64 {
         self.out.lend(|| buffers.take_large_empty());
         if self.out.unwritten() == 0 {
             self.held_since = now;
@@ -151,7 +164,7 @@ impl Connection {
 
     /// Lets go of the bytes of requests that are answered.
     #[inline]
-    pub(crate) fn release(&mut self) {
+    pub fn release(&mut self) {
         let position = self
             .pending
             .front()
@@ -162,18 +175,18 @@ impl Connection {
     /// Adds what happened since the last time to the statistics of its host and of its cluster; once a turn, since the
     /// host's are shared.
     #[inline]
-    pub(crate) fn add_up(&mut self, live: Option<&mut Live>) {
+    pub fn add_up(&mut self, live: Option<&mut Live>) {
         self.tally.add_up(&self.host, live);
     }
 
     /// Adds what it has open to a writer's gauges.
-    pub(crate) fn count_into(&self, stats: &Block) {
+    pub fn count_into(&self, stats: &Block) {
         stats.add(cluster::UPSTREAM_RQ_ACTIVE, self.pending.len() as u64);
         stats.add(cluster::UPSTREAM_CX_ACTIVE, u64::from(self.connected));
     }
 
     /// Whether a read would find a client waiting.
-    pub(crate) fn is_idle(&self) -> bool {
+    pub fn is_idle(&self) -> bool {
         self.pending.is_empty()
     }
 }

@@ -10,7 +10,7 @@ use super::queue::ReplyQueue;
 
 /// Which replies come.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum ReplyMode {
+pub enum ReplyMode {
     /// All.
     #[default]
     On,
@@ -22,7 +22,7 @@ pub(crate) enum ReplyMode {
 
 /// What is muted.
 #[derive(Debug, Default)]
-pub(crate) struct Muting {
+pub struct Muting {
     mode: ReplyMode,
     /// Requests in flight whose replies are dropped: the first one's sequence, and how many. Oldest first.
     runs: VecDeque<(u32, u32)>,
@@ -76,21 +76,21 @@ impl Muting {
 
 impl ReplyQueue {
     /// Whether all replies are dropped.
-    pub(crate) fn is_mute(&self) -> bool {
+    pub fn is_mute(&self) -> bool {
         self.muting
             .as_ref()
             .is_some_and(|muting| muting.mode == ReplyMode::Off)
     }
 
     /// Whether the reply of the next request is dropped, and no other.
-    pub(crate) fn skips_next(&self) -> bool {
+    pub fn skips_next(&self) -> bool {
         self.muting
             .as_ref()
             .is_some_and(|muting| muting.mode == ReplyMode::Skip)
     }
 
     /// Takes CLIENT REPLY SKIP back; true when there was one.
-    pub(crate) fn take_skip(&mut self) -> bool {
+    pub fn take_skip(&mut self) -> bool {
         let skips = self.skips_next();
         if skips {
             self.set_mode(ReplyMode::On);
@@ -100,7 +100,7 @@ impl ReplyQueue {
 
     /// Whether the reply that would be written now is dropped.
     #[cold]
-    pub(crate) fn drops_next(&mut self) -> bool {
+    pub fn drops_next(&mut self) -> bool {
         self.muting.as_mut().is_some_and(|muting| muting.next())
     }
 

@@ -23,13 +23,15 @@ const MAX_KNOWN: usize = 1024;
 const MAX_SEEN: usize = 4096;
 
 /// The SHA1 of a script's body, by which servers know it.
-pub(crate) type Sha = [u8; 20];
+pub type Sha = [u8; 20];
 
 /// A remembered script.
 #[derive(Debug)]
-pub(crate) struct Script {
-    pub(crate) sha: Sha,
-    pub(crate) body: Box<[u8]>,
+pub struct Script {
+    /// Its name.
+    pub sha: Sha,
+    /// Its text.
+    pub body: Box<[u8]>,
     /// Used since it was last spared.
     used: AtomicBool,
     /// It is not in the store any more.
@@ -64,19 +66,19 @@ struct Shelf {
 impl Scripts {
     /// Grows with every SCRIPT FLUSH: what was noted before does not count any more.
     #[inline]
-    pub(crate) fn flushes(&self) -> u64 {
+    pub fn flushes(&self) -> u64 {
         self.flushes.load(Relaxed)
     }
 
     /// The script with this digest.
-    pub(crate) fn with_sha(&self, sha: &Sha) -> Option<Arc<Script>> {
+    pub fn with_sha(&self, sha: &Sha) -> Option<Arc<Script>> {
         let script = self.shelf().by_sha.get(sha).cloned()?;
         script.mark_used();
         Some(script)
     }
 
     /// Remembers a body; `None` when it is too long for that.
-    pub(crate) fn remember(&self, body: &[u8]) -> Option<Arc<Script>> {
+    pub fn remember(&self, body: &[u8]) -> Option<Arc<Script>> {
         if body.len() > MAX_BODY {
             return None;
         }
@@ -96,7 +98,7 @@ impl Scripts {
     }
 
     /// Forgets one script.
-    pub(crate) fn forget(&self, sha: &Sha) {
+    pub fn forget(&self, sha: &Sha) {
         let mut shelf = self.shelf();
         if let Some(script) = shelf.by_sha.remove(sha) {
             script.gone.store(true, Relaxed);
@@ -106,7 +108,7 @@ impl Scripts {
     }
 
     /// Forgets all scripts.
-    pub(crate) fn flush(&self) {
+    pub fn flush(&self) {
         let mut shelf = self.shelf();
         let former = std::mem::take(&mut *shelf);
         former
@@ -144,14 +146,14 @@ impl Shelf {
 
 /// The bodies that one worker recognises by themselves, without their digest and without the lock.
 #[derive(Debug, Default)]
-pub(crate) struct Known {
+pub struct Known {
     by_hash: FxHashMap<u64, Arc<Script>>,
 }
 
 impl Known {
     /// The digest of a body, which is remembered in the store; `None` when it is too long for that.
     #[inline]
-    pub(crate) fn remember(&mut self, store: &Scripts, body: &[u8]) -> Option<Sha> {
+    pub fn remember(&mut self, store: &Scripts, body: &[u8]) -> Option<Sha> {
         let hash = BuildHasherDefault::<FxHasher>::default().hash_one(body);
         if let Some(script) = self.by_hash.get(&hash)
             && *script.body == *body
@@ -179,7 +181,7 @@ impl Known {
 
 /// The digests that were already asked for on one connection: the server has these scripts, or it was given them.
 #[derive(Debug, Default)]
-pub(crate) struct Seen {
+pub struct Seen {
     flushes: u64,
     shas: FxHashSet<Sha>,
 }
@@ -187,7 +189,7 @@ pub(crate) struct Seen {
 impl Seen {
     /// Notes a digest; true when it is new here.
     #[inline]
-    pub(crate) fn is_new(&mut self, sha: &Sha, flushes: u64) -> bool {
+    pub fn is_new(&mut self, sha: &Sha, flushes: u64) -> bool {
         if self.flushes != flushes || self.shas.len() >= MAX_SEEN {
             self.flushes = flushes;
             self.shas.clear();
@@ -196,7 +198,7 @@ impl Seen {
     }
 
     /// The digest counts as new again.
-    pub(crate) fn forget(&mut self, sha: &Sha) {
+    pub fn forget(&mut self, sha: &Sha) {
         self.shas.remove(sha);
     }
 }
@@ -210,7 +212,7 @@ fn sha_of(body: &[u8]) -> Sha {
 }
 
 /// Reads forty hexadecimal digits, in any case.
-pub(crate) fn parse_sha(text: &[u8]) -> Option<Sha> {
+pub fn parse_sha(text: &[u8]) -> Option<Sha> {
     let mut sha = [0; 20];
     if text.len() != 2 * sha.len() {
         return None;

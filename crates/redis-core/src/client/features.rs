@@ -8,7 +8,7 @@ use super::Client;
 
 /// A feature that has state of a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Feature {
+pub enum Feature {
     /// It has said MULTI or WATCH.
     Transaction,
     /// Something of a transaction is done here once EXEC is answered.
@@ -25,31 +25,32 @@ pub(crate) enum Feature {
 
 /// The features that have state of one client.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Features(u8);
+pub struct Features(u8);
 
 impl Features {
     /// Whether none has.
     #[inline]
-    pub(crate) fn is_empty(self) -> bool {
+    pub fn is_empty(self) -> bool {
         self.0 == 0
     }
 
     /// Whether this one has.
     #[inline]
-    pub(crate) fn has(self, feature: Feature) -> bool {
+    pub fn has(self, feature: Feature) -> bool {
         self.0 & 1 << feature as u8 != 0
     }
 }
 
 /// One feature's state by client. It is told when a client goes ([`Self::forget`]).
 #[derive(Debug)]
-pub(crate) struct PerClient<T> {
+pub struct PerClient<T> {
     feature: Feature,
     states: FxHashMap<u32, Box<T>>,
 }
 
 impl<T> PerClient<T> {
-    pub(crate) fn new(feature: Feature) -> Self {
+    /// Of no client so far.
+    pub fn new(feature: Feature) -> Self {
         Self {
             feature,
             states: FxHashMap::default(),
@@ -58,36 +59,36 @@ impl<T> PerClient<T> {
 
     /// What it knows of a client.
     #[inline]
-    pub(crate) fn get(&self, key: usize) -> Option<&T> {
+    pub fn get(&self, key: usize) -> Option<&T> {
         self.states.get(&(key as u32)).map(|state| &**state)
     }
 
     /// The same, to be changed.
     #[inline]
-    pub(crate) fn get_mut(&mut self, key: usize) -> Option<&mut T> {
+    pub fn get_mut(&mut self, key: usize) -> Option<&mut T> {
         self.states.get_mut(&(key as u32)).map(|state| &mut **state)
     }
 
     /// What it knows of a client; made where there is nothing.
-    pub(crate) fn of(&mut self, key: usize, client: &mut Client, make: impl FnOnce() -> T) -> &mut T {
+    pub fn of(&mut self, key: usize, client: &mut Client, make: impl FnOnce() -> T) -> &mut T {
         client.features.0 |= 1 << self.feature as u8;
         self.states.entry(key as u32).or_insert_with(|| Box::new(make()))
     }
 
     /// Puts back what was taken out, or what is new.
-    pub(crate) fn put(&mut self, key: usize, client: &mut Client, state: Box<T>) {
+    pub fn put(&mut self, key: usize, client: &mut Client, state: Box<T>) {
         client.features.0 |= 1 << self.feature as u8;
         self.states.insert(key as u32, state);
     }
 
     /// Takes out what it knows of a client.
-    pub(crate) fn take(&mut self, key: usize, client: &mut Client) -> Option<Box<T>> {
+    pub fn take(&mut self, key: usize, client: &mut Client) -> Option<Box<T>> {
         client.features.0 &= !(1 << self.feature as u8);
         self.states.remove(&(key as u32))
     }
 
     /// A client is gone: so is what was known of it.
-    pub(crate) fn forget(&mut self, key: usize) -> Option<Box<T>> {
+    pub fn forget(&mut self, key: usize) -> Option<Box<T>> {
         self.states.remove(&(key as u32))
     }
 }

@@ -7,14 +7,21 @@ use std::ops::{Index, IndexMut};
 
 /// A table whose places rest before they are used again.
 #[derive(Debug)]
-pub(crate) struct Places<T> {
+pub struct Places<T> {
     places: Vec<Option<T>>,
     free: Vec<u32>,
     resting: Vec<u32>,
 }
 
+impl<T> Default for Places<T> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl<T> Places<T> {
-    pub(crate) fn new() -> Self {
+    /// An empty table.
+    pub fn new() -> Self {
         Self {
             places: Vec::new(),
             free: Vec::new(),
@@ -23,12 +30,12 @@ impl<T> Places<T> {
     }
 
     /// Whether there is nothing.
-    pub(crate) fn is_empty(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         self.iter().next().is_none()
     }
 
     /// Puts something into a free place and says which one.
-    pub(crate) fn insert(&mut self, thing: T) -> usize {
+    pub fn insert(&mut self, thing: T) -> usize {
         let Some(place) = self.free.pop() else {
             self.places.push(Some(thing));
             return self.places.len() - 1;
@@ -41,7 +48,7 @@ impl<T> Places<T> {
     }
 
     /// Takes something out; its place rests.
-    pub(crate) fn try_remove(&mut self, place: usize) -> Option<T> {
+    pub fn try_remove(&mut self, place: usize) -> Option<T> {
         let thing = self.places.get_mut(place)?.take()?;
         self.resting.push(place as u32);
         Some(thing)
@@ -49,28 +56,32 @@ impl<T> Places<T> {
 
     /// Everybody has heard: resting places may be used again.
     #[inline]
-    pub(crate) fn wake(&mut self) {
+    pub fn wake(&mut self) {
         if !self.resting.is_empty() {
             self.free.append(&mut self.resting);
         }
     }
 
+    /// What has this place.
     #[inline]
-    pub(crate) fn get(&self, place: usize) -> Option<&T> {
+    pub fn get(&self, place: usize) -> Option<&T> {
         self.places.get(place)?.as_ref()
     }
 
+    /// The same, to be changed.
     #[inline]
-    pub(crate) fn get_mut(&mut self, place: usize) -> Option<&mut T> {
+    pub fn get_mut(&mut self, place: usize) -> Option<&mut T> {
         self.places.get_mut(place)?.as_mut()
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (usize, &T)> {
+    /// Everything with its place.
+    pub fn iter(&self) -> impl Iterator<Item = (usize, &T)> {
         let places = self.places.iter().enumerate();
         places.filter_map(|(place, thing)| Some((place, thing.as_ref()?)))
     }
 
-    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (usize, &mut T)> {
+    /// The same, to be changed.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = (usize, &mut T)> {
         let places = self.places.iter_mut().enumerate();
         places.filter_map(|(place, thing)| Some((place, thing.as_mut()?)))
     }

@@ -11,8 +11,8 @@ use redplane_telemetry::stats::{cluster, redis_cluster, redis_command, redis_pro
 use redplane_upstream::Host;
 use slab::Slab;
 
-use crate::core::filter::{Filter, Outcome};
-use crate::core::pool::Live;
+use crate::filter::{Filter, Outcome};
+use crate::pool::Live;
 
 /// A row of the same thing.
 #[derive(Clone, Copy, Debug)]
@@ -52,7 +52,7 @@ impl<T: Copy + PartialEq> Run<T> {
 
 /// What clients of one filter asked and were answered. The engine keeps it for the filter that it served last.
 #[derive(Debug, Default)]
-pub(crate) struct Downstream {
+pub struct Downstream {
     filter: usize,
     received: u64,
     sent: u64,
@@ -66,28 +66,28 @@ pub(crate) struct Downstream {
 impl Downstream {
     /// Bytes came.
     #[inline]
-    pub(crate) fn received(&mut self, filter: usize, filters: &Slab<Filter>, count: usize) {
+    pub fn received(&mut self, filter: usize, filters: &Slab<Filter>, count: usize) {
         self.face(filter, filters);
         self.received += count as u64;
     }
 
     /// Bytes were written.
     #[inline]
-    pub(crate) fn sent(&mut self, filter: usize, filters: &Slab<Filter>, count: usize) {
+    pub fn sent(&mut self, filter: usize, filters: &Slab<Filter>, count: usize) {
         self.face(filter, filters);
         self.sent += count as u64;
     }
 
     /// A request came.
     #[inline]
-    pub(crate) fn request(&mut self, filter: usize, filters: &Slab<Filter>) {
+    pub fn request(&mut self, filter: usize, filters: &Slab<Filter>) {
         self.face(filter, filters);
         self.requests += 1;
     }
 
     /// It is a command that is served.
     #[inline]
-    pub(crate) fn asked(&mut self, filter: usize, filters: &Slab<Filter>, command: CommandId) {
+    pub fn asked(&mut self, filter: usize, filters: &Slab<Filter>, command: CommandId) {
         self.face(filter, filters);
         if let Some(former) = self.asked.note(command) {
             self.add_asked(filters, former);
@@ -96,7 +96,7 @@ impl Downstream {
 
     /// A request came, is a command that is served, and waits for a reply: all at once.
     #[inline]
-    pub(crate) fn sent_on(&mut self, filter: usize, filters: &Slab<Filter>, command: CommandId) {
+    pub fn sent_on(&mut self, filter: usize, filters: &Slab<Filter>, command: CommandId) {
         self.asked(filter, filters, command);
         self.requests += 1;
         self.begun += 1;
@@ -104,14 +104,14 @@ impl Downstream {
 
     /// It waits for a reply from a server.
     #[inline]
-    pub(crate) fn begun(&mut self, filter: usize, filters: &Slab<Filter>) {
+    pub fn begun(&mut self, filter: usize, filters: &Slab<Filter>) {
         self.face(filter, filters);
         self.begun += 1;
     }
 
     /// The reply is there.
     #[inline]
-    pub(crate) fn ended(&mut self, filter: usize, filters: &Slab<Filter>, outcome: Outcome) {
+    pub fn ended(&mut self, filter: usize, filters: &Slab<Filter>, outcome: Outcome) {
         self.face(filter, filters);
         self.ended_count += 1;
         if let Some(former) = self.ended.note(outcome) {
@@ -148,7 +148,7 @@ impl Downstream {
     }
 
     /// Adds everything to the filter's statistics.
-    pub(crate) fn add_up(&mut self, filters: &Slab<Filter>) {
+    pub fn add_up(&mut self, filters: &Slab<Filter>) {
         if let Some(former) = self.asked.take() {
             self.add_asked(filters, former);
         }
@@ -186,7 +186,7 @@ impl Downstream {
 
 /// What was sent on one connection and what came back. The connection keeps it.
 #[derive(Debug, Default)]
-pub(crate) struct Upstream {
+pub struct Upstream {
     requests: u64,
     successes: u64,
     errors: u64,
@@ -197,7 +197,7 @@ pub(crate) struct Upstream {
 impl Upstream {
     /// A request was put into the output; `command` where it is counted by command.
     #[inline]
-    pub(crate) fn sent(&mut self, command: Option<CommandId>, live: Option<&mut Live>) {
+    pub fn sent(&mut self, command: Option<CommandId>, live: Option<&mut Live>) {
         self.requests += 1;
         if let Some(command) = command
             && let Some(former) = self.asked.note(command)
@@ -208,7 +208,7 @@ impl Upstream {
 
     /// Its reply came.
     #[inline]
-    pub(crate) fn answered(&mut self, outcome: Outcome, live: Option<&mut Live>) {
+    pub fn answered(&mut self, outcome: Outcome, live: Option<&mut Live>) {
         if outcome.success {
             self.successes += 1;
         } else {
@@ -220,7 +220,7 @@ impl Upstream {
     }
 
     /// Adds everything to the statistics of the host, which all workers share, and of the cluster.
-    pub(crate) fn add_up(&mut self, host: &Host, mut live: Option<&mut Live>) {
+    pub fn add_up(&mut self, host: &Host, mut live: Option<&mut Live>) {
         if let Some(former) = self.asked.take() {
             add_asked(live.as_deref_mut(), former);
         }

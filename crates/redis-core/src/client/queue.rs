@@ -10,16 +10,16 @@ use bytes::Bytes;
 use redplane_merge::Answer;
 
 use super::muting::{Muting, ReplyMode};
-use crate::core::input::Buffers;
-use crate::core::output::{LARGE, Output};
-use crate::core::split::Split;
+use crate::input::Buffers;
+use crate::output::{LARGE, Output};
+use crate::split::Split;
 
 /// Unsent and parked bytes above which a client is not read from. Generous: clients that write a long pipeline before
 /// they read would wait for us while we wait for them.
-pub(crate) const MAX_BACKLOG: usize = 64 * 1024 * 1024;
+pub const MAX_BACKLOG: usize = 64 * 1024 * 1024;
 /// Unsent and parked bytes above which a client is closed: it has asked for much and reads nothing. Redis:
 /// `client-output-buffer-limit`.
-pub(crate) const MAX_OUTPUT: usize = 256 * 1024 * 1024;
+pub const MAX_OUTPUT: usize = 256 * 1024 * 1024;
 /// Parked bytes above which early replies are kept one by one: their places are counted in 32 bits.
 const MAX_PARKED: usize = 1024 * 1024 * 1024;
 /// Bytes left behind by parked replies above which their buffer is made anew.
@@ -29,7 +29,7 @@ const MAX_QUEUE: usize = 1024 * 1024;
 
 /// A place in the order of replies.
 #[derive(Debug)]
-pub(crate) enum Slot {
+pub enum Slot {
     /// A server was asked.
     Waiting,
     /// The reply came early and stands among the parked bytes: from where, and how many.
@@ -37,7 +37,6 @@ pub(crate) enum Slot {
     /// A large reply came early. Boxed, so that an idle client's places are small.
     Shared(Box<Bytes>),
     /// Confirmations of subscriptions that came early, and the messages behind them.
-    #[expect(clippy::box_collection, reason = "an idle client's places are small")]
     Followed(Box<Vec<u8>>),
     /// Several servers were asked.
     Split(Box<Split>),
@@ -45,7 +44,7 @@ pub(crate) enum Slot {
 
 /// What one client is owed and what goes back to it.
 #[derive(Debug, Default)]
-pub(crate) struct ReplyQueue {
+pub struct ReplyQueue {
     slots: VecDeque<Slot>,
     /// Sequence of the front.
     head: u32,
@@ -56,39 +55,40 @@ pub(crate) struct ReplyQueue {
     aside: usize,
     /// CLIENT REPLY OFF or SKIP, and what is left of it.
     pub(super) muting: Option<Box<Muting>>,
-    pub(crate) out: Output,
+    /// Bytes on their way to the client.
+    pub out: Output,
     /// Plain-text bytes that went.
-    pub(crate) sent: u64,
+    pub sent: u64,
 }
 
 impl ReplyQueue {
     /// The sequence of the next request.
     #[inline]
-    pub(crate) fn next_sequence(&self) -> u32 {
+    pub fn next_sequence(&self) -> u32 {
         self.head.wrapping_add(self.slots.len() as u32)
     }
 
     /// The sequence of the first request that is not answered.
     #[inline]
-    pub(crate) fn head(&self) -> u32 {
+    pub fn head(&self) -> u32 {
         self.head
     }
 
     /// Nothing is owed.
     #[inline]
-    pub(crate) fn is_empty(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         self.slots.is_empty()
     }
 
     /// Replies that are owed, those included that came early.
     #[inline]
-    pub(crate) fn len(&self) -> usize {
+    pub fn len(&self) -> usize {
         self.slots.len()
     }
 
     /// A request takes the next place; says its sequence.
     #[inline]
-    pub(crate) fn expect(&mut self, slot: Slot) -> u32 {
+    pub fn expect(&mut self, slot: Slot) -> u32 {
         if self.muting.is_some() {
             self.note_muted();
         }
@@ -97,7 +97,7 @@ impl ReplyQueue {
 
     /// The same where nothing is muted.
     #[inline]
-    pub(crate) fn expect_unmuted(&mut self, slot: Slot) -> u32 {
+    pub fn expect_unmuted(&mut self, slot: Slot) -> u32 {
         let sequence = self.next_sequence();
         self.slots.push_back(slot);
         sequence
@@ -105,64 +105,64 @@ impl ReplyQueue {
 
     /// The place of a request; `None` once its reply is out.
     #[inline]
-    pub(crate) fn slot(&mut self, sequence: u32) -> Option<(usize, &mut Slot)> {
+    pub fn slot(&mut self, sequence: u32) -> Option<(usize, &mut Slot)> {
         let offset = self.offset(sequence);
         self.slots.get_mut(offset).map(|slot| (offset, slot))
     }
 
     /// How far behind the front a request stands; beyond the end once its reply is out.
     #[inline]
-    pub(crate) fn offset(&self, sequence: u32) -> usize {
+    pub fn offset(&self, sequence: u32) -> usize {
         sequence.wrapping_sub(self.head) as usize
     }
 
     /// Whether the request at an offset waits for one server's reply.
     #[inline]
-    pub(crate) fn waits_at(&self, offset: usize) -> bool {
+    pub fn waits_at(&self, offset: usize) -> bool {
         matches!(self.slots.get(offset), Some(Slot::Waiting))
     }
 
     /// Whether the reply to this request is not out yet.
-    pub(crate) fn owes(&self, sequence: u32) -> bool {
+    pub fn owes(&self, sequence: u32) -> bool {
         self.offset(sequence) < self.slots.len()
     }
 
     /// The last request whose reply has come, although it is not out yet. With `held`, any that waits may be it.
-    pub(crate) fn last_answered(&self, held: bool) -> Option<u32> {
+    pub fn last_answered(&self, held: bool) -> Option<u32> {
         let answered = |slot: &Slot| held || !matches!(slot, Slot::Waiting);
         let offset = self.slots.iter().rposition(answered)?;
         Some(self.head.wrapping_add(offset as u32))
     }
 
     /// Bytes that wait for the client, or for their turn.
-    pub(crate) fn backlog(&self) -> usize {
+    pub fn backlog(&self) -> usize {
         self.out.unwritten() + self.parked_live as usize + self.aside
     }
 
     /// Whether no more should be asked for.
-    pub(crate) fn is_full(&self) -> bool {
+    pub fn is_full(&self) -> bool {
         self.backlog() > MAX_BACKLOG || self.slots.len() > MAX_QUEUE
     }
 
     /// Whether there is room again.
-    pub(crate) fn has_room(&self) -> bool {
+    pub fn has_room(&self) -> bool {
         self.backlog() < MAX_BACKLOG / 2 && self.slots.len() <= MAX_QUEUE
     }
 
     /// Requests that servers were asked and that have no reply yet.
-    pub(crate) fn open(&self) -> u64 {
+    pub fn open(&self) -> u64 {
         let open = |slot: &&Slot| matches!(slot, Slot::Waiting | Slot::Split(_));
         self.slots.iter().filter(open).count() as u64
     }
 
     /// Nothing is owed and nothing waits to be written.
-    pub(crate) fn is_quiet(&self) -> bool {
+    pub fn is_quiet(&self) -> bool {
         self.slots.is_empty() && self.out.unwritten() == 0
     }
 
     /// Puts a finished reply at its place: out if it is its turn, else aside.
     #[inline]
-    pub(crate) fn finish(&mut self, offset: usize, reply: &[u8]) {
+    pub fn finish(&mut self, offset: usize, reply: &[u8]) {
         let dropped = self.muting.is_some() && self.drops(offset);
         let reply = if dropped { b"" } else { reply };
         if offset == 0 {
@@ -186,7 +186,7 @@ impl ReplyQueue {
     }
 
     /// The same for a large reply.
-    pub(crate) fn finish_shared(&mut self, offset: usize, reply: Bytes) {
+    pub fn finish_shared(&mut self, offset: usize, reply: Bytes) {
         let dropped = self.muting.is_some() && self.drops(offset);
         let reply = if dropped { Bytes::new() } else { reply };
         if offset > 0 {
@@ -206,7 +206,7 @@ impl ReplyQueue {
     }
 
     /// Takes the reply of a part; gives the command back when that was the last one. Its place waits until then.
-    pub(crate) fn take_part(&mut self, offset: usize, part: u32, answer: Answer<'_>) -> Option<Box<Split>> {
+    pub fn take_part(&mut self, offset: usize, part: u32, answer: Answer<'_>) -> Option<Box<Split>> {
         let slot = self.slots.get_mut(offset)?;
         let Slot::Split(split) = slot else {
             return None;
@@ -225,7 +225,7 @@ impl ReplyQueue {
     }
 
     /// More servers are asked before the reply at an offset is whole.
-    pub(crate) fn ask_on(&mut self, offset: usize, split: Box<Split>) {
+    pub fn ask_on(&mut self, offset: usize, split: Box<Split>) {
         if let Some(slot) = self.slots.get_mut(offset) {
             self.aside += split.parts.size();
             *slot = Slot::Split(split);
@@ -234,7 +234,7 @@ impl ReplyQueue {
 
     /// A reply that needs no server, at the end of the order.
     #[inline]
-    pub(crate) fn reply(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+    pub fn reply(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
         if self.muting.is_some() && self.drops_next() {
             return;
         }
@@ -303,14 +303,14 @@ impl ReplyQueue {
 
     /// A message, which is no reply: out at once, unless the confirmation of its subscription, the reply to the request
     /// of this sequence, still waits for its turn.
-    pub(crate) fn message(&mut self, sequence: u32, message: &[u8]) {
+    pub fn message(&mut self, sequence: u32, message: &[u8]) {
         if !self.follow(sequence, message) {
             self.out.append(message);
         }
     }
 
     /// The same for a large one.
-    pub(crate) fn message_shared(&mut self, sequence: u32, message: Bytes) {
+    pub fn message_shared(&mut self, sequence: u32, message: Bytes) {
         if !self.follow(sequence, &message) {
             self.out.append_shared(message);
         }
@@ -346,18 +346,18 @@ impl ReplyQueue {
     }
 
     /// Bytes are kept elsewhere for this client.
-    pub(crate) fn keep_aside(&mut self, count: usize) {
+    pub fn keep_aside(&mut self, count: usize) {
         self.aside += count;
     }
 
     /// The same bytes are on their way.
-    pub(crate) fn release_kept(&mut self, count: usize) {
+    pub fn release_kept(&mut self, count: usize) {
         self.aside -= count;
     }
 
     /// Memory that only a burst needed is given back.
     #[inline]
-    pub(crate) fn shrink(&mut self, buffers: &mut Buffers) {
+    pub fn shrink(&mut self, buffers: &mut Buffers) {
         if self.slots.capacity() > 64 && self.slots.is_empty() {
             self.slots = VecDeque::new();
         }
@@ -368,30 +368,30 @@ impl ReplyQueue {
 
     /// Where replies may come early, there is room for them.
     #[inline]
-    pub(crate) fn prepare_parking(&mut self, buffers: &mut Buffers) {
+    pub fn prepare_parking(&mut self, buffers: &mut Buffers) {
         if self.slots.len() > 1 && self.parked.capacity() == 0 {
             self.parked = buffers.take_empty();
         }
     }
 
     /// Replies are wanted until this is given back: confirmations of subscriptions are messages, and never dropped.
-    pub(crate) fn suspend_muting(&mut self) -> Option<Box<Muting>> {
+    pub fn suspend_muting(&mut self) -> Option<Box<Muting>> {
         self.muting.take()
     }
 
     /// What [`Self::suspend_muting`] gave.
-    pub(crate) fn resume_muting(&mut self, muting: Option<Box<Muting>>) {
+    pub fn resume_muting(&mut self, muting: Option<Box<Muting>>) {
         self.muting = muting;
     }
 
     /// Whether CLIENT REPLY drops anything.
     #[inline]
-    pub(crate) fn is_muting(&self) -> bool {
+    pub fn is_muting(&self) -> bool {
         self.muting.is_some()
     }
 
     /// `CLIENT REPLY`: what holds from the next request on.
-    pub(crate) fn set_mode(&mut self, mode: ReplyMode) {
+    pub fn set_mode(&mut self, mode: ReplyMode) {
         match &mut self.muting {
             Some(muting) => muting.set_mode(mode),
             none if mode != ReplyMode::On => *none = Some(Box::new(Muting::new(mode))),

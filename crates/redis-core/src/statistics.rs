@@ -14,8 +14,10 @@ use redplane_telemetry::{Registry, Scope, Table};
 /// The scopes of one filter.
 #[derive(Clone, Debug)]
 pub struct Statistics {
-    pub(crate) scope: Arc<Scope>,
-    pub(crate) commands: Arc<Table>,
+    /// `redis.<stat_prefix>.`
+    pub scope: Arc<Scope>,
+    /// Its table of commands.
+    pub commands: Arc<Table>,
 }
 
 impl Statistics {
@@ -66,7 +68,7 @@ fn has_row(command: &Command) -> bool {
 }
 
 /// Whether a command is counted: subcommands under their container.
-pub(crate) fn is_counted(command: &Command) -> bool {
+pub fn is_counted(command: &Command) -> bool {
     has_row(command)
         || command.served_by_envoy && command.name != command.container && command.container != "client"
 }

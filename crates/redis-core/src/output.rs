@@ -10,7 +10,7 @@ use std::io::IoSlice;
 use bytes::Bytes;
 
 /// From this size on a frame changes hands without a copy; below it, a copy is cheaper than a segment of its own.
-pub(crate) const LARGE: usize = 32 * 1024;
+pub const LARGE: usize = 32 * 1024;
 
 /// A queue of bytes with three marks: released, written, end.
 #[derive(Debug, Default)]

@@ -13,30 +13,36 @@ use redplane_telemetry::{Block, Cells, Registry, TableBlock};
 use redplane_world::Snapshot;
 use rustc_hash::FxHashMap;
 
-use crate::core::pool::Greeting;
-use crate::core::statistics::{Statistics, is_counted};
+use crate::pool::Greeting;
+use crate::statistics::{Statistics, is_counted};
 
 /// Where requests of one route go.
 #[derive(Debug)]
-pub(crate) struct RouteTo {
-    pub(crate) prefix: Vec<u8>,
-    pub(crate) remove_prefix: bool,
-    pub(crate) formatter: Option<KeyFormatter>,
-    pub(crate) pool: usize,
-    pub(crate) read_pool: Option<usize>,
-    pub(crate) mirrors: Rc<[MirrorTo]>,
+pub struct RouteTo {
+    /// The keys that it is for begin so; empty for the catch-all.
+    pub prefix: Vec<u8>,
+    /// Servers know keys without the prefix.
+    pub remove_prefix: bool,
+    /// How servers' names of keys are made.
+    pub formatter: Option<KeyFormatter>,
+    /// The pool of its cluster.
+    pub pool: usize,
+    /// The pool of the cluster that commands go to which only read.
+    pub read_pool: Option<usize>,
+    /// Where copies go.
+    pub mirrors: Rc<[MirrorTo]>,
     /// The key is forwarded as it came, which lets requests pass through whole.
-    pub(crate) keeps_key: bool,
+    pub keeps_key: bool,
     /// Requests go through whole, to one pool and nowhere else, and may take time.
-    pub(crate) is_plain: bool,
+    pub is_plain: bool,
     /// The read policy is MASTER.
-    pub(crate) reads_primary: bool,
+    pub reads_primary: bool,
 }
 
 impl RouteTo {
     /// Where a command goes that only reads, or one that does not.
     #[inline]
-    pub(crate) fn pool_for(&self, reads: bool) -> usize {
+    pub fn pool_for(&self, reads: bool) -> usize {
         match self.read_pool {
             Some(read_pool) if reads => read_pool,
             _ => self.pool,
@@ -44,7 +50,7 @@ impl RouteTo {
     }
 
     /// Every pool it refers to, once for each reference.
-    pub(crate) fn pools(&self) -> impl Iterator<Item = usize> + '_ {
+    pub fn pools(&self) -> impl Iterator<Item = usize> + '_ {
         let mirrors = self.mirrors.iter().map(|mirror| mirror.pool);
         [self.pool].into_iter().chain(self.read_pool).chain(mirrors)
     }
@@ -52,16 +58,18 @@ impl RouteTo {
 
 /// How requests ended: the same for a whole run of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Outcome {
+pub struct Outcome {
     /// `None` where Envoy has no row for it.
-    pub(crate) command: Option<CommandId>,
-    pub(crate) success: bool,
-    pub(crate) micros: u64,
+    pub command: Option<CommandId>,
+    /// It was no error.
+    pub success: bool,
+    /// How long it took, in microseconds.
+    pub micros: u64,
 }
 
 /// For whom a pool is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Answered {
+pub enum Answered {
     /// Replies go to clients.
     ToClients,
     /// A mirror's.
@@ -70,47 +78,60 @@ pub(crate) enum Answered {
 
 /// One mirror of a route.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct MirrorTo {
-    pub(crate) pool: usize,
-    pub(crate) parts_per_million: u32,
-    pub(crate) writes_only: bool,
+pub struct MirrorTo {
+    /// The pool of its cluster.
+    pub pool: usize,
+    /// How many of a million requests are copied.
+    pub parts_per_million: u32,
+    /// Commands that only read are not.
+    pub writes_only: bool,
 }
 
-pub(crate) struct Filter {
-    pub(crate) listener: Arc<str>,
-    pub(crate) chain: Arc<str>,
+/// A redis_proxy filter with every name resolved.
+pub struct Filter {
+    /// The name of its listener.
+    pub listener: Arc<str>,
+    /// The name of its chain.
+    pub chain: Arc<str>,
     /// Which life of its chain: what has become another chain under the same match is another filter.
-    pub(crate) life: u64,
+    pub life: u64,
     /// Protocol and database of its clients: HELLO and SELECT move a client to the filter's twin.
-    pub(crate) greeting: Greeting,
+    pub greeting: Greeting,
     /// Clients that use it.
-    pub(crate) users: usize,
-    pub(crate) proxy: Arc<RedisProxy>,
-    pub(crate) prefixes: Vec<Rc<RouteTo>>,
-    pub(crate) catch_all: Option<Rc<RouteTo>>,
-    pub(crate) stats: Block,
+    pub users: usize,
+    /// Its configuration.
+    pub proxy: Arc<RedisProxy>,
+    /// Routes by prefix, the longest first.
+    pub prefixes: Vec<Rc<RouteTo>>,
+    /// The route of all other keys.
+    pub catch_all: Option<Rc<RouteTo>>,
+    /// Its statistics.
+    pub stats: Block,
     commands: TableBlock,
     /// Rows of `commands` by command, custom ones behind those of the table.
     rows: Vec<u32>,
     /// Custom commands by name; their ids are valid for this filter alone.
-    pub(crate) custom: FxHashMap<Vec<u8>, CommandId>,
+    pub custom: FxHashMap<Vec<u8>, CommandId>,
     micros: bool,
 }
 
 /// A filter chain by its names, for the filters of other workers. Clients of one chain see one Redis: what they ask about
 /// each other stays among them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct ChainName {
+pub struct ChainName {
     listener: Box<str>,
     chain: Box<str>,
 }
 
 /// A filter chain for as long as connections may go on under it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct ChainLife {
-    pub(crate) listener: Arc<str>,
-    pub(crate) chain: Arc<str>,
-    pub(crate) life: u64,
+pub struct ChainLife {
+    /// The name of its listener.
+    pub listener: Arc<str>,
+    /// Its name.
+    pub chain: Arc<str>,
+    /// The number of its life.
+    pub life: u64,
 }
 
 /// A command's row that is not counted (PING and other commands that Envoy has no stats for).
@@ -118,7 +139,7 @@ const UNCOUNTED: u32 = u32::MAX;
 
 impl Filter {
     /// Resolves a configuration; `pool` finds or makes the pool of a cluster.
-    pub(crate) fn new(
+    pub fn new(
         of: ChainLife,
         proxy: Arc<RedisProxy>,
         registry: &Registry,
@@ -170,7 +191,7 @@ impl Filter {
     }
 
     /// Its chain, in the life that it serves.
-    pub(crate) fn chain_life(&self) -> ChainLife {
+    pub fn chain_life(&self) -> ChainLife {
         ChainLife {
             listener: self.listener.clone(),
             chain: self.chain.clone(),
@@ -179,7 +200,7 @@ impl Filter {
     }
 
     /// Its chain.
-    pub(crate) fn chain_name(&self) -> ChainName {
+    pub fn chain_name(&self) -> ChainName {
         ChainName {
             listener: (*self.listener).into(),
             chain: (*self.chain).into(),
@@ -187,13 +208,13 @@ impl Filter {
     }
 
     /// Whether that is its chain.
-    pub(crate) fn is_of(&self, name: &ChainName) -> bool {
+    pub fn is_of(&self, name: &ChainName) -> bool {
         *self.listener == *name.listener && *self.chain == *name.chain
     }
 
     /// Where a key goes: the longest prefix, else the catch-all.
     #[inline]
-    pub(crate) fn route(&self, key: &[u8]) -> Option<&Rc<RouteTo>> {
+    pub fn route(&self, key: &[u8]) -> Option<&Rc<RouteTo>> {
         if self.prefixes.is_empty() {
             return self.catch_all.as_ref();
         }
@@ -208,7 +229,7 @@ impl Filter {
 
     /// The counters of a command; `None` where Envoy has none.
     #[inline]
-    pub(crate) fn cells(&self, command: CommandId) -> Option<&Cells> {
+    pub fn cells(&self, command: CommandId) -> Option<&Cells> {
         match self.rows.get(command.index()) {
             Some(&UNCOUNTED) | None => None,
             Some(&row) => Some(self.commands.row(row as usize)),
@@ -216,7 +237,7 @@ impl Filter {
     }
 
     /// Counts commands that ended alike.
-    pub(crate) fn count(&self, outcome: Outcome, times: u64) {
+    pub fn count(&self, outcome: Outcome, times: u64) {
         let Some(cells) = outcome.command.and_then(|command| self.cells(command)) else {
             return;
         };
@@ -235,22 +256,22 @@ impl Filter {
     }
 
     /// Its routes: prefixes, the longest first, and the catch-all.
-    pub(crate) fn routes(&self) -> impl Iterator<Item = &Rc<RouteTo>> {
+    pub fn routes(&self) -> impl Iterator<Item = &Rc<RouteTo>> {
         self.prefixes.iter().chain(&self.catch_all)
     }
 
     /// For what any server may answer: the catch-all, else the first route.
-    pub(crate) fn any_route(&self) -> Option<&Rc<RouteTo>> {
+    pub fn any_route(&self) -> Option<&Rc<RouteTo>> {
         self.catch_all.as_ref().or_else(|| self.prefixes.first())
     }
 
     /// Whether servers know all keys by the names that clients use.
-    pub(crate) fn keeps_keys(&self) -> bool {
+    pub fn keeps_keys(&self) -> bool {
         self.routes().all(|route| route.keeps_key)
     }
 
     /// The pools of commands that only read, or of others: each once, the catch-all's first.
-    pub(crate) fn pools_for(&self, reads: bool) -> Vec<usize> {
+    pub fn pools_for(&self, reads: bool) -> Vec<usize> {
         let mut pools = Vec::new();
         for route in self.catch_all.iter().chain(&self.prefixes) {
             let pool = route.pool_for(reads);
@@ -262,13 +283,13 @@ impl Filter {
     }
 
     /// The pools whose replies its clients get.
-    pub(crate) fn pools_read(&self) -> Vec<usize> {
+    pub fn pools_read(&self) -> Vec<usize> {
         let pools = |route: &Rc<RouteTo>| [route.pool].into_iter().chain(route.read_pool);
         self.routes().flat_map(pools).collect()
     }
 
     /// Every pool it refers to, once for each reference.
-    pub(crate) fn pools(&self) -> Vec<usize> {
+    pub fn pools(&self) -> Vec<usize> {
         self.routes().flat_map(|route| route.pools()).collect()
     }
 }
@@ -298,7 +319,7 @@ fn resolve(route: &Route, settings: &Settings, pool: &mut impl FnMut(&str, Answe
 }
 
 /// The filter's configuration as the snapshot has it; `None` when this life of its chain is over.
-pub(crate) fn find(snapshot: &Snapshot, listener: &str, chain: &str, life: u64) -> Option<Arc<RedisProxy>> {
+pub fn find(snapshot: &Snapshot, listener: &str, chain: &str, life: u64) -> Option<Arc<RedisProxy>> {
     let chain = snapshot.listener(listener)?.chain(chain)?;
     chain.redis().filter(|_| chain.life.number == life).cloned()
 }

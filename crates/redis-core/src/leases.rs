@@ -4,23 +4,25 @@ use rustc_hash::FxHashMap;
 
 /// The leased connections of a pool, by the ids of their hosts.
 #[derive(Debug, Default)]
-pub(crate) struct Leases(pub(crate) FxHashMap<u64, OfHost>);
+pub struct Leases(pub FxHashMap<u64, OfHost>);
 
 /// Those of one host.
 #[derive(Debug, Default)]
-pub(crate) struct OfHost {
-    pub(crate) open: u32,
-    pub(crate) idle: Vec<u32>,
+pub struct OfHost {
+    /// How many are open.
+    pub open: u32,
+    /// Those that wait for their next use.
+    pub idle: Vec<u32>,
 }
 
 impl Leases {
     /// Those that wait for their next use.
-    pub(crate) fn idle(&self) -> impl Iterator<Item = u32> + '_ {
+    pub fn idle(&self) -> impl Iterator<Item = u32> + '_ {
         self.0.values().flat_map(|host| host.idle.iter().copied())
     }
 
     /// Takes out the idle ones to hosts that are not `known` any more.
-    pub(crate) fn take_strays(&mut self, known: impl Fn(u64) -> bool) -> Vec<u32> {
+    pub fn take_strays(&mut self, known: impl Fn(u64) -> bool) -> Vec<u32> {
         let strays = self.0.iter_mut().filter(|(id, _)| !known(**id));
         strays
             .flat_map(|(_, host)| std::mem::take(&mut host.idle))
@@ -28,7 +30,7 @@ impl Leases {
     }
 
     /// One is gone.
-    pub(crate) fn forget(&mut self, host: u64, connection: u32) {
+    pub fn forget(&mut self, host: u64, connection: u32) {
         if let Some(of_host) = self.0.get_mut(&host) {
             of_host.open = of_host.open.saturating_sub(1);
             of_host.idle.retain(|idle| *idle != connection);

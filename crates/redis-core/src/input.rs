@@ -19,7 +19,7 @@ const KEPT: usize = 1024;
 
 /// What has arrived of a message.
 #[derive(Debug, Default)]
-pub(crate) struct Carry {
+pub struct Carry {
     /// Initialised memory; `filled` bytes of it mean something.
     buffer: Vec<u8>,
     filled: usize,
@@ -28,17 +28,17 @@ pub(crate) struct Carry {
 impl Carry {
     /// Whether anything has arrived.
     #[inline]
-    pub(crate) fn is_empty(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         self.filled == 0
     }
 
     /// Bytes that have arrived, and the room behind them.
-    pub(crate) fn sizes(&self) -> (usize, usize) {
+    pub fn sizes(&self) -> (usize, usize) {
         (self.filled, self.buffer.len() - self.filled)
     }
 
     /// Starts with what is left of a read; at least `need` bytes will be there in the end.
-    pub(crate) fn begin(&mut self, rest: &[u8], need: usize, buffers: &mut Buffers) {
+    pub fn begin(&mut self, rest: &[u8], need: usize, buffers: &mut Buffers) {
         debug_assert!(self.is_empty());
         self.buffer = buffers.take_large();
         self.reserve(rest.len(), need);
@@ -54,19 +54,19 @@ impl Carry {
     }
 
     /// Where the next read goes.
-    pub(crate) fn room(&mut self) -> &mut [u8] {
+    pub fn room(&mut self) -> &mut [u8] {
         &mut self.buffer[self.filled..]
     }
 
     /// Notes a read into [`Self::room`], and takes all that has arrived out for decoding.
-    pub(crate) fn take(&mut self, read: usize) -> (Vec<u8>, usize) {
+    pub fn take(&mut self, read: usize) -> (Vec<u8>, usize) {
         let filled = (self.filled + read).min(self.buffer.len());
         self.filled = 0;
         (std::mem::take(&mut self.buffer), filled)
     }
 
     /// Puts a buffer back of which the bytes from `from` to `to` are not decoded yet.
-    pub(crate) fn put_back(
+    pub fn put_back(
         &mut self,
         mut buffer: Vec<u8>,
         from: usize,
@@ -90,7 +90,7 @@ impl Carry {
 /// Buffers that were used and may be used again: the small ones of clients apart from the large ones of servers, so
 /// that neither has to grow into the other's use.
 #[derive(Debug, Default)]
-pub(crate) struct Buffers {
+pub struct Buffers {
     small: Vec<Vec<u8>>,
     large: Vec<Vec<u8>>,
     held: usize,
@@ -99,7 +99,7 @@ pub(crate) struct Buffers {
 impl Buffers {
     /// A buffer for much, with any content and any length.
     #[inline]
-    pub(crate) fn take_large(&mut self) -> Vec<u8> {
+    pub fn take_large(&mut self) -> Vec<u8> {
         match self.large.pop() {
             Some(buffer) => self.lent(buffer),
             None => Vec::with_capacity(LARGE_CAPACITY),
@@ -108,7 +108,7 @@ impl Buffers {
 
     /// An empty buffer for much.
     #[inline]
-    pub(crate) fn take_large_empty(&mut self) -> Vec<u8> {
+    pub fn take_large_empty(&mut self) -> Vec<u8> {
         let mut buffer = self.take_large();
         buffer.clear();
         buffer
@@ -116,7 +116,7 @@ impl Buffers {
 
     /// An empty buffer for little.
     #[inline]
-    pub(crate) fn take_empty(&mut self) -> Vec<u8> {
+    pub fn take_empty(&mut self) -> Vec<u8> {
         match self.small.pop() {
             Some(mut buffer) => {
                 buffer.clear();
@@ -134,7 +134,7 @@ impl Buffers {
 
     /// Gives a buffer back.
     #[inline]
-    pub(crate) fn give(&mut self, buffer: Vec<u8>) {
+    pub fn give(&mut self, buffer: Vec<u8>) {
         let capacity = buffer.capacity();
         let list = if capacity < LARGE_CAPACITY {
             &mut self.small
