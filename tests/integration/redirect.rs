@@ -41,6 +41,20 @@ ask 10.9.1.8 7000 > /dev/null; ask fd00:9:1::8 7000 > /dev/null
 echo "passes $(stat cluster.passthrough.upstream_cx_total)"
 echo "left $(stat cluster.passthrough.upstream_cx_active)"
 echo "again $(ask 10.9.0.1 8080)"
+for tables in iptables ip6tables; do
+  case $tables in
+    iptables) own=127.0.0.6; pod=10.9.0.1; ip=ip; all=0.0.0.0/0 ;;
+    ip6tables) own=::6; pod=fd00:9::1; ip='ip -6'; all=::/0 ;;
+  esac
+  $tables -w -t nat -D OUTPUT -p tcp -d $pod --dport 8080 -j REDIRECT --to-port 15006
+  $tables -w -t mangle -A PREROUTING -s $own -j RETURN
+  $tables -w -t mangle -A PREROUTING -p tcp -d $pod --dport 8080 -j TPROXY --on-port 15007 --tproxy-mark 1337
+  $ip rule add fwmark 1337 lookup 133
+  $ip route add local $all dev lo table 133
+done
+before=$(stat cluster.inbound.upstream_cx_total)
+echo "transparent $(ask 10.9.0.1 8080) $(ask fd00:9::1 8080)"
+echo "transparent-cx $(($(stat cluster.inbound.upstream_cx_total) - before))"
 "#;
 
 fn tcp_filter(cluster: &str) -> String {
@@ -93,6 +107,13 @@ fn bootstrap() -> String {
     let hidden = ", traffic_direction: OUTBOUND, bind_to_port: false";
     let listeners = [
         listener("virtualInbound", any, 15006, &inbound, filter),
+        listener(
+            "transparent",
+            any,
+            15007,
+            &inbound,
+            &format!(", transparent: true{filter}"),
+        ),
         listener("virtualOutbound", any, 15001, &[chain("", "passthrough")], door),
         // Its port is that of the application: inbound connections must not end up here.
         listener("web", any, 8080, &[chain("", "passthrough")], hidden),
@@ -120,7 +141,8 @@ fn bootstrap() -> String {
 
 /// Whether this machine lets a test have a namespace and rules of its own.
 fn can_redirect() -> bool {
-    let rules = "ip link set lo up && iptables -w -t nat -L OUTPUT && ip6tables -w -t nat -L OUTPUT && which curl redis-cli";
+    let rules = "ip link set lo up && iptables -w -t nat -L OUTPUT && ip6tables -w -t nat -L OUTPUT && \
+                 iptables -w -t mangle -A PREROUTING -p tcp -j TPROXY --on-port 1 && which curl redis-cli";
     let tried = Command::new("unshare").args(["-n", "sh", "-c", rules]).output();
     tried.is_ok_and(|tried| tried.status.success())
 }
@@ -153,6 +175,8 @@ fn redirected_connections_reach_what_they_meant() {
         "passes 16",
         "left 0",
         "again PONG",
+        "transparent PONG PONG",
+        "transparent-cx 1",
     ];
     assert_eq!(told.lines().collect::<Vec<_>>(), expected, "{log}");
 }

@@ -53,6 +53,8 @@ pub struct Listener {
     pub continue_on_listener_filters_timeout: bool,
     /// `SO_REUSEPORT` per worker (`enable_reuse_port`, default true).
     pub reuse_port: bool,
+    /// `transparent`: takes what a TPROXY rule leads here; the local address is the original destination then.
+    pub transparent: bool,
     /// `tcp_backlog_size`, if set.
     pub backlog: Option<u32>,
     /// `stat_prefix`, else the address with `:` replaced: stats go under `listener.<stat_name>.`.
@@ -121,6 +123,7 @@ impl Listener {
             )?,
             continue_on_listener_filters_timeout: message.continue_on_listener_filters_timeout,
             reuse_port: message.enable_reuse_port.is_none_or(|flag| flag.value),
+            transparent: message.transparent.is_some_and(|flag| flag.value),
             backlog: message.tcp_backlog_size.as_ref().map(|size| size.value),
             stat_name,
             access_log: AccessLog::list(&message.access_log, &mut ignored)?,
@@ -143,7 +146,6 @@ fn note_ignored(message: &proto::Listener, ignored: &mut Ignored) {
         ignored,
         message,
         per_connection_buffer_high_watermark_timeout,
-        transparent,
         freebind,
         socket_options
     );

@@ -40,7 +40,7 @@ impl Bound {
         let mut actual = address.clone();
         for _ in 0..count {
             // The first socket chooses the port when it is 0; the others join it there.
-            let socket = bind(&actual, count > 1).map_err(|error| refusal(&actual, &error))?;
+            let socket = bind(&actual, listener, count > 1).map_err(|error| refusal(&actual, &error))?;
             if let Some(local) = socket.local_addr().ok().and_then(|local| local.as_socket()) {
                 actual = Address::Ip(local);
             }
@@ -99,7 +99,7 @@ pub(crate) fn end(socket: &Socket) {
     let _ = socket.shutdown(std::net::Shutdown::Both);
 }
 
-fn bind(address: &Address, reuse_port: bool) -> io::Result<Socket> {
+fn bind(address: &Address, listener: &Listener, reuse_port: bool) -> io::Result<Socket> {
     match address {
         Address::Ip(ip) => {
             let socket = Socket::new(Domain::for_address(*ip), Type::STREAM, Some(Protocol::TCP))?;
@@ -107,6 +107,10 @@ fn bind(address: &Address, reuse_port: bool) -> io::Result<Socket> {
             socket.set_reuse_address(true)?;
             if reuse_port {
                 socket.set_reuse_port(true)?;
+            }
+            if listener.transparent {
+                // The option of IPv4 is that of the socket, whatever its family.
+                socket.set_ip_transparent_v4(true)?;
             }
             if ip.is_ipv6() {
                 // Envoy: IPv4 clients come through an address of their own.

@@ -99,11 +99,7 @@ async fn look(
             continue;
         }
         match &filter.kind {
-            ListenerFilterKind::OriginalDst => {
-                if let Some(destination) = original_dst::of(peek, facts.destination) {
-                    facts.restore(destination);
-                }
-            }
+            ListenerFilterKind::OriginalDst => original_dst::look(peek, facts),
             ListenerFilterKind::TlsInspector(config) => {
                 tls_inspector::look(peek, config, &stats.tls, facts).await?;
             }

@@ -75,12 +75,18 @@ traffic_direction: OUTBOUND
 listener_filters_timeout: 0s
 continue_on_listener_filters_timeout: true
 tcp_backlog_size: 128
+transparent: true
 use_original_dst: true
 ",
     )
     .unwrap();
     assert_eq!((listener.stat_name.as_str(), listener.addresses.len()), ("p", 2));
-    assert!(!listener.reuse_port && listener.hands_off && listener.listener_filters_timeout.is_zero());
+    assert!(
+        listener.transparent
+            && !listener.reuse_port
+            && listener.hands_off
+            && listener.listener_filters_timeout.is_zero()
+    );
     assert_eq!(kinds(&listener), [ListenerFilterKind::OriginalDst]);
     assert_eq!(
         (listener.direction, listener.backlog),

@@ -34,6 +34,7 @@ fn listener(conditions: Vec<ChainMatch>, with_default: bool) -> Listener {
         listener_filters_timeout: Duration::ZERO,
         continue_on_listener_filters_timeout: true,
         reuse_port: true,
+        transparent: false,
         backlog: None,
         stat_name: "l".into(),
         access_log: Vec::new(),

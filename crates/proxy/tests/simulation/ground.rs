@@ -365,6 +365,7 @@ fn listener(proxy: &RedisProxy) -> Listener {
         listener_filters_timeout: Duration::from_secs(15),
         continue_on_listener_filters_timeout: false,
         reuse_port: true,
+        transparent: false,
         backlog: None,
         stat_name: LISTENER.into(),
         access_log: Vec::new(),
