@@ -106,10 +106,10 @@ impl Row<'_> {
         write!(
             out,
             "Command {{ id: CommandId({}), name: {:?}, container: {container:?}, arity: {}, flags: {flags}, \
-             keys: &{}, fast_keys: {}, range: ({}, {}, {}), request: RequestPolicy::{request}, reply: ReplyPolicy::{reply}, \
-             effect: Effect::{}, class: Class::{}, replica: {}, served_by_envoy: {}, since: {:?}, group: {:?}, \
-             deprecated_since: {:?}, note: {:?}, packed: Packed {{ low: {}, high: {}, len: {} }}, \
-             subcommands: ({}, {}) }},",
+             keys: CommandKeys {{ specs: &{}, fast: {}, range: ({}, {}, {}) }}, \
+             request: RequestPolicy::{request}, reply: ReplyPolicy::{reply}, effect: Effect::{}, \
+             about: About {{ class: Class::{}, served_by_envoy: {}, since: {:?}, note: {:?} }}, replica: {}, \
+             index: Indexed {{ name: Packed {{ low: {}, high: {}, len: {} }}, subcommands: ({}, {}) }} }},",
             self.id,
             self.name,
             record["arity"],
@@ -120,12 +120,10 @@ impl Row<'_> {
             record["range"][2],
             self.policy("effect").as_str().unwrap_or("None"),
             camel(text(record, "proxy"), '_'),
-            self.replica(),
             self.served_by_envoy(),
             text(record, "since"),
-            text(record, "group"),
-            text(record, "deprecated_since"),
             self.note(),
+            self.replica(),
             packed.low,
             packed.high,
             packed.len,

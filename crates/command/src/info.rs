@@ -4,7 +4,7 @@
 //! fan out by themselves, which a client of the proxy must not.
 
 use crate::flags::{Flags, KeyFlags};
-use crate::keys::{Begin, Find, KeySpec};
+use crate::key_spec::{Begin, Find, KeySpec};
 use crate::table::Command;
 use std::io::Write as _;
 
@@ -24,14 +24,14 @@ pub fn command_info(out: &mut Vec<u8>, command: &Command, protocol: Protocol) {
     to.bulk(command.name);
     to.integer(command.arity.into());
     to.command_flags(command);
-    let (first, last, step) = command.range;
+    let (first, last, step) = command.keys.range;
     [first, last, step]
         .iter()
         .for_each(|number| to.integer((*number).into()));
     to.set(0);
     to.head(b'*', 0);
-    to.head(b'*', command.keys.len());
-    command.keys.iter().for_each(|spec| to.key_spec(spec));
+    to.head(b'*', command.keys.specs.len());
+    command.keys.specs.iter().for_each(|spec| to.key_spec(spec));
     to.head(b'*', command.subcommands().len());
     for sub in command.subcommands() {
         command_info(out, sub, protocol);

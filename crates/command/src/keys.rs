@@ -4,87 +4,9 @@
 //! buffer. Nothing here panics or allocates; arguments that make no sense (a number of keys that is not a
 //! number, or beyond the arguments) simply have no keys, and the server words the error.
 
-use crate::flags::KeyFlags;
+use crate::key_spec::{Begin, FastKeys, Find, KeySpec};
 use crate::slot::slot;
 use crate::table::Command;
-
-/// One statement about where keys are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct KeySpec {
-    /// Where to begin.
-    pub begin: Begin,
-    /// How to find the keys from there.
-    pub find: Find,
-    /// What the command does to them.
-    pub flags: KeyFlags,
-}
-
-/// Where a key specification begins.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Begin {
-    /// At this argument; the command's name is argument 0.
-    Index(u16),
-    /// Behind the first `word` found from argument `from` on; a negative `from` searches backwards from
-    /// the end.
-    Keyword {
-        /// The word in lower case.
-        word: &'static str,
-        /// Where the search begins.
-        from: i16,
-    },
-    /// Behind SORT's option STORE, the last one when it is given twice.
-    SortStore,
-}
-
-/// How keys are found from the beginning of a specification.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Find {
-    /// Every `step`th argument up to `last`.
-    Range {
-        /// Relative to the beginning, or counted from the end of the arguments when negative.
-        last: i16,
-        /// Distance of two keys.
-        step: u16,
-        /// From 2 on: only the first 1/limit of the remaining arguments are keys.
-        limit: u16,
-    },
-    /// The number of keys is an argument.
-    KeyNum {
-        /// Where the number is, counted from the beginning.
-        at: u16,
-        /// Where the first key is, counted from the beginning.
-        first: u16,
-        /// Distance of two keys.
-        step: u16,
-    },
-}
-
-/// Exactly the argument at the beginning.
-pub(crate) const ONE: Find = Find::Range {
-    last: 0,
-    step: 1,
-    limit: 0,
-};
-
-/// The short form of the key specifications, for the commands that need no search.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FastKeys {
-    /// No keys.
-    None,
-    /// Argument 1 and no other.
-    First,
-    /// Every `step`th argument from `first` to `last` (negative: counted from the end).
-    Range {
-        /// The first key.
-        first: u16,
-        /// The last key.
-        last: i16,
-        /// Distance of two keys.
-        step: u16,
-    },
-    /// Keys must be searched by the specifications.
-    Spec,
-}
 
 /// The slot of all keys of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -140,14 +62,14 @@ impl Run {
 /// The key arguments of `command` with `count` arguments (its name included).
 #[inline]
 pub fn keys<'a, F: Fn(usize) -> &'a [u8]>(command: &Command, count: usize, arg: F) -> Keys<F> {
-    let (run, specs): (Run, &'static [KeySpec]) = match command.fast_keys {
+    let (run, specs): (Run, &'static [KeySpec]) = match command.keys.fast {
         FastKeys::None => (Run::EMPTY, &[]),
         FastKeys::First => (Run::new(1, 1, 1, count), &[]),
         FastKeys::Range { first, last, step } => {
             let last = from_end(last, 0, count).unwrap_or(0);
             (Run::new(first.into(), last, step, count), &[])
         }
-        FastKeys::Spec => (Run::EMPTY, command.keys),
+        FastKeys::Spec => (Run::EMPTY, command.keys.specs),
     };
     Keys {
         specs,
@@ -160,7 +82,7 @@ pub fn keys<'a, F: Fn(usize) -> &'a [u8]>(command: &Command, count: usize, arg: 
 /// The first key argument, if there is one.
 #[inline]
 pub fn first_key<'a, F: Fn(usize) -> &'a [u8]>(command: &Command, count: usize, arg: F) -> Option<usize> {
-    match command.fast_keys {
+    match command.keys.fast {
         FastKeys::First => (count > 1).then_some(1),
         _ => keys(command, count, arg).next(),
     }

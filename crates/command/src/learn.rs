@@ -9,10 +9,10 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
 use crate::flags::{Flags, KeyFlags};
-use crate::keys::{Begin, FastKeys, Find, KeySpec, ONE};
+use crate::key_spec::{Begin, FastKeys, Find, KeySpec, ONE};
 use crate::pack::pack;
 use crate::policy::{Class, Effect, Refusal, ReplyPolicy, RequestPolicy};
-use crate::table::{Command, CommandId};
+use crate::table::{About, Command, CommandId, CommandKeys, Indexed};
 
 /// Commands and subcommands that a process learns at most; they live as long as it does, like those of the table.
 const MAX_LEARNT: usize = 4096;
@@ -112,21 +112,25 @@ fn row(name: &str, description: &Description) -> Command {
         container: name.split('|').next().unwrap_or(name),
         arity: -1,
         flags,
-        keys: keys.unwrap_or_default().leak(),
-        fast_keys: fast_keys.unwrap_or(FastKeys::None),
-        range: description.range,
+        keys: CommandKeys {
+            specs: keys.unwrap_or_default().leak(),
+            fast: fast_keys.unwrap_or(FastKeys::None),
+            range: description.range,
+        },
         request,
         reply,
         effect: Effect::None,
-        class: Class::Keyed,
-        served_by_envoy: false,
-        since: "",
-        group: "",
-        deprecated_since: "",
-        note: "",
+        about: About {
+            class: Class::Keyed,
+            served_by_envoy: false,
+            since: "",
+            note: "",
+        },
         replica: flags.contains(Flags::READONLY) && request == RequestPolicy::ByKey,
-        packed: pack(name.as_bytes()),
-        subcommands: (0, 0),
+        index: Indexed {
+            name: pack(name.as_bytes()),
+            subcommands: (0, 0),
+        },
     }
 }
 
@@ -182,7 +186,7 @@ fn policies(description: &Description, flags: Flags, keys: Option<FastKeys>) -> 
     }
 }
 
-/// Commands without keys say by their tips who is to be asked, and how the answers become one.
+/// Commands without keys say by their tips which servers are to be asked, and how the answers become one.
 fn by_tips(description: &Description) -> (RequestPolicy, ReplyPolicy) {
     let tip = |name: &str| description.tips.iter().find_map(|tip| tip.strip_prefix(name));
     let request = match tip("request_policy:") {
@@ -220,7 +224,7 @@ mod tests {
         let json = described("readonly module", (1, 1, 1));
         let row = learn("json.get", &json).unwrap();
         assert!(std::ptr::eq(row, learn("json.get", &json).unwrap()));
-        assert_eq!(row.command.fast_keys, FastKeys::First);
+        assert_eq!(row.command.keys.fast, FastKeys::First);
         assert!(row.command.may_use_replica() && row.command.arity_ok(1));
         let mget = learn("json.mget", &described("readonly module", (1, -2, 1))).unwrap();
         let args: [&[u8]; 4] = [b"JSON.MGET", b"foo", b"{foo}", b"$"];

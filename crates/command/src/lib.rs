@@ -10,6 +10,7 @@
 pub mod error;
 mod flags;
 mod info;
+mod key_spec;
 mod keys;
 mod learn;
 mod murmur;
@@ -22,7 +23,8 @@ mod table;
 
 pub use flags::{Flags, KeyFlags};
 pub use info::{Protocol, command_info};
-pub use keys::{Begin, FastKeys, Find, KeySpec, Keys, SlotOf, first_key, keys, slots};
+pub use key_spec::{Begin, FastKeys, Find, KeySpec};
+pub use keys::{Keys, SlotOf, first_key, keys, slots};
 pub use learn::{DescribedBegin, DescribedKeys, Description, Learnt, learn};
 pub use murmur::murmur2;
 pub use page::compatibility_page;
@@ -31,4 +33,6 @@ pub use policy::{
     Blocking, Class, Effect, Local, Pubsub, Refusal, ReplyPolicy, RequestPolicy, Script, Transaction,
 };
 pub use slot::{SLOTS, crc16, hash_tag, slot};
-pub use table::{Command, CommandId, NotFound, all, envoy_stat_name, find, lookup, lookup_sub};
+pub use table::{
+    About, Command, CommandId, CommandKeys, NotFound, all, envoy_stat_name, find, lookup, lookup_sub,
+};

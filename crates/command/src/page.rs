@@ -39,14 +39,14 @@ it; *Request* where it goes; *Reply* how the replies of several servers become o
 /// The page in Markdown: one section per class, one row per command.
 pub fn compatibility_page() -> String {
     let mut page = String::from(HEAD);
-    let mut classes: Vec<Class> = all().iter().map(|command| command.class).collect();
+    let mut classes: Vec<Class> = all().iter().map(|command| command.about.class).collect();
     classes.sort_unstable();
     classes.dedup();
     for class in classes {
         let commands = || {
             all()
                 .iter()
-                .filter(|command| command.class == class && !is_container(command))
+                .filter(|command| command.about.class == class && !is_container(command))
         };
         let _ = write!(page, "\n## {} ({})\n\n", title(class), commands().count());
         if class == Class::Refuse {
@@ -81,9 +81,9 @@ fn refused_row(page: &mut String, command: &Command) {
         page,
         "| {} | {} | {} | {why} | {} |",
         name(command),
-        command.since,
-        if command.served_by_envoy { "yes" } else { "" },
-        command.note,
+        command.about.since,
+        if command.about.served_by_envoy { "yes" } else { "" },
+        command.about.note,
     );
 }
 
@@ -92,12 +92,12 @@ fn row(page: &mut String, command: &Command) {
         page,
         "| {} | {} | {} | {} | {} | {} | {} |",
         name(command),
-        command.since,
-        if command.served_by_envoy { "yes" } else { "" },
+        command.about.since,
+        if command.about.served_by_envoy { "yes" } else { "" },
         if command.may_use_replica() { "yes" } else { "" },
         request(command.request),
         reply(command.reply),
-        command.note,
+        command.about.note,
     );
 }
 

@@ -5,7 +5,7 @@
 //! and one comparison for a known command.
 
 use crate::flags::{Flags, KeyFlags};
-use crate::keys::{Begin, FastKeys, Find, KeySpec, ONE};
+use crate::key_spec::{Begin, FastKeys, Find, KeySpec, ONE};
 use crate::pack::{Packed, pack};
 use crate::policy::{
     Blocking, Class, Effect, Local, Pubsub, Refusal, ReplyPolicy, RequestPolicy, Script, Transaction,
@@ -37,32 +37,50 @@ pub struct Command {
     /// As Redis's `COMMAND` has them.
     pub flags: Flags,
     /// Where its keys are.
-    pub keys: &'static [KeySpec],
-    /// Where its keys are, for the hot path.
-    pub fast_keys: FastKeys,
-    /// First key, last key and step, as `COMMAND` reports them; zeros when keys cannot be said that way.
-    pub range: (i16, i16, i16),
+    pub keys: CommandKeys,
     /// Where requests go.
     pub request: RequestPolicy,
     /// How replies become one.
     pub reply: ReplyPolicy,
     /// What it does to the proxy's memory of scripts.
     pub effect: Effect,
+    /// What the compatibility page says of it.
+    pub about: About,
+    pub(crate) replica: bool,
+    pub(crate) index: Indexed,
+}
+
+/// Where a command is found in the table.
+#[derive(Debug)]
+pub(crate) struct Indexed {
+    /// Its name, packed.
+    pub(crate) name: Packed,
+    /// Its subcommands: first place, and the place behind the last.
+    pub(crate) subcommands: (u16, u16),
+}
+
+/// Where the keys of a command are, in three forms.
+#[derive(Debug)]
+pub struct CommandKeys {
+    /// All of it.
+    pub specs: &'static [KeySpec],
+    /// For the hot path.
+    pub fast: FastKeys,
+    /// First key, last key and step, as `COMMAND` reports them; zeros when keys cannot be said that way.
+    pub range: (i16, i16, i16),
+}
+
+/// What only people read of a command.
+#[derive(Debug)]
+pub struct About {
     /// Its coarse kind.
     pub class: Class,
     /// Whether Envoy 1.40 serves it, at least in part.
     pub served_by_envoy: bool,
     /// The first Redis version with it; empty if unknown.
     pub since: &'static str,
-    /// Redis's group of commands.
-    pub group: &'static str,
-    /// The Redis version from which on it should not be used; empty if it may be.
-    pub deprecated_since: &'static str,
-    /// A remark for the compatibility page; may be empty.
+    /// A remark; may be empty.
     pub note: &'static str,
-    pub(crate) replica: bool,
-    pub(crate) packed: Packed,
-    pub(crate) subcommands: (u16, u16),
 }
 
 include!(concat!(env!("OUT_DIR"), "/table.rs"));
@@ -84,7 +102,7 @@ impl Command {
     #[inline]
     pub const fn is_plain(&self) -> bool {
         matches!(self.request, RequestPolicy::ByKey)
-            && matches!(self.fast_keys, FastKeys::First)
+            && matches!(self.keys.fast, FastKeys::First)
             && !self.flags.contains(Flags::BLOCKING)
     }
 
@@ -110,7 +128,7 @@ impl Command {
     /// Its subcommands, sorted by name; empty for most commands.
     #[inline]
     pub fn subcommands(&self) -> &'static [Self] {
-        let (start, end) = self.subcommands;
+        let (start, end) = self.index.subcommands;
         TABLE
             .get(usize::from(start)..usize::from(end))
             .unwrap_or_default()
@@ -119,17 +137,18 @@ impl Command {
     /// Whether it has subcommands. COMMAND has, and still means something alone.
     #[inline]
     pub const fn has_subcommands(&self) -> bool {
-        self.subcommands.0 != self.subcommands.1
+        self.index.subcommands.0 != self.index.subcommands.1
     }
 
-    /// Whether `range` does not say all (the flag `movablekeys` of `COMMAND`).
+    /// Whether `keys.range` does not say all (the flag `movablekeys` of `COMMAND`).
     pub const fn movable_keys(&self) -> bool {
-        matches!(self.fast_keys, FastKeys::Spec)
+        matches!(self.keys.fast, FastKeys::Spec)
     }
 
     /// Whether what is found as its keys are shard channels: routed alike, but not in the key space.
     pub fn keys_are_channels(&self) -> bool {
         self.keys
+            .specs
             .iter()
             .any(|spec| spec.flags.contains(KeyFlags::NOT_KEY))
     }
@@ -160,7 +179,7 @@ pub fn lookup(name: &[u8]) -> Option<&'static Command> {
     loop {
         let place = usize::from(*INDEX.get(at)?).checked_sub(1)?;
         let command = TABLE.get(place)?;
-        if command.packed == packed && same_tail(command, name) {
+        if command.index.name == packed && same_tail(command, name) {
             return Some(command);
         }
         at = (at + 1) % INDEX.len();

@@ -54,7 +54,7 @@ impl Engine {
     pub(crate) fn single_keys(&mut self, pending: &Pending, frame: &[u8]) -> Option<Vec<(Pending, Bytes)>> {
         let command = redplane_command::all().get(pending.command.index())?;
         let (RequestPolicy::MultiShard, FastKeys::Range { first, step, .. }) =
-            (command.request, command.fast_keys)
+            (command.request, command.keys.fast)
         else {
             return None;
         };

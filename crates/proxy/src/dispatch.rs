@@ -402,7 +402,7 @@ impl Engine {
     #[inline]
     fn by_key(&mut self, key: usize, command: &'static Command, request: Request<'_>) {
         use redplane_command::FastKeys;
-        if command.fast_keys == FastKeys::First {
+        if command.keys.fast == FastKeys::First {
             return self.forward_by_key(key, Served::Known(command), request, 1);
         }
         self.by_keys(key, command, request);

@@ -30,7 +30,7 @@ struct Place {
 impl Engine {
     /// MGET, MSET, DEL, UNLINK, EXISTS, TOUCH.
     pub(crate) fn split(&mut self, key: usize, command: &'static Command, request: Request<'_>) {
-        let (first, step) = match command.fast_keys {
+        let (first, step) = match command.keys.fast {
             FastKeys::Range { first, step, .. } => (usize::from(first), usize::from(step).max(1)),
             _ => (1, 1),
         };

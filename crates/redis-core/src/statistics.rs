@@ -63,14 +63,14 @@ fn rows(proxy: &RedisProxy) -> Arc<[Box<str>]> {
 /// Envoy makes a row for each command that it serves, and none for what it answers before dispatch. Blocking commands,
 /// which it does not serve, have rows as well.
 fn has_row(command: &Command) -> bool {
-    let known = command.served_by_envoy || matches!(command.request, RequestPolicy::Blocking(_));
+    let known = command.about.served_by_envoy || matches!(command.request, RequestPolicy::Blocking(_));
     known && command.name == command.container && !is_answered_first(command)
 }
 
 /// Whether a command is counted: subcommands under their container.
 pub fn is_counted(command: &Command) -> bool {
     has_row(command)
-        || command.served_by_envoy && command.name != command.container && command.container != "client"
+        || command.about.served_by_envoy && command.name != command.container && command.container != "client"
 }
 
 fn is_answered_first(command: &Command) -> bool {

@@ -20,7 +20,7 @@ fn ids_are_places_and_names_are_sorted() {
     assert!(
         all()
             .iter()
-            .all(|command| command.packed == pack(command.name.as_bytes()))
+            .all(|command| command.index.name == pack(command.name.as_bytes()))
     );
 }
 
@@ -30,7 +30,7 @@ fn most_names_are_in_their_own_slot() {
         .iter()
         .filter(|command| !command.name.contains('|'))
         .filter(|command| {
-            let slot = INDEX[command.packed.slot(SEED)];
+            let slot = INDEX[command.index.name.slot(SEED)];
             usize::from(slot) != command.id.index() + 1
         });
     assert!(moved.count() < 20);
@@ -164,14 +164,14 @@ fn only_split_commands_are_split_and_only_they_have_no_single_reply() {
 fn envoy_serves_what_its_stats_name() {
     let mut names: Vec<_> = all()
         .iter()
-        .filter(|c| c.served_by_envoy)
+        .filter(|c| c.about.served_by_envoy)
         .map(envoy_stat_name)
         .collect();
     names.dedup();
     assert_eq!(names.len(), 196);
     assert_eq!(envoy_stat_name(named("config|set")), "config");
-    assert!(named("client|setname").served_by_envoy && !named("client|pause").served_by_envoy);
-    assert!(named("script|load").served_by_envoy && !named("eval_ro").served_by_envoy);
+    assert!(named("client|setname").about.served_by_envoy && !named("client|pause").about.served_by_envoy);
+    assert!(named("script|load").about.served_by_envoy && !named("eval_ro").about.served_by_envoy);
 }
 
 #[test]

@@ -53,7 +53,7 @@ fn compare(entry: &Reply, container: Option<&'static Command>, compared: &mut us
     }
     assert_eq!(ours, theirs, "flags of {name}");
     let range = [fields[3].int(), fields[4].int(), fields[5].int()];
-    let (first, last, step) = command.range;
+    let (first, last, step) = command.keys.range;
     assert_eq!([first, last, step].map(i64::from), range, "key range of {name}");
     for sub in fields[9].array() {
         compare(&sub, Some(command), compared);
