@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use redplane_telemetry::CounterId;
-use redplane_telemetry::access_log::{Peer, Record, ResponseFlags};
+use redplane_telemetry::access_log::{Downstream, Peer, Record, ResponseFlags, Upstream as UpstreamFacts};
 use redplane_telemetry::stats::{listener as names, listener_worker as worker_names};
 use redplane_world::{Chain, ConnectionFacts, Listener as Prepared, TlsFacts};
 use rustls::ServerConnection;
@@ -141,27 +141,28 @@ impl Session {
     fn record(&self) -> Record<'_> {
         let facts = &self.facts;
         let name = self.chain.as_ref().map(|chain| chain.config.name.as_str());
+        let cluster = self.upstream.cluster.as_ref();
         Record {
             bytes_received: self.received,
             bytes_sent: self.sent,
-            connection_id: facts.id,
-            downstream_remote: facts.source,
-            downstream_direct_remote: facts.direct_source,
-            downstream_local: facts.destination,
-            upstream_host: self.upstream.host.as_deref(),
-            upstream_local: self.upstream.local,
-            upstream_cluster: self
-                .upstream
-                .cluster
-                .as_ref()
-                .map(|(_, stat_name)| stat_name.as_str()),
-            upstream_cluster_raw: self.upstream.cluster.as_ref().map(|(name, _)| name.as_str()),
-            upstream_transport_failure_reason: self.upstream.failure.as_deref(),
+            downstream: Downstream {
+                connection_id: facts.id,
+                remote: facts.source,
+                direct_remote: facts.direct_source,
+                local: facts.destination,
+                requested_server_name: facts.server_name.as_deref(),
+                peer: facts.tls.as_ref().map(|tls| self.peer(tls)),
+            },
+            upstream: UpstreamFacts {
+                host: self.upstream.host.as_deref(),
+                local: self.upstream.local,
+                cluster: cluster.map(|(_, stat_name)| stat_name.as_str()),
+                cluster_raw: cluster.map(|(name, _)| name.as_str()),
+                transport_failure_reason: self.upstream.failure.as_deref(),
+            },
             response_flags: self.flags,
             connection_termination_details: self.details.as_deref(),
-            requested_server_name: facts.server_name.as_deref(),
             filter_chain_name: name.filter(|name| !name.is_empty()),
-            downstream_peer: facts.tls.as_ref().map(|tls| self.peer(tls)),
             ..Record::new(self.start, Instant::now().duration_since(self.since))
         }
     }

@@ -11,7 +11,7 @@ mod sink;
 mod time;
 
 pub use format::{BadFormat, Format};
-pub use record::{Http, Peer, Record, ResponseFlags};
+pub use record::{Downstream, Http, Peer, Record, ResponseFlags, Upstream};
 pub use sink::{Files, Options, Sink};
 pub use time::timestamp;
 

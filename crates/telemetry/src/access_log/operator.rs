@@ -139,11 +139,11 @@ impl Operator {
             }
             Self::BytesReceived => Value::from(record.bytes_received),
             Self::BytesSent => Value::from(record.bytes_sent),
-            Self::ConnectionId => Value::from(record.connection_id),
-            Self::DownstreamRemote(part) => address(record.downstream_remote, *part),
-            Self::DownstreamDirectRemote(part) => address(record.downstream_direct_remote, *part),
-            Self::DownstreamLocal(part) => address(record.downstream_local, *part),
-            Self::UpstreamLocal(part) => address(record.upstream_local, *part),
+            Self::ConnectionId => Value::from(record.downstream.connection_id),
+            Self::DownstreamRemote(part) => address(record.downstream.remote, *part),
+            Self::DownstreamDirectRemote(part) => address(record.downstream.direct_remote, *part),
+            Self::DownstreamLocal(part) => address(record.downstream.local, *part),
+            Self::UpstreamLocal(part) => address(record.upstream.local, *part),
             Self::ResponseCode => Value::from(record.http.map_or(0, |http| http.response_code)),
             Self::ResponseFlags if record.response_flags.is_empty() => Value::Null,
             Self::ResponseFlags => Value::from(record.response_flags.to_string()),
@@ -161,12 +161,12 @@ impl Operator {
     /// The operators whose value is a text of the record.
     fn text<'a>(&self, record: &Record<'a>) -> Option<&'a str> {
         match self {
-            Self::UpstreamHost => record.upstream_host,
-            Self::UpstreamCluster => record.upstream_cluster,
-            Self::UpstreamClusterRaw => record.upstream_cluster_raw.or(record.upstream_cluster),
-            Self::UpstreamTransportFailureReason => record.upstream_transport_failure_reason,
+            Self::UpstreamHost => record.upstream.host,
+            Self::UpstreamCluster => record.upstream.cluster,
+            Self::UpstreamClusterRaw => record.upstream.cluster_raw.or(record.upstream.cluster),
+            Self::UpstreamTransportFailureReason => record.upstream.transport_failure_reason,
             Self::ConnectionTerminationDetails => record.connection_termination_details,
-            Self::RequestedServerName => record.requested_server_name,
+            Self::RequestedServerName => record.downstream.requested_server_name,
             Self::FilterChainName => record.filter_chain_name,
             Self::RouteName => record.route_name,
             Self::Protocol => record.http.map(|http| http.protocol),
@@ -177,7 +177,7 @@ impl Operator {
             Self::ResponseHeader(first, second) => {
                 header(record.http, |http| http.response_headers, first, second)
             }
-            _ => self.peer_text(record.downstream_peer?),
+            _ => self.peer_text(record.downstream.peer?),
         }
     }
 

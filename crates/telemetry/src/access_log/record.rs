@@ -15,36 +15,18 @@ pub struct Record<'a> {
     pub bytes_received: u64,
     /// Bytes to the client (a response's body, for HTTP).
     pub bytes_sent: u64,
-    /// A number that is unique to the downstream connection.
-    pub connection_id: u64,
-    /// The client, after PROXY protocol or X-Forwarded-For.
-    pub downstream_remote: Option<SocketAddr>,
-    /// The client, as the socket says.
-    pub downstream_direct_remote: Option<SocketAddr>,
-    /// Where the client connected to (the original destination).
-    pub downstream_local: Option<SocketAddr>,
-    /// The upstream host, `ip:port` or a path.
-    pub upstream_host: Option<&'a str>,
-    /// Our side of the upstream connection.
-    pub upstream_local: Option<SocketAddr>,
-    /// The cluster's observability name.
-    pub upstream_cluster: Option<&'a str>,
-    /// The cluster's name.
-    pub upstream_cluster_raw: Option<&'a str>,
-    /// Why the upstream TLS handshake or connect failed.
-    pub upstream_transport_failure_reason: Option<&'a str>,
+    /// The client's side.
+    pub downstream: Downstream<'a>,
+    /// The server's side.
+    pub upstream: Upstream<'a>,
     /// What went wrong.
     pub response_flags: ResponseFlags,
     /// Why the connection was closed by this side.
     pub connection_termination_details: Option<&'a str>,
-    /// The SNI that the client sent.
-    pub requested_server_name: Option<&'a str>,
     /// The filter chain's name.
     pub filter_chain_name: Option<&'a str>,
     /// The route's name.
     pub route_name: Option<&'a str>,
-    /// The client's certificate and the downstream TLS session.
-    pub downstream_peer: Option<Peer<'a>>,
     /// The HTTP request.
     pub http: Option<Http<'a>>,
 }
@@ -57,24 +39,47 @@ impl Record<'_> {
             duration,
             bytes_received: 0,
             bytes_sent: 0,
-            connection_id: 0,
-            downstream_remote: None,
-            downstream_direct_remote: None,
-            downstream_local: None,
-            upstream_host: None,
-            upstream_local: None,
-            upstream_cluster: None,
-            upstream_cluster_raw: None,
-            upstream_transport_failure_reason: None,
+            downstream: Downstream::default(),
+            upstream: Upstream::default(),
             response_flags: ResponseFlags::default(),
             connection_termination_details: None,
-            requested_server_name: None,
             filter_chain_name: None,
             route_name: None,
-            downstream_peer: None,
             http: None,
         }
     }
+}
+
+/// Facts of the client's connection.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Downstream<'a> {
+    /// A number that is unique to the connection.
+    pub connection_id: u64,
+    /// The client, after PROXY protocol or X-Forwarded-For.
+    pub remote: Option<SocketAddr>,
+    /// The client, as the socket says.
+    pub direct_remote: Option<SocketAddr>,
+    /// Where the client connected to (the original destination).
+    pub local: Option<SocketAddr>,
+    /// The SNI that the client sent.
+    pub requested_server_name: Option<&'a str>,
+    /// The client's certificate and the TLS session.
+    pub peer: Option<Peer<'a>>,
+}
+
+/// Facts of the connection to a server.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Upstream<'a> {
+    /// The host, `ip:port` or a path.
+    pub host: Option<&'a str>,
+    /// Our side of the connection.
+    pub local: Option<SocketAddr>,
+    /// The cluster's observability name.
+    pub cluster: Option<&'a str>,
+    /// The cluster's name.
+    pub cluster_raw: Option<&'a str>,
+    /// Why the TLS handshake or the connect failed.
+    pub transport_failure_reason: Option<&'a str>,
 }
 
 /// Facts of a downstream TLS session.
@@ -97,7 +102,7 @@ pub struct Http<'a> {
     pub protocol: &'a str,
     /// The response's status, 0 when there was none.
     pub response_code: u16,
-    /// Envoy's words for who made the response (`via_upstream`).
+    /// Envoy's words for what made the response (`via_upstream`).
     pub response_code_details: Option<&'a str>,
     /// Request headers in lower case, `:method`, `:path` and `:authority` among them.
     pub request_headers: &'a [(&'a str, &'a str)],

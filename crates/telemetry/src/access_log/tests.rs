@@ -13,10 +13,16 @@ fn record() -> Record<'static> {
     Record {
         bytes_received: 27,
         bytes_sent: 5,
-        downstream_remote: Some("127.0.0.1:4000".parse().unwrap()),
-        downstream_local: Some("[::1]:6379".parse().unwrap()),
-        upstream_host: Some("10.0.0.1:6379"),
-        upstream_cluster: Some("outbound|6379||h"),
+        downstream: Downstream {
+            remote: Some("127.0.0.1:4000".parse().unwrap()),
+            local: Some("[::1]:6379".parse().unwrap()),
+            ..Downstream::default()
+        },
+        upstream: Upstream {
+            host: Some("10.0.0.1:6379"),
+            cluster: Some("outbound|6379||h"),
+            ..Upstream::default()
+        },
         ..Record::new(UNIX_EPOCH, Duration::from_millis(1500))
     }
 }
@@ -215,7 +221,7 @@ fn a_moved_file_is_opened_anew() {
     assert_eq!(fs::read_to_string(folder.path().join("old")).unwrap(), "one\n");
 }
 
-/// A pipe that nobody reads is a disk that hangs.
+/// A pipe without a reader behaves as a disk that hangs.
 #[test]
 fn a_hanging_file_never_blocks_the_writer() {
     let folder = tempfile::tempdir().unwrap();
