@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::finding::{Faults, Finding, Place};
+use crate::finding::{Faults, Finding, Location};
 
 /// Larger files are refused before they are parsed.
 const MAX_FILE_BYTES: u64 = 16 << 20;
@@ -17,14 +17,14 @@ const MAX_FILE_BYTES: u64 = 16 << 20;
 /// One object: `apiVersion`, `kind`, `metadata` and the rest.
 #[derive(Debug, Clone)]
 pub(crate) struct Document {
-    pub(crate) place: Place,
+    pub(crate) location: Location,
     pub(crate) kind: String,
     pub(crate) name: String,
     pub(crate) namespace: String,
     pub(crate) labels: serde_json::Map<String, Value>,
     /// The whole object.
     pub(crate) value: Value,
-    /// The document's own lines; the first of them is `place.line`.
+    /// The document's own lines; the first of them is `location.line`.
     text: String,
 }
 
@@ -52,7 +52,7 @@ impl Document {
     }
 
     pub(crate) fn finding(&self, text: impl std::fmt::Display) -> Finding {
-        self.place.finding(format!("{}: {text}", self.title()))
+        self.location.finding(format!("{}: {text}", self.title()))
     }
 
     /// Reads one member of the object (`spec`, `subsets`); an absent one is read as an empty object.
@@ -68,7 +68,7 @@ impl Document {
     }
 
     /// The line of the `nth` mention of `key:`, or the document's own line when it is not written that way.
-    pub(crate) fn line_of(&self, key: &str, nth: usize) -> Place {
+    pub(crate) fn line_of(&self, key: &str, nth: usize) -> Location {
         let mention = |line: &str| {
             line.trim_start()
                 .trim_start_matches("- ")
@@ -82,9 +82,9 @@ impl Document {
             .filter(|(_, line)| mention(line))
             .map(|(at, _)| at)
             .nth(nth);
-        Place {
-            file: self.place.file.clone(),
-            line: self.place.line + offset.unwrap_or(0),
+        Location {
+            file: self.location.file.clone(),
+            line: self.location.line + offset.unwrap_or(0),
         }
     }
 }
@@ -92,7 +92,7 @@ impl Document {
 /// Reads every `.yaml`, `.yml` and `.json` file of a folder, all faults together.
 pub(crate) fn read_dir(dir: &Path) -> Result<Vec<Document>, Faults> {
     let whole = |text: String| {
-        Place {
+        Location {
             file: dir.display().to_string(),
             line: 1,
         }
@@ -137,7 +137,7 @@ fn read_file(path: &Path) -> Result<Vec<Document>, Finding> {
         .file_name()
         .map_or_else(String::new, |name| name.to_string_lossy().into_owned());
     let whole = |text: String| {
-        Place {
+        Location {
             file: file.clone(),
             line: 1,
         }
@@ -196,7 +196,7 @@ fn yaml(file: &str, start: usize, piece: &str) -> Result<Value, Finding> {
         // The parser's own line is relative to the document; ours is the file's.
         let text = error.to_string();
         let text = text.split(" at line ").next().unwrap_or(&text);
-        Place {
+        Location {
             file: file.to_owned(),
             line,
         }
@@ -205,7 +205,7 @@ fn yaml(file: &str, start: usize, piece: &str) -> Result<Value, Finding> {
     let mut value: serde_norway::Value = serde_norway::from_str(piece).map_err(refused)?;
     value.apply_merge().map_err(refused)?;
     serde_json::to_value(value).map_err(|error| {
-        Place {
+        Location {
             file: file.to_owned(),
             line: start + 1,
         }
@@ -225,12 +225,12 @@ fn unfold(
         .lines()
         .take_while(|line| line.trim().is_empty() || line.starts_with('#'))
         .count();
-    let place = Place {
+    let location = Location {
         file: file.to_owned(),
         line: start + lead + 1,
     };
     let head: Head =
-        serde_json::from_value(value.clone()).map_err(|error| place.finding(error.to_string()))?;
+        serde_json::from_value(value.clone()).map_err(|error| location.finding(error.to_string()))?;
     if head.kind == "List" || head.kind.ends_with("List") && value.get("items").is_some() {
         let items = value
             .get("items")
@@ -243,17 +243,17 @@ fn unfold(
                 .and_then(Value::as_str)
                 .is_some_and(|kind| kind.ends_with("List"));
             if nested {
-                return Err(place.finding("a List inside a List"));
+                return Err(location.finding("a List inside a List"));
             }
             unfold(file, start, piece, item, documents)
         });
     }
     if head.kind.is_empty() || head.metadata.name.is_empty() {
-        return Err(place.finding("an object needs kind and metadata.name"));
+        return Err(location.finding("an object needs kind and metadata.name"));
     }
     let text = piece.lines().skip(lead).map(|line| format!("{line}\n")).collect();
     documents.push(Document {
-        place,
+        location,
         kind: head.kind,
         name: head.metadata.name,
         namespace: head.metadata.namespace.unwrap_or_else(|| "default".to_owned()),
@@ -272,7 +272,7 @@ mod tests {
     fn documents_know_their_line() {
         let text = "# head\n---\n# why\nkind: A\nmetadata: {name: one}\n--- \nkind: B\nmetadata: {name: two, namespace: n}\n---\n";
         let documents = parse("f.yaml", text).unwrap();
-        let seen: Vec<_> = documents.iter().map(|d| (d.title(), d.place.line)).collect();
+        let seen: Vec<_> = documents.iter().map(|d| (d.title(), d.location.line)).collect();
         assert_eq!(seen, [("A default/one".to_owned(), 4), ("B n/two".to_owned(), 7)]);
     }
 
@@ -283,10 +283,10 @@ mod tests {
             "kind: A\nmetadata: {name: one}\n---\nkind: B\nspec: [1, 2\n",
         )
         .unwrap_err();
-        assert_eq!(fault.place.file, "f.yaml");
-        assert!((4..=6).contains(&fault.place.line), "{fault}");
+        assert_eq!(fault.location.file, "f.yaml");
+        assert!((4..=6).contains(&fault.location.line), "{fault}");
         let fault = parse("f.yaml", "---\nkind: A\n  bad: indent\n").unwrap_err();
-        assert_eq!(fault.place.line, 3, "{fault}");
+        assert_eq!(fault.location.line, 3, "{fault}");
     }
 
     #[test]

@@ -7,14 +7,14 @@ use std::fmt;
 
 /// A place in a folder of YAML.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Place {
+pub struct Location {
     /// The file's name inside the folder.
     pub file: String,
     /// Line, counted from 1.
     pub line: usize,
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}", self.file, self.line)
     }
@@ -24,21 +24,21 @@ impl fmt::Display for Place {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
     /// Where it was found.
-    pub place: Place,
+    pub location: Location,
     /// What was found, in one line for a person.
     pub text: String,
 }
 
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.place, self.text)
+        write!(f, "{}: {}", self.location, self.text)
     }
 }
 
-impl Place {
+impl Location {
     pub(crate) fn finding(&self, text: impl Into<String>) -> Finding {
         Finding {
-            place: self.clone(),
+            location: self.clone(),
             text: text.into(),
         }
     }

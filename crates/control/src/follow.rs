@@ -3,9 +3,10 @@
 use std::path::Path;
 
 use crate::finding::Faults;
+use crate::options::Options;
 use crate::serve::Server;
 use crate::watch::Changes;
-use crate::world::{Options, World};
+use crate::world::World;
 
 /// Publishes the folder after every change until it can no longer be watched. A folder with a fault is told and
 /// not published: the last good world stays.

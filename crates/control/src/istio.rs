@@ -1,4 +1,4 @@
-//! The objects that are read: what a mesh knows of a service, whoever declared it.
+//! The objects that are read: what a mesh knows of a service, in whichever form it was declared.
 //!
 //! Kubernetes Services and Istio ServiceEntries end as the same [`Service`], as they do in Istiod; what becomes
 //! of it on the wire is `build`'s concern. A field that changes traffic and is not read here is noted.
@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 
 use crate::documents::Document;
 use crate::finding::{Faults, Finding};
-use crate::world::Options;
+use crate::options::Options;
 use envoy_filter::Patch;
 
 /// How a cluster finds its hosts.

@@ -12,13 +12,15 @@ mod documents;
 mod finding;
 mod follow;
 mod istio;
+mod options;
 mod patch;
 mod serve;
 mod watch;
 mod world;
 
-pub use finding::{Faults, Finding, Place};
+pub use finding::{Faults, Finding, Location};
 pub use follow::follow;
+pub use options::{Mode, Options};
 pub use serve::{Address, Event, Events, Form, Server, type_url};
 pub use watch::{Changes, watch};
-pub use world::{Mode, Options, World};
+pub use world::World;

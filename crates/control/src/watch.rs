@@ -33,7 +33,7 @@ pub fn watch(dir: impl AsRef<Path>) -> notify::Result<Changes> {
             is_change(event.kind) && event.paths.iter().any(|path| is_watched(path, &folder))
         };
         if event.map_or(true, concerns) {
-            // Full: a signal is waiting already. Closed: nobody listens any more.
+            // Full: a signal is waiting already. Closed: the receiver is gone.
             let _ = signal.try_send(());
         }
     })?;
@@ -53,7 +53,7 @@ fn is_change(kind: EventKind) -> bool {
 }
 
 /// The files that are read, the folder itself, and the link by which Kubernetes swaps a mounted ConfigMap. Anything
-/// else in the folder, a log perhaps, is nobody's configuration.
+/// else in the folder, a log perhaps, is not configuration.
 fn is_watched(path: &Path, folder: &Path) -> bool {
     documents::is_read(path) || path == folder || path.file_name().is_some_and(|name| name == "..data")
 }

@@ -1,6 +1,6 @@
 //! The trimmed descriptor set and the tables beside it, made by the root `build.rs`.
 //!
-//! Decoding the set costs a few megabytes and milliseconds, so it lives only as long as somebody holds it; all holders
+//! Decoding the set costs a few megabytes and milliseconds, so it lives only as long as it is held; all holders
 //! share one copy.
 
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -29,7 +29,7 @@ pub(crate) struct Known {
 }
 
 impl Descriptors {
-    /// The shared copy, decoded now if nobody holds one.
+    /// The shared copy, decoded now if none is held.
     pub(crate) fn load() -> Arc<Self> {
         // A lock, as loading is rare and never on a worker's path.
         let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);

@@ -23,25 +23,14 @@ use self::read::Reader;
 pub(crate) use self::well_known::from_structure;
 use self::write::Writer;
 use crate::descriptors::Descriptors;
+use crate::ignored::Ignored;
+use crate::legacy;
 use crate::pb::google::protobuf::Any;
-use crate::{ResolveError, Resolved, legacy, typed};
-
-/// How many paths an [`Ignored`] names; the others are only counted.
-const NAMED: usize = 100;
 
 /// The descriptors, held for as long as JSON is read or printed. Cheap to clone; drop it to free them.
 #[derive(Clone, Debug)]
 pub struct Json {
-    descriptors: Arc<Descriptors>,
-}
-
-/// What reading left out: fields that the message does not have.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Ignored {
-    /// How many.
-    pub count: usize,
-    /// The paths of the first hundred.
-    pub paths: Vec<String>,
+    pub(crate) descriptors: Arc<Descriptors>,
 }
 
 /// A message and what was left out of it.
@@ -60,23 +49,8 @@ pub(crate) enum UnknownField {
     Ignore,
 }
 
-impl Ignored {
-    pub(crate) fn push(&mut self, path: String) {
-        self.count += 1;
-        if self.paths.len() < NAMED {
-            self.paths.push(path);
-        }
-    }
-
-    pub(crate) fn append(&mut self, other: Self) {
-        self.count += other.count;
-        let room = NAMED.saturating_sub(self.paths.len());
-        self.paths.extend(other.paths.into_iter().take(room));
-    }
-}
-
 impl Json {
-    /// The descriptors: shared with whoever holds them now, decoded otherwise.
+    /// The descriptors: shared with those that are held now, decoded otherwise.
     #[must_use]
     pub fn load() -> Self {
         Self {
@@ -130,14 +104,6 @@ impl Json {
             Some(Ok(dynamic)) => Writer::new(&self.descriptors).message(&dynamic),
             _ => Writer::new(&self.descriptors).any(&M::type_url(), &bytes),
         }
-    }
-
-    /// [`crate::resolve`] with these descriptors, and with what was left out.
-    ///
-    /// # Errors
-    /// When the message inside does not fit its type.
-    pub fn resolve(&self, any: &Any) -> Result<Resolved, ResolveError> {
-        typed::resolve_with(&self.descriptors, any)
     }
 
     pub(crate) fn has_field<M: Name>(&self, field: &str) -> bool {

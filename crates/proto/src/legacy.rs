@@ -1,4 +1,4 @@
-//! Names and fields from before Envoy's v3 API, and TypedStruct. Owns the road from v2 to v3.
+//! Names and fields from before Envoy's v3 API, and TypedStruct. Owns the conversion from v2 to v3.
 //!
 //! v2 and v3 messages share their field numbers, so a v2 message is read as its v3 successor; the names come from
 //! `udpa.annotations.versioning` in Envoy's protos. Fields that v3 dropped sit in the descriptors as
@@ -9,7 +9,7 @@ mod changes;
 use prost_reflect::{DynamicMessage, ReflectMessage, Value};
 
 use crate::descriptors;
-use crate::json::Ignored;
+use crate::ignored::Ignored;
 
 #[allow(missing_docs, unreachable_pub, clippy::all)]
 mod generated {

@@ -5,6 +5,7 @@
 //! [`from_struct`] unwrap the other ways in which a control plane may name a message (TypedStruct, Struct, v2).
 
 mod descriptors;
+mod ignored;
 pub mod istio;
 pub mod json;
 pub mod legacy;
@@ -15,7 +16,8 @@ mod typed;
 mod yaml;
 
 pub use envoy_types::pb;
-pub use json::{Ignored, Json, JsonError, Read};
+pub use ignored::Ignored;
+pub use json::{Json, JsonError, Read};
 pub use packed::{pack, unpack};
 pub use pb::google::protobuf::Any;
 pub use typed::{ResolveError, Resolved, from_struct, from_struct_lenient, resolve, resolve_lenient};

@@ -1,4 +1,4 @@
-//! Messages in and out of `Any`, for whoever does not know protobuf's own traits.
+//! Messages in and out of `Any`, for code that does not know protobuf's own traits.
 
 use prost::{Message, Name};
 

@@ -1,18 +1,19 @@
 //! The ways to name a message that are not its plain type URL: TypedStruct, Struct, and names from before v3.
 //!
 //! Istiod sends all of them (EnvoyFilter values are JSON to it). What comes out is always the v3 message. Fields that
-//! the message does not have are ignored as in Envoy's dynamic configuration, but counted for whoever asks.
+//! the message does not have are ignored as in Envoy's dynamic configuration, but counted and named.
 
 use prost::{Message, Name};
 use prost_reflect::DynamicMessage;
 use serde_json::Value;
 
 use crate::descriptors::{Descriptors, Known, type_name, v3_name};
-use crate::json::{Ignored, Json, JsonError, Read, UnknownField, from_structure, read_dynamic};
+use crate::ignored::Ignored;
+use crate::json::{Json, JsonError, Read, UnknownField, from_structure, read_dynamic};
 use crate::pb::google::protobuf::{Any, Struct};
 use crate::{legacy, type_url};
 
-/// TypedStructs inside TypedStructs; nobody needs more than one.
+/// TypedStructs inside TypedStructs; one is what control planes send.
 const DEEPEST: usize = 4;
 
 /// A message that is not what its wrapping says.
@@ -84,6 +85,16 @@ pub fn from_struct_lenient<M: Message + Name + Default>(value: &Struct) -> Resul
     read_struct(value, UnknownField::Ignore)
 }
 
+impl Json {
+    /// [`resolve`] with these descriptors, and with what was left out.
+    ///
+    /// # Errors
+    /// When the message inside does not fit its type.
+    pub fn resolve(&self, any: &Any) -> Result<Resolved, ResolveError> {
+        resolve_with(&self.descriptors, any)
+    }
+}
+
 fn read_struct<M: Message + Name + Default>(
     value: &Struct,
     unknown: UnknownField,
@@ -124,7 +135,7 @@ fn is_plain(any: &Any) -> bool {
     !is_typed_struct(&any.type_url) && v3_name(type_name(&any.type_url)).is_none()
 }
 
-pub(crate) fn resolve_with(descriptors: &Descriptors, any: &Any) -> Result<Resolved, ResolveError> {
+fn resolve_with(descriptors: &Descriptors, any: &Any) -> Result<Resolved, ResolveError> {
     let mut resolved = Resolved {
         any: any.clone(),
         ignored: Ignored::default(),

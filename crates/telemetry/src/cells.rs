@@ -4,12 +4,10 @@
 //! no locked instruction. Readers may see a change late, never half of it. A gauge's cell keeps twice its value plus a
 //! mark in the lowest bit that says "was written", because Envoy's `usedonly` shows a gauge that was set to 0.
 
-use std::ops::Deref;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, OnceLock};
 
 use crate::histogram::HistogramCells;
-use crate::scope::Scope;
 use crate::{CounterId, GaugeId, HistogramId, Schema};
 
 /// The cells of one schema for one writer.
@@ -119,37 +117,4 @@ mod sealed {
 /// The value and the "was written" mark of a gauge's cell.
 pub(crate) fn gauge(cell: u64) -> (i64, bool) {
     ((cell as i64) >> 1, cell & WRITTEN == WRITTEN)
-}
-
-/// One writer's part of a [`Scope`]. When it is dropped its counters and histograms stay in the scope's sums; its gauges
-/// vanish (a worker that ends has no open connections).
-#[derive(Debug)]
-pub struct Block {
-    scope: Arc<Scope>,
-    cells: Arc<Cells>,
-}
-
-impl Block {
-    pub(crate) fn new(scope: Arc<Scope>, cells: Arc<Cells>) -> Self {
-        Self { scope, cells }
-    }
-
-    /// The scope this block counts for.
-    pub fn scope(&self) -> &Arc<Scope> {
-        &self.scope
-    }
-}
-
-impl Deref for Block {
-    type Target = Cells;
-
-    fn deref(&self) -> &Cells {
-        &self.cells
-    }
-}
-
-impl Drop for Block {
-    fn drop(&mut self) {
-        self.scope.retire(&self.cells);
-    }
 }

@@ -1,7 +1,7 @@
 //! Adding up: the blocks that live, and what is kept of those that went.
 //!
 //! One `Gather` stands behind a scope and behind each row of a table. It is locked when a block comes or goes and when
-//! somebody reads, never while somebody counts.
+//! the stats are read, never while a writer counts.
 
 use std::sync::Arc;
 

@@ -45,7 +45,7 @@ impl Registry {
     }
 
     /// The scope below a prefix (`cluster.outbound|6379||h;.`). The same prefix and schema give the same scope for as
-    /// long as somebody holds it.
+    /// long as it is held.
     pub fn scope(&self, prefix: &str, schema: &'static Schema) -> Arc<Scope> {
         let mut inner = self.lock();
         inner.sweep();

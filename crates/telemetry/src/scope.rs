@@ -1,8 +1,9 @@
 //! A scope: one prefix, one schema, any number of writers.
 
+use std::ops::Deref;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::cells::{Block, Cells};
+use crate::cells::Cells;
 use crate::gather::{Gather, Reading, Visited};
 use crate::histogram::Distribution;
 use crate::schema::{Kind, Stat};
@@ -34,7 +35,10 @@ impl Scope {
     /// New cells for one more writer.
     pub fn block(self: &Arc<Self>) -> Block {
         let cells = self.lock().admit();
-        Block::new(Arc::clone(self), cells)
+        Block {
+            scope: Arc::clone(self),
+            cells,
+        }
     }
 
     /// A counter's sum over all writers, past ones included.
@@ -74,7 +78,7 @@ impl Scope {
         }
     }
 
-    pub(crate) fn retire(&self, cells: &Arc<Cells>) {
+    fn retire(&self, cells: &Arc<Cells>) {
         self.lock().retire(cells);
     }
 
@@ -102,5 +106,34 @@ impl Scope {
     fn lock(&self) -> MutexGuard<'_, Gather> {
         // Additions cannot leave a half state worth refusing to read.
         self.gather.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One writer's part of a [`Scope`]. When it is dropped its counters and histograms stay in the scope's sums; its gauges
+/// vanish (a worker that ends has no open connections).
+#[derive(Debug)]
+pub struct Block {
+    scope: Arc<Scope>,
+    cells: Arc<Cells>,
+}
+
+impl Block {
+    /// The scope this block counts for.
+    pub fn scope(&self) -> &Arc<Scope> {
+        &self.scope
+    }
+}
+
+impl Deref for Block {
+    type Target = Cells;
+
+    fn deref(&self) -> &Cells {
+        &self.cells
+    }
+}
+
+impl Drop for Block {
+    fn drop(&mut self) {
+        self.scope.retire(&self.cells);
     }
 }

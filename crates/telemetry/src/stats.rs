@@ -2,7 +2,7 @@
 //! handles (`cluster::UPSTREAM_CX_TOTAL`) and `SCHEMA`.
 //!
 //! All names that Envoy 1.40 prints for a scope are here, also those that redplane has no occasion to move: dashboards
-//! and scripts expect them. The prefix, with its final dot, is chosen by whoever makes the scope.
+//! and scripts expect them. The prefix, with its final dot, is chosen where the scope is made.
 
 mod downstream;
 mod http_connection_manager;

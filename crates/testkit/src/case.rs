@@ -12,9 +12,10 @@ use std::path::Path;
 use crate::client::command_bytes;
 use crate::reply::Reply;
 
-pub use notation::{Pattern, escape, split_words, unescape};
+pub use crate::escape::{escape, unescape};
+pub use notation::{Pattern, split_words};
 
-/// Who is asked.
+/// Which server is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Leg {
     /// A plain Redis, asked directly.
@@ -54,7 +55,7 @@ pub enum Expected {
     Reply(Pattern),
     /// The peer closes the connection.
     Closed,
-    /// Whatever comes, until the peer closes: for what depends on who is faster.
+    /// Whatever comes, until the peer closes: for what depends on which side is faster.
     Whatever,
     /// No reply to this write; anything that comes shows up as a surplus.
     Nothing,

@@ -7,6 +7,7 @@
 
 pub mod case;
 mod client;
+mod escape;
 mod http;
 mod ports;
 mod process;

@@ -192,13 +192,13 @@ impl fmt::Display for Reply {
         match self {
             Self::Simple(text) => write!(f, "+{}", to_line_end(text)),
             Self::Error(text) => write!(f, "-{}", to_line_end(text)),
-            Self::Int(text) => write!(f, ":{}", crate::case::escape(text)),
+            Self::Int(text) => write!(f, ":{}", crate::escape::escape(text)),
             Self::Bulk(None) => f.write_str("nil"),
             Self::Array(None) => f.write_str("nil-array"),
-            Self::Bulk(Some(body)) => write!(f, "\"{}\"", crate::case::escape(body)),
-            Self::Line(text) => write!(f, "line \"{}\"", crate::case::escape(text)),
+            Self::Bulk(Some(body)) => write!(f, "\"{}\"", crate::escape::escape(body)),
+            Self::Line(text) => write!(f, "line \"{}\"", crate::escape::escape(text)),
             Self::Text(kind, body) => {
-                write!(f, "text{} \"{}\"", char::from(*kind), crate::case::escape(body))
+                write!(f, "text{} \"{}\"", char::from(*kind), crate::escape::escape(body))
             }
             Self::Array(Some(elements)) => list(f, "[", elements),
             Self::Aggregate(kind, elements) => list(f, &format!("{}[", char::from(*kind)), elements),
@@ -208,7 +208,7 @@ impl fmt::Display for Reply {
 
 /// A text whose blank at the end survives the reading of a line.
 fn to_line_end(text: &[u8]) -> String {
-    let shown = crate::case::escape(text);
+    let shown = crate::escape::escape(text);
     match shown.strip_suffix(' ') {
         Some(rest) => format!("{rest}\\x20"),
         None => shown,

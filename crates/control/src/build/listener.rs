@@ -21,7 +21,7 @@ use redplane_proto::pb::google::protobuf::{BoolValue, UInt32Value};
 use super::{address, millis, outbound, typed};
 use crate::finding::Finding;
 use crate::istio::{Port, Protocol, Service};
-use crate::world::{Mode, Options};
+use crate::options::{Mode, Options};
 
 /// Envoy's and Istio's canonical name of the filter that every TCP listener ends with.
 pub(crate) const TCP_PROXY: &str = "envoy.filters.network.tcp_proxy";

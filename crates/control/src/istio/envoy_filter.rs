@@ -11,8 +11,8 @@ use serde_json::{Map, Value};
 
 use super::note_unread;
 use crate::documents::Document;
-use crate::finding::{Finding, Place};
-use crate::world::Options;
+use crate::finding::{Finding, Location};
+use crate::options::Options;
 
 /// The object's place among all others: root namespace first, priority, name, namespace.
 type Order = (bool, i32, String, String);
@@ -25,7 +25,7 @@ pub(crate) struct EnvoyFilter {
 /// One entry of `configPatches` that applies to this proxy.
 #[derive(Debug, Clone)]
 pub(crate) struct Patch {
-    pub(crate) place: Place,
+    pub(crate) location: Location,
     /// `EnvoyFilter namespace/name configPatches[n]`.
     pub(crate) title: String,
     pub(crate) target: Target,
@@ -226,21 +226,21 @@ fn selects(
 
 /// An entry of `configPatches` while it is read.
 struct Draft {
-    place: Place,
+    location: Location,
     title: String,
 }
 
 impl Draft {
     fn new(document: &Document, at: usize) -> Self {
-        let place = document.line_of("applyTo:", at);
+        let location = document.line_of("applyTo:", at);
         Self {
-            place,
+            location,
             title: format!("{} configPatches[{at}]", document.title()),
         }
     }
 
     fn finding(&self, text: impl std::fmt::Display) -> Finding {
-        self.place.finding(format!("{}: {text}", self.title))
+        self.location.finding(format!("{}: {text}", self.title))
     }
 
     fn patch(self, entry: &Value, notes: &mut Vec<Finding>) -> Result<Option<Patch>, Finding> {
@@ -280,7 +280,7 @@ impl Draft {
         );
         let value = body.value;
         Ok(Some(Patch {
-            place: self.place,
+            location: self.location,
             title: self.title,
             target,
             operation: body.operation,
@@ -310,6 +310,6 @@ impl Target {
 
 impl Patch {
     pub(crate) fn finding(&self, text: impl std::fmt::Display) -> Finding {
-        self.place.finding(format!("{}: {text}", self.title))
+        self.location.finding(format!("{}: {text}", self.title))
     }
 }

@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::{Endpoint, Mesh, Port, Protocol, Resolution, Service, protocol};
 use crate::documents::Document;
 use crate::finding::Finding;
-use crate::world::Options;
+use crate::options::Options;
 
 const SERVICE_OF_SLICE: &str = "kubernetes.io/service-name";
 

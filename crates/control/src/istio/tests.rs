@@ -4,7 +4,8 @@ use redplane_proto::pb::envoy::config::cluster::v3::cluster::{DiscoveryType, LbP
 use redplane_proto::pb::envoy::config::cluster::v3::{Cluster, cluster::ClusterDiscoveryType};
 use serde_json::{Value, json};
 
-use crate::world::{Mode, Options, World};
+use crate::options::{Mode, Options};
+use crate::world::World;
 
 fn world(text: &str) -> World {
     World::from_text(text, &Options::default()).unwrap_or_else(|faults| panic!("{faults}"))

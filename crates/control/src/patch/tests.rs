@@ -7,7 +7,8 @@ use redplane_proto::pb::envoy::config::listener::v3::{Filter, Listener};
 use redplane_proto::pb::envoy::extensions::filters::network::redis_proxy::v3::RedisProxy;
 use redplane_proto::pb::envoy::extensions::filters::network::tcp_proxy::v3::TcpProxy;
 
-use crate::world::{Options, World};
+use crate::options::Options;
+use crate::world::World;
 
 const SERVICE: &str = "
 kind: Service
@@ -247,7 +248,7 @@ fn fields_of_other_releases_are_dropped_and_noted_and_wrong_values_refused() {
         "{name: mine, connect_timeout: fast}",
     ))
     .unwrap_err();
-    assert_eq!(faults.0[0].place.line, 10);
+    assert_eq!(faults.0[0].location.line, 10);
     assert!(faults.to_string().contains("connect_timeout"), "{faults}");
     assert!(
         read(&patch("CLUSTER", "{}", "ADD", "{connect_timeout: 1s}")).is_err(),

@@ -10,7 +10,7 @@ use std::str::FromStr;
 pub enum Address {
     /// `127.0.0.1:15010`; port 0 takes a free one.
     Tcp(SocketAddr),
-    /// `unix:path`. A socket file that nobody listens on is replaced.
+    /// `unix:path`. A socket file without a listening process is replaced.
     Unix(PathBuf),
 }
 

@@ -26,7 +26,7 @@ struct Subscription {
     wildcard: bool,
     names: BTreeSet<String>,
     /// Name and version of everything the client has been sent, or came with.
-    held: BTreeMap<String, String>,
+    client_versions: BTreeMap<String, String>,
     /// Nonces that wait for an answer, with the version that was published then.
     open: BTreeMap<String, String>,
 }
@@ -77,7 +77,7 @@ impl Protocol for Delta {
     }
 
     fn remembered(&self) -> usize {
-        let of = |s: &Subscription| 1 + s.names.len() + s.held.len() + s.open.len();
+        let of = |s: &Subscription| 1 + s.names.len() + s.client_versions.len() + s.open.len();
         self.subscriptions.values().map(of).sum()
     }
 
@@ -104,7 +104,7 @@ impl Subscription {
         if first {
             // Without a single name the first request of a type asks for everything.
             self.wildcard = request.resource_names_subscribe.is_empty();
-            self.held = request.initial_resource_versions.into_iter().collect();
+            self.client_versions = request.initial_resource_versions.into_iter().collect();
         }
         let mut wanted = BTreeSet::new();
         for name in request.resource_names_subscribe {
@@ -113,7 +113,7 @@ impl Subscription {
             } else {
                 if !first {
                     // Asked for again: the client may have dropped it.
-                    self.held.remove(&name);
+                    self.client_versions.remove(&name);
                 }
                 self.names.insert(name.clone());
             }
@@ -122,11 +122,11 @@ impl Subscription {
         for name in request.resource_names_unsubscribe {
             self.wildcard &= name != "*";
             self.names.remove(&name);
-            self.held.remove(&name);
+            self.client_versions.remove(&name);
         }
         if !self.wildcard && !first {
             let names = &self.names;
-            self.held.retain(|name, _| names.contains(name));
+            self.client_versions.retain(|name, _| names.contains(name));
         }
         wanted
     }
@@ -138,16 +138,19 @@ impl Subscription {
     /// What differs between the client's view and what is published.
     fn changes(&self, type_url: &str, published: &Published) -> DeltaDiscoveryResponse {
         let resources = published.of_type(type_url);
-        let news = resources
-            .iter()
-            .filter(|(name, resource)| self.wants(name) && self.held.get(*name) != Some(&resource.version));
+        let news = resources.iter().filter(|(name, resource)| {
+            self.wants(name) && self.client_versions.get(*name) != Some(&resource.version)
+        });
         let news = news.map(|(name, resource)| Resource {
             name: name.clone(),
             version: resource.version.clone(),
             resource: Some(resource.any.clone()),
             ..Default::default()
         });
-        let gone = self.held.keys().filter(|name| !resources.contains_key(*name));
+        let gone = self
+            .client_versions
+            .keys()
+            .filter(|name| !resources.contains_key(*name));
         DeltaDiscoveryResponse {
             type_url: type_url.to_owned(),
             system_version_info: published.version.clone(),
@@ -157,14 +160,14 @@ impl Subscription {
         }
     }
 
-    /// Names just asked for that do not exist and were not held, so that nobody waits for them.
+    /// Names just asked for that do not exist and were not held, so that no proxy waits for them.
     fn missing(&self, names: &BTreeSet<String>, type_url: &str, published: &Published) -> Vec<String> {
         let resources = published.of_type(type_url);
         let absent = |name: &&String| *name != "*" && !resources.contains_key(*name);
         names
             .iter()
             .filter(absent)
-            .filter(|name| !self.held.contains_key(*name))
+            .filter(|name| !self.client_versions.contains_key(*name))
             .cloned()
             .collect()
     }
@@ -177,10 +180,11 @@ impl Subscription {
         nonces: &mut Nonces,
     ) -> DeltaDiscoveryResponse {
         for resource in &response.resources {
-            self.held.insert(resource.name.clone(), resource.version.clone());
+            self.client_versions
+                .insert(resource.name.clone(), resource.version.clone());
         }
         for name in &response.removed_resources {
-            self.held.remove(name);
+            self.client_versions.remove(name);
         }
         response.nonce = nonces.next(&published.version);
         self.open

@@ -17,7 +17,7 @@ pub enum Form {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the fields are those of the protocol")]
 pub enum Event {
-    /// A proxy opened a stream and said who it is.
+    /// A proxy opened a stream and sent its node.
     Connected { node: String, form: Form },
     /// A response went out.
     Sent {

@@ -158,7 +158,7 @@ async fn serve(
     }
 }
 
-/// A socket file that nobody listens on is what a killed server leaves behind.
+/// A socket file without a listening process is what a killed server leaves behind.
 async fn remove_dead_socket(path: &Path) -> io::Result<()> {
     match UnixStream::connect(path).await {
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => std::fs::remove_file(path),

@@ -102,7 +102,7 @@ pub(super) struct Stream<P: Protocol> {
     responses: Responses<P>,
 }
 
-/// The client has gone; there is nobody left to tell.
+/// The client has gone; nothing can be sent to it.
 struct Gone;
 
 impl<P: Protocol> Stream<P> {
@@ -219,7 +219,7 @@ impl<P: Protocol> Stream<P> {
     }
 
     fn tell(&self, event: Event) {
-        // Fails only when nobody listens.
+        // Fails only when there is no receiver.
         let _ = self.wires.events.send(event);
     }
 }

@@ -5,10 +5,8 @@
 //! array in any order, `any`, `any-int`, `any-bulk`, `any-array`, `any-error`, and `~` before a string for one with
 //! wildcards `*`. Inside an array a simple string or an error stands in `< >`.
 
+use crate::escape::unescape;
 use crate::reply::Reply;
-
-/// The longest text that `\R` may make: above every limit that cases test, below what hurts.
-const MAX_REPEAT: usize = 1 << 24;
 
 /// What a reply must look like.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,7 +33,7 @@ impl Pattern {
     /// # Errors
     /// What is not understood.
     pub fn read(text: &str) -> Result<Self, String> {
-        let (pattern, rest) = pattern(text.trim(), Place::Line)?;
+        let (pattern, rest) = pattern(text.trim(), Within::Line)?;
         if rest.trim().is_empty() {
             Ok(pattern)
         } else {
@@ -138,17 +136,17 @@ fn glob(form: &[u8], text: &[u8]) -> bool {
 
 /// Where a pattern stands: a line's simple strings reach to its end.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Place {
+enum Within {
     Line,
     Array,
 }
 
 type Read<'a, T> = Result<(T, &'a str), String>;
 
-fn pattern(text: &str, place: Place) -> Read<'_, Pattern> {
+fn pattern(text: &str, within: Within) -> Read<'_, Pattern> {
     let text = text.trim_start();
     if let Some(rest) = text.strip_prefix('~') {
-        let (exact, rest) = pattern(rest, place)?;
+        let (exact, rest) = pattern(rest, within)?;
         return match exact {
             Pattern::Exact(form @ (Reply::Simple(_) | Reply::Error(_) | Reply::Bulk(Some(_)))) => {
                 Ok((Pattern::Like(form), rest))
@@ -168,11 +166,11 @@ fn pattern(text: &str, place: Place) -> Read<'_, Pattern> {
         }
         Some('<') => {
             let end = text.find('>').ok_or("< without >")?;
-            let (inner, _) = pattern(&text[1..end], Place::Line)?;
+            let (inner, _) = pattern(&text[1..end], Within::Line)?;
             Ok((inner, &text[end + 1..]))
         }
-        Some('+') if place == Place::Line => Ok((Pattern::Exact(Reply::Simple(unescape(&text[1..])?)), "")),
-        Some('-') if place == Place::Line => Ok((Pattern::Exact(Reply::Error(unescape(&text[1..])?)), "")),
+        Some('+') if within == Within::Line => Ok((Pattern::Exact(Reply::Simple(unescape(&text[1..])?)), "")),
+        Some('-') if within == Within::Line => Ok((Pattern::Exact(Reply::Error(unescape(&text[1..])?)), "")),
         _ => word(text),
     }
 }
@@ -214,7 +212,7 @@ fn list(mut text: &str, close: char) -> Read<'_, Vec<Pattern>> {
         if text.is_empty() {
             return Err(format!("{close} is missing"));
         }
-        let (next, rest) = pattern(text, Place::Array)?;
+        let (next, rest) = pattern(text, Within::Array)?;
         all.push(next);
         text = rest;
     }
@@ -258,78 +256,4 @@ pub fn split_words(line: &str) -> Result<Vec<Vec<u8>>, String> {
         rest = behind.trim_start();
     }
     Ok(words)
-}
-
-/// Bytes for a text with escapes.
-///
-/// # Errors
-/// An escape that is not one of the module's list.
-pub fn unescape(text: &str) -> Result<Vec<u8>, String> {
-    let mut out = Vec::new();
-    let mut rest = text;
-    while let Some(at) = rest.find('\\') {
-        out.extend_from_slice(&rest.as_bytes()[..at]);
-        rest = &rest[at + 1..];
-        let c = rest.chars().next().ok_or("a backslash at the end")?;
-        rest = &rest[c.len_utf8()..];
-        match c {
-            'n' => out.push(b'\n'),
-            'r' => out.push(b'\r'),
-            't' => out.push(b'\t'),
-            'a' => out.push(7),
-            'b' => out.push(8),
-            '0' => out.push(0),
-            '\\' | '"' => out.push(c as u8),
-            'x' => {
-                let hex = rest.get(..2).ok_or("\\x wants two digits")?;
-                out.push(u8::from_str_radix(hex, 16).map_err(|_| format!("\\x{hex} is no byte"))?);
-                rest = &rest[2..];
-            }
-            'R' => rest = repeat(rest, &mut out)?,
-            _ => return Err(format!("unknown escape \\{c}")),
-        }
-    }
-    out.extend_from_slice(rest.as_bytes());
-    Ok(out)
-}
-
-/// Appends the text of `(N,text)` N times and returns what follows.
-fn repeat<'a>(text: &'a str, out: &mut Vec<u8>) -> Result<&'a str, String> {
-    let wrong = || "\\R wants (N,text)".to_owned();
-    let body = text.strip_prefix('(').ok_or_else(wrong)?;
-    let (body, rest) = body.split_once(')').ok_or_else(wrong)?;
-    let (count, unit) = body.split_once(',').ok_or_else(wrong)?;
-    let (count, unit): (usize, _) = (count.parse().map_err(|_| wrong())?, unescape(unit)?);
-    if count.saturating_mul(unit.len()) > MAX_REPEAT {
-        return Err(format!("\\R makes more than {MAX_REPEAT} bytes"));
-    }
-    (0..count).for_each(|_| out.extend_from_slice(&unit));
-    Ok(rest)
-}
-
-/// The text for bytes: printable ASCII and UTF-8 as they are, long runs of one byte as `\R`, the rest as escapes.
-#[must_use]
-pub fn escape(bytes: &[u8]) -> String {
-    let mut out = String::new();
-    for chunk in bytes.chunk_by(|a, b| a == b) {
-        let one: String = escape_byte(chunk[0]);
-        if chunk.len() > 64 {
-            out.push_str(&format!("\\R({},{one})", chunk.len()));
-        } else {
-            (0..chunk.len()).for_each(|_| out.push_str(&one));
-        }
-    }
-    out
-}
-
-fn escape_byte(byte: u8) -> String {
-    match byte {
-        b'\n' => "\\n".to_owned(),
-        b'\r' => "\\r".to_owned(),
-        b'\t' => "\\t".to_owned(),
-        b'\\' => "\\\\".to_owned(),
-        b'"' => "\\\"".to_owned(),
-        0x20..=0x7e => char::from(byte).to_string(),
-        _ => format!("\\x{byte:02x}"),
-    }
 }
