@@ -1,6 +1,7 @@
 //! The home page: every endpoint as a link or a form, so that a person can reach all of them with a mouse.
 
-use crate::endpoint::{ENDPOINTS, Endpoint, Param, ParamKind};
+use crate::endpoint::{Endpoint, Param, ParamKind};
+use crate::html::escape;
 use crate::reply::{HTML, Reply};
 
 const STYLE: &str = "body { font-family: sans-serif; margin: 1em; } \
@@ -9,14 +10,14 @@ const STYLE: &str = "body { font-family: sans-serif; margin: 1em; } \
     form { margin: 0; } button.link { background: none; border: none; padding: 0; color: #069; \
     font-size: medium; text-decoration: underline; cursor: pointer; }";
 
-/// The page.
-pub(crate) fn page() -> Reply {
+/// The page of these endpoints.
+pub(crate) fn page(endpoints: &[Endpoint]) -> Reply {
     let mut page = format!(
         "<!DOCTYPE html>\n<html lang='en'>\n<head>\n  <title>redplane admin</title>\n  <style>{STYLE}</style>\n\
          </head>\n<body>\n  <table class='home-table'>\n    <thead>\n      <tr>\n        <th>Command</th>\n        \
          <th>Description</th>\n      </tr>\n    </thead>\n    <tbody>\n"
     );
-    let shown = ENDPOINTS.iter().filter(|endpoint| endpoint.path != "/");
+    let shown = endpoints.iter().filter(|endpoint| endpoint.path != "/");
     for (at, endpoint) in shown.enumerate() {
         write_endpoint(
             &mut page,
@@ -63,20 +64,4 @@ fn input(path: &str, param: &Param) -> String {
             format!("<select {attributes}>{options}</select>")
         }
     }
-}
-
-/// Text that is safe between tags and in quoted attributes.
-pub(crate) fn escape(text: &str) -> String {
-    let mut safe = String::with_capacity(text.len());
-    for char in text.chars() {
-        match char {
-            '&' => safe.push_str("&amp;"),
-            '<' => safe.push_str("&lt;"),
-            '>' => safe.push_str("&gt;"),
-            '"' => safe.push_str("&quot;"),
-            '\'' => safe.push_str("&#39;"),
-            other => safe.push(other),
-        }
-    }
-    safe
 }

@@ -7,18 +7,22 @@
 //!
 //! Envoy: operations/admin.
 
+mod dump;
 mod endpoint;
 mod home;
+mod html;
+mod levels;
 mod pages;
 mod reply;
 mod request;
 mod request_line;
 mod server;
 mod sources;
+mod table;
 mod view;
 
-pub use pages::config_dump::{DumpInput, Dumped, DynamicResource, FailedUpdate, ResourceVersion};
-pub use pages::logging::{LOGGERS, Level, Levels};
+pub use dump::{DumpInput, Dumped, DynamicResource, FailedUpdate, ResourceVersion};
+pub use levels::{LOGGERS, Level, Levels};
 pub use server::serve;
 pub use sources::{Action, Order, Source, Sources};
 pub use view::{

@@ -19,11 +19,11 @@ use redplane_telemetry::stats::{http, listener, listener_http};
 use redplane_telemetry::{Block, CounterId};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::endpoint::respond;
 use crate::reply::Reply;
 use crate::request::{Params, Request};
 use crate::request_line::LegalLines;
 use crate::sources::Sources;
+use crate::table::respond;
 
 /// An idle connection is closed after so long.
 const IDLE: Duration = Duration::from_secs(600);

@@ -3,8 +3,8 @@
 use redplane_telemetry::Registry;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::pages::config_dump::DumpInput;
-use crate::pages::logging::Levels;
+use crate::dump::DumpInput;
+use crate::levels::Levels;
 use crate::view::{
     ClusterView, InitTargets, ListenerView, RuntimeView, ServerView, TlsCertificates, WaitingView,
 };
@@ -16,7 +16,7 @@ pub type Source<T> = Box<dyn Fn() -> T + Send + Sync>;
 pub struct Sources {
     /// The stats.
     pub registry: Registry,
-    /// Brings gauges up to date that nobody keeps (`server.uptime`, `server.memory_*`), before stats are printed.
+    /// Brings gauges up to date that are computed only when they are read (`server.uptime`, `server.memory_*`), before stats are printed.
     pub refresh: Source<()>,
     /// `/clusters`.
     pub clusters: Source<Vec<ClusterView>>,

@@ -3,7 +3,7 @@
 use redplane_telemetry::{BucketMode, Kinds, Pattern, Query};
 
 use crate::Sources;
-use crate::home::escape;
+use crate::html::escape;
 use crate::reply::{HTML, JSON, PROMETHEUS, Reply};
 use crate::request::{Params, Request};
 

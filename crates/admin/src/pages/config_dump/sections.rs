@@ -9,7 +9,7 @@ use redplane_telemetry::access_log::timestamp;
 use serde_json::{Map, Value, json};
 
 use super::layout::Section;
-use super::{DumpInput, Dumped, DynamicResource, FailedUpdate, ResourceVersion};
+use crate::dump::{DumpInput, Dumped, DynamicResource, FailedUpdate, ResourceVersion};
 use crate::pages::put;
 
 /// What is asked for beside fields.

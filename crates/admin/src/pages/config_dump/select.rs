@@ -7,9 +7,9 @@
 use hyper::StatusCode;
 use serde_json::{Map, Value};
 
-use super::DumpInput;
 use super::layout::{Repeated, Section};
 use super::sections::{Filter, typed};
+use crate::dump::DumpInput;
 
 /// Why nothing is dumped.
 pub(super) struct Refusal {
