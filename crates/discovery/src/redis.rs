@@ -1,25 +1,27 @@
 //! `envoy.clusters.redis`: the slot map of a Redis Cluster, kept up to date.
 //!
-//! Each refresh asks up to three nodes at a time, known hosts first, the seeds when none of them answers. What a node
-//! says becomes an [`answer::Answer`], several answers become one [`decide::View`] (both pure), names in it are resolved,
-//! and the result is published. A refresh follows the previous one after `cluster_refresh_rate`, or sooner when
-//! redirections, failures or degraded hosts ask for it. `-MOVED` changes the topology at once, also while a refresh is
-//! under way. A refresh that fails leaves the topology as it is.
+//! A refresh asks one known host for `CLUSTER SLOTS`; nothing more happens as long as that is what is known already.
+//! In doubt (a signal from a worker since the last refresh, a host that is not healthy, another answer, no answer) up to
+//! three nodes are asked for all they know, known hosts first, the seeds when none of them answers. What a node says
+//! becomes an [`answer::Answer`], several answers become one [`decide::View`] (both pure), names in it are resolved, and
+//! the result is published. A refresh follows the previous one after `cluster_refresh_rate`, give or take a tenth, or
+//! sooner when redirections, failures or degraded hosts ask for it. `-MOVED` changes the topology at once. A refresh
+//! that fails leaves the topology as it is.
 //!
-//! Envoy: `source/extensions/clusters/redis`. Unlike Envoy, nothing waits for the first answer, and seeds are asked
-//! again when all hosts are gone.
+//! Envoy: `source/extensions/clusters/redis`. Unlike Envoy, nothing waits for the first answer.
 
 pub mod answer;
 mod ask;
 mod counts;
 pub mod decide;
 mod moved;
+mod outline;
 mod refresh;
 mod triggers;
 mod zones;
 
 use std::sync::{Arc, Weak};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use redplane_config::cluster::RedisCluster;
 use redplane_upstream::cluster::{Cluster, Events, Moves};
@@ -36,6 +38,7 @@ pub(super) fn start(cluster: &Arc<Cluster>, settings: &RedisCluster, moves: Move
         events,
         settings: settings.clone(),
         moves,
+        in_doubt: true,
     };
     cluster.adopt(
         cluster
@@ -52,6 +55,8 @@ struct Watch {
     events: Arc<Events>,
     settings: RedisCluster,
     moves: Moves,
+    /// What is known may have changed: one node's word is not enough.
+    in_doubt: bool,
 }
 
 /// What ended a pause.
@@ -70,7 +75,7 @@ impl Watch {
             };
             self.refresh(&cluster, &mut refresher).await;
             drop(cluster);
-            let next = Instant::now() + self.settings.refresh_rate;
+            let next = Instant::now() + spread(self.settings.refresh_rate);
             loop {
                 match self.pause(next, &mut triggers).await {
                     Woken::Refresh => break,
@@ -83,19 +88,21 @@ impl Watch {
 
     /// One refresh. Moves that come meanwhile are applied at once, and again on its result, which may be older.
     async fn refresh(&mut self, cluster: &Arc<Cluster>, refresher: &mut Refresher) {
-        let refresh = refresher.refresh(cluster);
+        let in_doubt = std::mem::take(&mut self.in_doubt);
+        let refresh = refresher.refresh(cluster, in_doubt);
         tokio::pin!(refresh);
         let mut meanwhile = Vec::new();
-        loop {
+        let succeeded = loop {
             tokio::select! {
-                () = &mut refresh => break,
+                succeeded = &mut refresh => break succeeded,
                 Some(first) = self.moves.recv() => {
                     let burst = moved::burst(first, &mut self.moves);
                     moved::apply(cluster, &burst);
                     meanwhile.extend(burst);
                 }
             }
-        }
+        };
+        self.in_doubt = !succeeded || !meanwhile.is_empty();
         if !meanwhile.is_empty() {
             moved::apply(cluster, &meanwhile);
         }
@@ -111,14 +118,22 @@ impl Watch {
             }
             () = self.events.told() => {
                 let now = Instant::now();
+                self.in_doubt = true;
                 if triggers.note(self.events.take(), now) { Woken::Refresh } else { Woken::Moved }
             }
             Some(first) = self.moves.recv() => {
                 let Some(cluster) = self.cluster.upgrade() else { return Woken::Gone };
                 moved::apply(&cluster, &moved::burst(first, &mut self.moves));
                 triggers.moved(Instant::now());
+                self.in_doubt = true;
                 Woken::Moved
             }
         }
     }
+}
+
+/// A time of up to a tenth more or less, so that many proxies that started together do not ask together.
+fn spread(time: Duration) -> Duration {
+    let tenth = time / 10;
+    time - tenth + tenth / 1000 * fastrand::u32(0..=2000)
 }

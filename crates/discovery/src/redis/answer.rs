@@ -1,6 +1,6 @@
 //! What one node says about its cluster: replies to `CLUSTER SLOTS`, `CLUSTER SHARDS` and `CLUSTER NODES` put together.
 //!
-//! `CLUSTER SLOTS` says who serves what and must be faultless; the others add what they can (config epochs, health) and
+//! `CLUSTER SLOTS` says which node serves what and must be faultless; the others add what they can (config epochs, health) and
 //! are left out when they are missing or odd, as on servers that do not have them. Nothing here does I/O.
 //!
 //! Redis: cluster specification, `CLUSTER SLOTS` (null or empty host: the node that was asked; `?`: not known).

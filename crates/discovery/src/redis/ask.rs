@@ -41,16 +41,26 @@ impl std::fmt::Display for Silence {
     }
 }
 
+/// How much a node is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Extent {
+    /// `CLUSTER SLOTS`.
+    Slots,
+    /// And `CLUSTER SHARDS` and `CLUSTER NODES`: health and config epochs.
+    All,
+}
+
 /// Asks a host for its view.
 pub(super) async fn ask(
     cluster: Arc<Cluster>,
     host: Arc<Host>,
     session: Option<Session>,
+    extent: Extent,
     timeout: Duration,
 ) -> NodeReply {
     if let Some(mut session) = session {
         let start = Instant::now();
-        match exchange(&mut session, timeout).await {
+        match exchange(&mut session, extent, timeout).await {
             // A server closes idle connections; that says nothing about its health.
             Err(error) if error.kind() != io::ErrorKind::TimedOut => {}
             replies => return judged(host, session, replies, false, Instant::now() - start),
@@ -71,57 +81,66 @@ pub(super) async fn ask(
         }
     };
     let start = Instant::now();
-    let replies = exchange(&mut session, timeout).await;
+    let replies = exchange(&mut session, extent, timeout).await;
     judged(host, session, replies, true, Instant::now() - start)
 }
 
 fn judged(
     host: Arc<Host>,
     session: Session,
-    replies: io::Result<Replies>,
+    replies: io::Result<(Replies, InStep)>,
     connected: bool,
     took: Duration,
 ) -> NodeReply {
-    let (whole, outcome) = match replies {
-        Err(error) => (false, Err(Silence::Broken(error))),
-        Ok(replies) => {
+    let (in_step, outcome) = match replies {
+        Err(error) => (InStep(false), Err(Silence::Broken(error))),
+        Ok((replies, in_step)) => {
             let asked = host
                 .address
                 .ip()
                 .map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |address| address.ip());
-            (
-                replies.nodes.is_some(),
-                Answer::read(&replies, asked).map_err(Silence::Refused),
-            )
+            (in_step, Answer::read(&replies, asked).map_err(Silence::Refused))
         }
     };
-    // A connection whose last reply did not come is out of step.
     NodeReply {
         host,
-        session: whole.then_some(session),
+        session: in_step.0.then_some(session),
         outcome,
         connected,
         took,
     }
 }
 
-/// All questions in one write. Only the first answer is needed; a server that stalls on the others is taken as one
-/// that does not know them.
-async fn exchange(session: &mut Session, timeout: Duration) -> io::Result<Replies> {
+/// Whether all replies came: a connection whose last reply did not come cannot be used again.
+struct InStep(bool);
+
+/// All commands in one write. Only the first reply is needed; a server that stalls on the others is taken as one that
+/// does not know them.
+async fn exchange(session: &mut Session, extent: Extent, timeout: Duration) -> io::Result<(Replies, InStep)> {
     let deadline = within(timeout);
     let commands: [&[&[u8]]; 3] = [
         &[b"CLUSTER", b"SLOTS"],
         &[b"CLUSTER", b"SHARDS"],
         &[b"CLUSTER", b"NODES"],
     ];
-    session.send(&commands).await?;
+    let count = if extent == Extent::Slots {
+        1
+    } else {
+        commands.len()
+    };
+    session.send(&commands[..count]).await?;
     let slots = session.reply(deadline).await?;
+    if extent == Extent::Slots {
+        let (shards, nodes) = (None, None);
+        return Ok((Replies { slots, shards, nodes }, InStep(true)));
+    }
     let shards = session.reply(deadline).await.ok();
     let nodes = match shards {
         Some(_) => session.reply(deadline).await.ok(),
         None => None,
     };
-    Ok(Replies { slots, shards, nodes })
+    let in_step = InStep(nodes.is_some());
+    Ok((Replies { slots, shards, nodes }, in_step))
 }
 
 /// Asks a host for its availability zone (Valkey's `INFO`); empty when it does not say.

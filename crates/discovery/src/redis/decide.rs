@@ -1,6 +1,6 @@
 //! Several nodes' answers to one view of the cluster: a pure function.
 //!
-//! Answers that share no node are of different clusters (an address was given to somebody else): the one that we know
+//! Answers that share no node are of different clusters (an address was given to another server): the one that is known
 //! wins, else the larger one. Nodes that see no majority of primaries are not heard when others do. Then each slot goes
 //! to the claim with the highest config epoch, as Redis itself decides; with equal epochs to the one that most nodes
 //! name, and at last to the one that served it before.
@@ -55,7 +55,7 @@ struct Keys {
     numbers: HashMap<String, usize>,
 }
 
-/// Who says to serve a slot, and since which config epoch.
+/// Which node claims a slot, and since which config epoch.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Claim {
     epoch: u64,

@@ -1,4 +1,4 @@
-//! One refresh: choose whom to ask, collect answers, agree, resolve names, publish.
+//! One refresh: choose which nodes to ask, collect answers, agree, resolve names, publish.
 
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
@@ -15,9 +15,10 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
 use super::answer::Answer;
-use super::ask::{NodeReply, ask};
+use super::ask::{Extent, NodeReply, ask};
 use super::counts::Counts;
 use super::decide::{View, decide};
+use super::outline::Outline;
 use super::zones;
 use crate::node::NodeAddress;
 use crate::publish::{Surroundings, publish};
@@ -58,10 +59,18 @@ impl Refresher {
         }
     }
 
-    /// Refreshes and counts.
-    pub(super) async fn refresh(&mut self, cluster: &Arc<Cluster>) {
+    /// Refreshes and counts; says whether there was an answer. Without doubt one node's word is enough that nothing has
+    /// changed.
+    pub(super) async fn refresh(&mut self, cluster: &Arc<Cluster>, in_doubt: bool) -> bool {
         cluster.count(|block| block.inc(names::UPDATE_ATTEMPT));
-        let outcome = self.attempt(cluster).await;
+        let well = |host: &Arc<Host>| host.health() == Health::Healthy;
+        let sure = !in_doubt && cluster.topology().hosts.iter().all(well);
+        let outcome = if sure && self.nothing_changed(cluster).await {
+            self.learn_zones(cluster).await
+        } else {
+            self.attempt(cluster).await
+        };
+        let succeeded = outcome.is_ok();
         cluster.count(|block| match &outcome {
             Ok(changed) => {
                 block.inc(names::UPDATE_SUCCESS);
@@ -76,18 +85,29 @@ impl Refresher {
                 "the slot map could not be refreshed"
             );
         }
+        succeeded
+    }
+
+    /// Whether one node says what is known already.
+    async fn nothing_changed(&mut self, cluster: &Arc<Cluster>) -> bool {
+        let one = known(cluster).into_iter().take(1).collect();
+        let answers = self.collect(cluster, one, Extent::Slots, &mut Vec::new()).await;
+        let known = Outline::of(&self.view.shards);
+        answers.iter().any(|answer| Outline::of(&answer.shards) == known)
     }
 
     async fn attempt(&mut self, cluster: &Arc<Cluster>) -> Result<bool, String> {
         let mut silent = Vec::new();
-        let mut answers = self.collect(cluster, known(cluster), &mut silent).await;
+        let mut answers = self
+            .collect(cluster, known(cluster), Extent::All, &mut silent)
+            .await;
         if answers.is_empty() {
             let seeds = self.seeds(cluster, &mut silent).await;
-            answers = self.collect(cluster, seeds, &mut silent).await;
+            answers = self.collect(cluster, seeds, Extent::All, &mut silent).await;
         }
         let Some(view) = decide(&answers, &self.view) else {
             return Err(if silent.is_empty() {
-                "there is nobody to ask".to_owned()
+                "there is no node to ask".to_owned()
             } else {
                 silent.join("; ")
             });
@@ -95,12 +115,17 @@ impl Refresher {
         self.resolve(&cluster.context().dns, &view).await;
         let changed = publish(cluster, &view.shards, &self.surroundings())?;
         self.view = view;
+        Ok(self.learn_zones(cluster).await? || changed)
+    }
+
+    /// Asks hosts for the zones that are not known yet; says whether any was learned.
+    async fn learn_zones(&mut self, cluster: &Arc<Cluster>) -> Result<bool, String> {
         let learned = self.settings.enable_zone_discovery
             && zones::learn(cluster, &mut self.zones, self.settings.refresh_timeout).await;
         if learned {
             publish(cluster, &self.view.shards, &self.surroundings())?;
         }
-        Ok(changed || learned)
+        Ok(learned)
     }
 
     fn surroundings(&self) -> Surroundings<'_> {
@@ -122,6 +147,7 @@ impl Refresher {
         &mut self,
         cluster: &Arc<Cluster>,
         hosts: Vec<Arc<Host>>,
+        extent: Extent,
         silent: &mut Vec<String>,
     ) -> Vec<Answer> {
         let wanted = VOICES.min(hosts.len());
@@ -139,6 +165,7 @@ impl Refresher {
                     Arc::clone(cluster),
                     host,
                     session,
+                    extent,
                     self.settings.refresh_timeout,
                 ));
             }

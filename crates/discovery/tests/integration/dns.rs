@@ -26,18 +26,23 @@ enum Record {
 }
 
 #[derive(Clone, Default)]
-struct Zone {
+pub(crate) struct Zone {
     records: Arc<Mutex<HashMap<String, Record>>>,
     asked: Arc<AtomicUsize>,
 }
 
 impl Zone {
-    fn set(&self, name: &str, addresses: &[&str], ttl: u32) {
+    pub(crate) fn set(&self, name: &str, addresses: &[&str], ttl: u32) {
         let addresses = addresses.iter().map(|address| address.parse().unwrap()).collect();
         self.records
             .lock()
             .unwrap()
             .insert(name.to_owned(), Record::Addresses(addresses, ttl));
+    }
+
+    /// Queries so far.
+    pub(crate) fn queries(&self) -> usize {
+        self.asked.load(SeqCst)
     }
 
     async fn serve(&self) -> SocketAddr {
@@ -97,7 +102,7 @@ fn settings(refresh_rate: Duration, respect_ttl: bool) -> Settings {
     }
 }
 
-async fn start(zone: &Zone, config: Config) -> Arc<Cluster> {
+pub(crate) async fn start(zone: &Zone, config: Config) -> Arc<Cluster> {
     let dns = Dns::with_server(zone.serve().await, "/nonexistent");
     redplane_discovery::start(Arc::new(config), &Context::new(Registry::new(), dns, "")).unwrap()
 }

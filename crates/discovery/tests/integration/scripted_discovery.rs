@@ -392,3 +392,78 @@ async fn a_dropped_cluster_asks_nobody_any_more() {
     drop(cluster);
     until("its task lets go of it", || weak.upgrade().is_none()).await;
 }
+
+/// Three primaries that all say the same; one of them can be told to say something else.
+async fn three_that_agree(name: &'static str) -> (Vec<Scripted>, Arc<AtomicBool>) {
+    let ports: Arc<Mutex<Vec<u16>>> = Arc::default();
+    let changed = Arc::new(AtomicBool::new(false));
+    let mut servers = Vec::new();
+    for _ in 0..3 {
+        let (ports, changed) = (Arc::clone(&ports), Arc::clone(&changed));
+        let answer = move || {
+            let ports = ports.lock().unwrap();
+            let end = if changed.load(SeqCst) { 199 } else { 99 };
+            slots(&[
+                (0, end, &[(name, ports[0])]),
+                (end + 1, 999, &[(name, ports[1])]),
+                (1000, 16383, &[(name, ports[2])]),
+            ])
+        };
+        servers.push(Scripted::start(only_slots(answer)).await);
+    }
+    *ports.lock().unwrap() = servers.iter().map(|server| server.address.port()).collect();
+    (servers, changed)
+}
+
+#[tokio::test]
+async fn one_node_is_asked_one_thing_while_nothing_changes() {
+    let (servers, changed) = three_that_agree("127.0.0.1").await;
+    let commands = || servers.iter().map(Scripted::commands).sum::<usize>();
+    let cluster = start(redis(
+        servers.iter().map(|server| ip(server.address)).collect(),
+        FAST,
+    ));
+    let refreshes = || cluster.stats().counter(names::UPDATE_NO_REBUILD) as usize;
+    until("a quiet refresh", || refreshes() > 0).await;
+    // The first one asked for all that nodes know.
+    let first = commands() - refreshes();
+    assert_eq!(first, 9);
+    until("many quiet refreshes", || refreshes() > 30).await;
+    // One may be under way.
+    let quiet = commands() - first;
+    assert!(
+        quiet.abs_diff(refreshes()) <= 1,
+        "{quiet} commands, {} refreshes",
+        refreshes()
+    );
+    assert!(
+        servers.iter().all(|server| server.commands() > 3),
+        "each is asked in turn"
+    );
+
+    changed.store(true, SeqCst);
+    until("the change", || {
+        primary(&cluster, 150) == Some(servers[0].address)
+    })
+    .await;
+    let before = commands();
+    cluster.signal(Signal::Redirected);
+    until("all are asked when a worker saw something odd", || {
+        commands() >= before + 9
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn names_are_resolved_again_in_doubt_only() {
+    let (servers, _) = three_that_agree("node.test").await;
+    let zone = super::dns::Zone::default();
+    zone.set("node.test", &["127.0.0.1"], 0);
+    let config = redis(servers.iter().map(|server| ip(server.address)).collect(), FAST);
+    let cluster = super::dns::start(&zone, config).await;
+    let refreshes = || cluster.stats().counter(names::UPDATE_NO_REBUILD);
+    until("quiet refreshes", || refreshes() > 10).await;
+    assert_eq!(zone.queries(), 1);
+    cluster.signal(Signal::Failed);
+    until("the name is looked up again", || zone.queries() == 2).await;
+}
