@@ -17,6 +17,7 @@ use redplane_telemetry::Registry;
 use redplane_telemetry::access_log::{Files, Options};
 use redplane_upstream::{Context, Dns};
 use redplane_world::Store;
+use rustix::process::{Resource, getrlimit};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
@@ -184,12 +185,7 @@ fn make_driver(
 
 /// How many descriptors the process may have; nothing else bounds the number of clients.
 fn open_files() -> u64 {
-    let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
-    let line = limits
-        .lines()
-        .find_map(|line| line.strip_prefix("Max open files"));
-    let soft = line.and_then(|line| line.split_whitespace().next());
-    soft.and_then(|soft| soft.parse().ok()).unwrap_or(u64::MAX)
+    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
 }
 
 /// The levels that the flags ask for, and the way to change them.

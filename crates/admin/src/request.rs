@@ -1,5 +1,7 @@
 //! A request, reduced to what pages look at: the path, the query, and a form body.
 
+use percent_encoding::percent_decode_str;
+
 /// The query's parameters in their order, decoded. Only percent signs are decoded: a plus is part of a regex.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Params(Vec<(String, String)>);
@@ -50,27 +52,7 @@ impl Params {
 
 /// Decodes `%41`; what is no valid escape stays as it is.
 fn decode(text: &str) -> String {
-    let bytes = text.as_bytes();
-    let (mut decoded, mut at) = (Vec::with_capacity(bytes.len()), 0);
-    while let Some(byte) = bytes.get(at) {
-        match bytes.get(at + 1..at + 3).and_then(hex) {
-            Some(value) if *byte == b'%' => {
-                decoded.push(value);
-                at += 3;
-            }
-            _ => {
-                decoded.push(*byte);
-                at += 1;
-            }
-        }
-    }
-    String::from_utf8_lossy(&decoded).into_owned()
-}
-
-fn hex(digits: &[u8]) -> Option<u8> {
-    let digit = |byte: &u8| char::from(*byte).to_digit(16);
-    let [high, low] = digits else { return None };
-    u8::try_from(digit(high)? * 16 + digit(low)?).ok()
+    percent_decode_str(text).decode_utf8_lossy().into_owned()
 }
 
 #[cfg(test)]

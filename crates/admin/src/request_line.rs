@@ -8,7 +8,24 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use percent_encoding::{AsciiSet, CONTROLS, percent_encode};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// What a URI must not contain.
+const ILLEGAL: &AsciiSet = &CONTROLS
+    .add(b' ')
+    .add(b'"')
+    .add(b'#')
+    .add(b'<')
+    .add(b'>')
+    .add(b'\\')
+    .add(b'^')
+    .add(b'`')
+    .add(b'{')
+    .add(b'|')
+    .add(b'}')
+    .add(b'[')
+    .add(b']');
 
 /// A longer line is passed on as it is; hyper answers it.
 const MAX_LINE: usize = 64 * 1024;
@@ -74,7 +91,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for LegalLines<S> {
 
 #[derive(Debug, Default)]
 struct Rewriter {
-    place: Place,
+    framing: Framing,
     line: Vec<u8>,
     /// The body's length as the headers so far tell it.
     length: u64,
@@ -82,7 +99,7 @@ struct Rewriter {
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Place {
+enum Framing {
     #[default]
     RequestLine,
     Headers,
@@ -94,13 +111,13 @@ enum Place {
 impl Rewriter {
     fn feed(&mut self, mut bytes: &[u8], out: &mut Vec<u8>) {
         while !bytes.is_empty() {
-            bytes = match self.place {
-                Place::Through => {
+            bytes = match self.framing {
+                Framing::Through => {
                     out.extend_from_slice(bytes);
                     return;
                 }
-                Place::Body(left) => self.pass_body(left, bytes, out),
-                Place::RequestLine | Place::Headers => self.take_line(bytes, out),
+                Framing::Body(left) => self.pass_body(left, bytes, out),
+                Framing::RequestLine | Framing::Headers => self.take_line(bytes, out),
             };
         }
     }
@@ -114,10 +131,10 @@ impl Rewriter {
         let (body, rest) = bytes.split_at(count);
         out.extend_from_slice(body);
         let left = left - count as u64;
-        self.place = if left == 0 {
-            Place::RequestLine
+        self.framing = if left == 0 {
+            Framing::RequestLine
         } else {
-            Place::Body(left)
+            Framing::Body(left)
         };
         rest
     }
@@ -133,7 +150,7 @@ impl Rewriter {
             let line = std::mem::take(&mut self.line);
             self.end_line(&line, out);
         } else if self.line.len() > MAX_LINE {
-            self.place = Place::Through;
+            self.framing = Framing::Through;
             out.append(&mut self.line);
         }
         rest
@@ -141,20 +158,20 @@ impl Rewriter {
 
     fn end_line(&mut self, line: &[u8], out: &mut Vec<u8>) {
         let content = line.trim_ascii_end();
-        match self.place {
+        match self.framing {
             // Empty lines before a request are allowed.
-            Place::RequestLine if content.is_empty() => out.extend_from_slice(line),
-            Place::RequestLine => {
+            Framing::RequestLine if content.is_empty() => out.extend_from_slice(line),
+            Framing::RequestLine => {
                 encode(content, out);
                 out.extend_from_slice(b"\r\n");
-                (self.place, self.length, self.chunked) = (Place::Headers, 0, false);
+                (self.framing, self.length, self.chunked) = (Framing::Headers, 0, false);
             }
             _ if content.is_empty() => {
                 out.extend_from_slice(line);
-                self.place = match (self.chunked, self.length) {
-                    (true, _) => Place::Through,
-                    (false, 0) => Place::RequestLine,
-                    (false, length) => Place::Body(length),
+                self.framing = match (self.chunked, self.length) {
+                    (true, _) => Framing::Through,
+                    (false, 0) => Framing::RequestLine,
+                    (false, length) => Framing::Body(length),
                 };
             }
             _ => {
@@ -194,27 +211,8 @@ fn encode(line: &[u8], out: &mut Vec<u8>) {
         return;
     }
     out.extend_from_slice(&line[..=first]);
-    for byte in &line[first + 1..last] {
-        match byte {
-            b' '
-            | b'"'
-            | b'#'
-            | b'<'
-            | b'>'
-            | b'\\'
-            | b'^'
-            | b'`'
-            | b'{'
-            | b'|'
-            | b'}'
-            | b'['
-            | b']'
-            | 0x7f.. => {
-                out.extend_from_slice(format!("%{byte:02X}").as_bytes());
-            }
-            other => out.push(*other),
-        }
-    }
+    let target = percent_encode(&line[first + 1..last], ILLEGAL);
+    target.for_each(|part| out.extend_from_slice(part.as_bytes()));
     out.extend_from_slice(&line[last..]);
 }
 
@@ -262,8 +260,8 @@ mod tests {
         let (mut rewriter, mut out) = (Rewriter::default(), Vec::new());
         line.chunks(1000).for_each(|part| rewriter.feed(part, &mut out));
         assert_eq!(
-            (out.len() + rewriter.line.len(), rewriter.place),
-            (line.len(), Place::Through)
+            (out.len() + rewriter.line.len(), rewriter.framing),
+            (line.len(), Framing::Through)
         );
     }
 }

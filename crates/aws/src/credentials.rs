@@ -15,7 +15,7 @@ pub struct Credentials {
     pub secret_access_key: String,
     /// Of temporary credentials.
     pub session_token: Option<String>,
-    /// When they cease to be valid; `None` where nobody says.
+    /// When they cease to be valid; `None` where the source does not say.
     pub expires: Option<SystemTime>,
 }
 

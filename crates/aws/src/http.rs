@@ -8,8 +8,7 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper::Uri;
 use hyper::header::HOST;
 use hyper_util::rt::TokioIo;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -19,13 +18,6 @@ use tokio_rustls::TlsConnector;
 const MAX_ANSWER: usize = 64 << 10;
 /// How long an exchange may take. Envoy: five seconds.
 const TIMEOUT: Duration = Duration::from_secs(5);
-/// Where systems keep the certificates they trust.
-const BUNDLES: &[&str] = &[
-    "/etc/ssl/certs/ca-certificates.crt",
-    "/etc/pki/tls/certs/ca-bundle.crt",
-    "/etc/ssl/ca-bundle.pem",
-    "/etc/ssl/cert.pem",
-];
 
 /// A request.
 pub(crate) struct Ask<'a> {
@@ -112,17 +104,9 @@ fn tls() -> Result<Arc<ClientConfig>, String> {
     if let Some(config) = CONFIG.get() {
         return Ok(Arc::clone(config));
     }
-    let named = std::env::var("SSL_CERT_FILE").ok();
-    let paths = named.as_deref().into_iter().chain(BUNDLES.iter().copied());
     let mut roots = RootCertStore::empty();
-    for path in paths {
-        if let Ok(certificates) = CertificateDer::pem_file_iter(path) {
-            roots.add_parsable_certificates(certificates.flatten());
-        }
-        if !roots.is_empty() {
-            break;
-        }
-    }
+    // What cannot be read is left out; without any the error below says it.
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     if roots.is_empty() {
         return Err("no file of trusted certificates was found; SSL_CERT_FILE may name one".to_owned());
     }

@@ -2,7 +2,7 @@
 //!
 //! Signing ([`presign`], [`token`]) is pure: credentials, a time and text in, text out. [`Source`]s read the environment,
 //! files and metadata services, on the control thread only. Secrets have no `Debug` and are never logged; what is logged
-//! about a failure is who was asked and why it did not answer.
+//! about a failure is which source was asked and why it did not answer.
 //!
 //! Envoy: `source/extensions/common/aws`, and `aws_iam_authenticator_impl.cc` for the token.
 

@@ -1,10 +1,11 @@
-//! Signature version 4 in the query string: a URL that proves who made it, until it expires.
+//! Signature version 4 in the query string: a URL that proves which identity made it, until it expires.
 //!
 //! AWS: "Create a signed AWS API request", and "Authenticating Requests: Using Query Parameters".
 
-use std::fmt::Write;
 use std::time::{Duration, SystemTime};
 
+use data_encoding::HEXLOWER;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use ring::{digest, hmac};
 
 use crate::clock::stamp;
@@ -58,7 +59,7 @@ pub fn presign(credentials: &Credentials, request: &Presign<'_>) -> String {
     );
     let to_sign = format!("{ALGORITHM}\n{stamp}\n{scope}\n{}", sha256(&canonical));
     let key = signing_key(&credentials.secret_access_key, day, request);
-    let signature = hex(mac(key.as_ref(), &to_sign).as_ref());
+    let signature = HEXLOWER.encode(mac(key.as_ref(), &to_sign).as_ref());
     format!("{query}&X-Amz-Signature={signature}")
 }
 
@@ -73,18 +74,16 @@ fn canonical(query: &[(&str, &str)]) -> String {
     pairs.join("&")
 }
 
-/// Percent-encodes all but what RFC 3986 calls unreserved.
+/// All but what RFC 3986 calls unreserved.
+const RESERVED: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'_')
+    .remove(b'.')
+    .remove(b'~');
+
+/// Percent-encodes what is not unreserved.
 pub(crate) fn encode(text: &str) -> String {
-    let mut encoded = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) {
-            encoded.push(char::from(byte));
-        } else {
-            // A String takes everything.
-            let _ = write!(encoded, "%{byte:02X}");
-        }
-    }
-    encoded
+    utf8_percent_encode(text, RESERVED).to_string()
 }
 
 fn signing_key(secret: &str, day: &str, request: &Presign<'_>) -> hmac::Tag {
@@ -98,15 +97,7 @@ fn mac(key: &[u8], text: &str) -> hmac::Tag {
 }
 
 fn sha256(text: &str) -> String {
-    hex(digest::digest(&digest::SHA256, text.as_bytes()).as_ref())
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut hex, byte| {
-        // A String takes everything.
-        let _ = write!(hex, "{byte:02x}");
-        hex
-    })
+    HEXLOWER.encode(digest::digest(&digest::SHA256, text.as_bytes()).as_ref())
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::io::Errno;
 use socket2::Socket;
 use tokio::task::spawn_local;
 
@@ -77,21 +78,15 @@ fn drain_queue(worker: &Rc<Worker>, active: &Rc<Active>, socket: &Socket) -> (u6
 
 /// `None` is a client that went away while it waited: the next one may be fine.
 fn fate(error: &io::Error) -> Option<Ended> {
-    const EBADF: i32 = 9;
-    const ENOMEM: i32 = 12;
-    const EINVAL: i32 = 22;
-    const ENFILE: i32 = 23;
-    const EMFILE: i32 = 24;
-    const ENOBUFS: i32 = 105;
     if error.kind() == io::ErrorKind::WouldBlock {
         return Some(Ended::Empty);
     }
-    match error.raw_os_error() {
-        Some(ENOMEM | ENFILE | EMFILE | ENOBUFS) => {
+    match Errno::from_io_error(error) {
+        Some(Errno::NOMEM | Errno::NFILE | Errno::MFILE | Errno::NOBUFS) => {
             tracing::warn!(%error, "cannot accept connections");
             Some(Ended::NoRoom)
         }
-        Some(EBADF | EINVAL) => Some(Ended::Closed),
+        Some(Errno::BADF | Errno::INVAL) => Some(Ended::Closed),
         _ => None,
     }
 }

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::time::UNIX_EPOCH;
 
+use data_encoding::HEXLOWER;
 use redplane_telemetry::access_log::timestamp;
 use serde_json::{Value, json};
 use x509_parser::extensions::GeneralName;
@@ -36,11 +37,7 @@ fn certificate_json(file: &CertificateFile, certificate: &X509Certificate<'_>) -
         .duration_since(UNIX_EPOCH)
         .map_or(0, |since| since.as_secs());
     let end = u64::try_from(validity.not_after.timestamp()).unwrap_or(0);
-    let serial: String = certificate
-        .raw_serial()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    let serial = HEXLOWER.encode(certificate.raw_serial());
     json!({
         "path": file.path,
         "serial_number": serial.trim_start_matches('0'),

@@ -1,4 +1,4 @@
-//! Roles that STS hands out: to who shows a token of an identity provider (EKS service accounts), or credentials.
+//! Roles that STS hands out: for a token of an identity provider (EKS service accounts), or for credentials.
 
 use std::time::SystemTime;
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use data_encoding::HEXLOWER_PERMISSIVE;
 use redplane_proto::pb::envoy::extensions::transport_sockets::tls::v3 as proto;
 use redplane_proto::pb::envoy::extensions::transport_sockets::tls::v3::CertificateValidationContext;
 use redplane_proto::pb::envoy::extensions::transport_sockets::tls::v3::certificate_validation_context::TrustChainVerification;
@@ -235,20 +236,8 @@ fn hashes(
 /// Hexadecimal, with or without colons.
 fn hex(text: &str) -> Result<[u8; 32], &'static str> {
     let digits: Vec<u8> = text.bytes().filter(|byte| *byte != b':').collect();
-    let mut hash = [0; 32];
-    if digits.len() != 64 {
-        return Err("hex");
-    }
-    for (byte, pair) in hash.iter_mut().zip(digits.chunks_exact(2)) {
-        let digit = |at: u8| {
-            char::from(at)
-                .to_digit(16)
-                .and_then(|digit| u8::try_from(digit).ok())
-                .ok_or("hex")
-        };
-        *byte = digit(pair[0])? << 4 | digit(pair[1])?;
-    }
-    Ok(hash)
+    let bytes = HEXLOWER_PERMISSIVE.decode(&digits).ok();
+    bytes.and_then(|bytes| bytes.try_into().ok()).ok_or("hex")
 }
 
 fn base64(text: &str) -> Result<[u8; 32], &'static str> {

@@ -7,6 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use redplane_config::cluster::{Cluster, Keepalive};
+use rustix::io::Errno;
 use socket2::{Domain, Protocol, SockAddr, Socket, TcpKeepalive, Type};
 
 use crate::host::HostAddress;
@@ -75,13 +76,10 @@ fn unix_name(path: &Path) -> PathBuf {
 
 fn under_way(result: io::Result<()>) -> io::Result<()> {
     match result {
-        Err(error) if error.raw_os_error() == Some(EINPROGRESS) => Ok(()),
+        Err(error) if Errno::from_io_error(&error) == Some(Errno::INPROGRESS) => Ok(()),
         result => result,
     }
 }
-
-/// Linux's number for "the connection cannot be completed immediately".
-const EINPROGRESS: i32 = 115;
 
 fn probes(keepalive: &Keepalive) -> TcpKeepalive {
     let mut settings = TcpKeepalive::new();

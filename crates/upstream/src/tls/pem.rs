@@ -1,7 +1,5 @@
 //! PEM to rustls's types.
 
-use std::path::PathBuf;
-
 use rustls::RootCertStore;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
@@ -53,32 +51,22 @@ pub fn roots(pem: &[u8]) -> Result<RootCertStore, String> {
     Ok(store)
 }
 
-/// Where systems keep their roots, most common first.
-const SYSTEM_BUNDLES: [&str; 6] = [
-    "/etc/ssl/certs/ca-certificates.crt",
-    "/etc/pki/tls/certs/ca-bundle.crt",
-    "/etc/ssl/ca-bundle.pem",
-    "/etc/pki/tls/cacert.pem",
-    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
-    "/etc/ssl/cert.pem",
-];
-
-/// The machine's roots: `SSL_CERT_FILE`, else the first bundle that exists. Roots that cannot be parsed are left out.
+/// The machine's roots: `SSL_CERT_FILE` and `SSL_CERT_DIR`, else where its distribution keeps them. Roots that cannot be
+/// parsed are left out.
 ///
 /// # Errors
 ///
-/// There is no bundle, or nothing in it can be used.
+/// There is none that can be used.
 pub fn system_roots() -> Result<RootCertStore, String> {
-    let named = std::env::var_os("SSL_CERT_FILE").map(PathBuf::from);
-    let mut places = named.into_iter().chain(SYSTEM_BUNDLES.iter().map(PathBuf::from));
-    let path = places
-        .find(|path| path.is_file())
-        .ok_or("this machine has no root certificates")?;
-    let pem = std::fs::read(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+    let found = rustls_native_certs::load_native_certs();
     let mut store = RootCertStore::empty();
-    let (added, _) = store.add_parsable_certificates(CertificateDer::pem_slice_iter(&pem).flatten());
+    let (added, _) = store.add_parsable_certificates(found.certs);
     if added == 0 {
-        return Err(format!("{}: no usable root certificate", path.display()));
+        let reasons = found.errors.iter().map(|error| format!(": {error}"));
+        return Err(format!(
+            "this machine has no root certificates that can be used{}",
+            reasons.collect::<String>()
+        ));
     }
     Ok(store)
 }
