@@ -59,9 +59,9 @@ impl Peers {
     /// A master dies, and its replica takes over.
     fn failover(&mut self) {
         let dead = self.cluster.masters()[0].port();
-        let heir = self.cluster.replica_of(dead);
+        let replica = self.cluster.replica_of(dead);
         self.cluster.node_mut(dead).kill();
-        self.cluster.wait_until_promoted(heir);
+        self.cluster.wait_until_promoted(replica);
     }
 }
 

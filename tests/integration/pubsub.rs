@@ -175,9 +175,9 @@ fn subscriptions_outlive_a_failover() {
         until_heard(&mut publisher, &mut listener, "PUBLISH", name);
     }
     let dead = cluster.masters()[0].port();
-    let heir = cluster.replica_of(dead);
+    let replica = cluster.replica_of(dead);
     cluster.node_mut(dead).kill();
-    cluster.wait_until_promoted(heir);
+    cluster.wait_until_promoted(replica);
     for name in &names {
         until_heard(&mut publisher, &mut listener, "PUBLISH", name);
     }

@@ -1,4 +1,4 @@
-//! The road from a push to live: what is pushed, refused, taken away or gone, and what clients see of it meanwhile.
+//! From a push to what clients see: what is pushed, refused, taken away or gone, and how it is served meanwhile.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

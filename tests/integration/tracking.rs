@@ -545,9 +545,9 @@ fn caches_outlive_slots_that_move_and_nodes_that_fail() {
     cluster.wait_until_whole();
     round("failover");
     let dead = cluster.masters()[0].port();
-    let heir = cluster.replica_of(dead);
+    let replica = cluster.replica_of(dead);
     cluster.node_mut(dead).kill();
-    cluster.wait_until_promoted(heir);
+    cluster.wait_until_promoted(replica);
     round("dead");
 }
 

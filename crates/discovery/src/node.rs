@@ -7,9 +7,9 @@ use redplane_config::endpoint::Health;
 /// One primary with what it serves.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ShardView {
-    /// Who serves writes.
+    /// The node that serves writes.
     pub primary: Node,
-    /// Who copies it.
+    /// The nodes that copy it.
     pub replicas: Vec<Node>,
     /// First and last slot of each range; both below 16384, never reversed.
     pub ranges: Vec<(u16, u16)>,

@@ -68,7 +68,7 @@ impl Watch {
                 return;
             };
             let settled = match self.refresh(&cluster, &mut refresher).await {
-                // What happened before the subscription began was told to nobody.
+                // Events from before the subscription began were not received.
                 Some(sentinel) => !self.listen(&cluster, &sentinel).await && all_well(&cluster),
                 None => false,
             };

@@ -21,7 +21,7 @@ const LARGEST_REPLY: usize = 64 << 20;
 pub(crate) struct Session {
     stream: Stream,
     input: Vec<u8>,
-    /// Replies that nobody waits for.
+    /// Replies to be dropped: to AUTH.
     skip: usize,
 }
 

@@ -72,7 +72,7 @@ impl Service {
             Ok(Err(status)) => Answer::Failed(reason(&status)),
             Err(_) => {
                 stats.inc(names::UPSTREAM_RQ_TIMEOUT);
-                // Who does not answer may be gone without a word: the next question makes a connection of its own.
+                // A service that does not answer may be gone unnoticed: the next call makes a new connection.
                 self.channels.borrow_mut().remove(&place(provider, &cluster));
                 Answer::Failed(format!("no answer within {:?}", provider.timeout))
             }

@@ -1,7 +1,7 @@
 //! Free loopback ports for servers that must know their port before they start.
 //!
 //! Ports are taken below the range that the kernel hands out to outgoing connections, so a port that was free when
-//! it was chosen is not taken by somebody's client before the server binds it. Each port is handed out once per
+//! it was chosen is not taken by another process's client before the server binds it. Each port is handed out once per
 //! process; the start of the walk differs between processes.
 
 use std::net::TcpListener;

@@ -1,6 +1,6 @@
 //! Connections to hosts.
 //!
-//! [`connect`] is for whoever lives on tokio (tcp_proxy, discovery, health checks); [`socket_for`] starts a connection
+//! [`connect`] is for callers on tokio (tcp_proxy, discovery, health checks); [`socket_for`] starts a connection
 //! for a driver that polls descriptors itself and does its own TLS. Both set `TCP_NODELAY` (as Envoy does for every
 //! upstream connection), keepalive and the source address.
 

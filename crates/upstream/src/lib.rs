@@ -1,4 +1,4 @@
-//! Clusters, their hosts, who serves what, and the connections to them.
+//! Clusters, their hosts, which of them serves what, and the connections to them.
 //!
 //! Each live [`Cluster`] publishes its [`Topology`] on its own, because endpoints and slots move far more often than
 //! configuration. Readers (workers) load it without a lock; writing is the work of one control thread, where discovery

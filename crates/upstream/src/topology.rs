@@ -1,4 +1,4 @@
-//! Who serves what in one cluster, at one moment.
+//! Which hosts serve what in one cluster, at one moment.
 //!
 //! A [`Topology`] is immutable; the cluster publishes the next one. Indices of hosts and shards are only good within
 //! the topology they came from.
@@ -78,7 +78,7 @@ impl Topology {
         }
     }
 
-    /// The primary of a slot, as an index of [`hosts`](Self::hosts); `None` where nobody serves it, and on a cluster
+    /// The primary of a slot, as an index of [`hosts`](Self::hosts); `None` where no node serves it, and on a cluster
     /// without slots.
     #[inline]
     pub fn primary_of(&self, slot: u16) -> Option<usize> {

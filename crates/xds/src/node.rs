@@ -1,7 +1,7 @@
 //! The node that goes along with the first request.
 //!
 //! The bootstrap's node is sent verbatim; Istiod acts on its metadata and knows the proxy by its id. Only
-//! what Envoy itself adds is added: who we are and what we can do. Section "node" of Envoy's bootstrap
+//! what Envoy itself adds is added: name, version and capabilities. Section "node" of Envoy's bootstrap
 //! reference.
 
 use redplane_proto::pb::envoy::config::core::v3::node::UserAgentVersionType;

@@ -1,4 +1,4 @@
-//! What travels between the client and the one who applies configuration.
+//! What travels between the client and the code that applies configuration.
 //!
 //! An [`Update`] goes out, exactly one [`Verdict`] with its ticket comes back. Both are plain data: nothing
 //! here decides.
@@ -58,7 +58,7 @@ pub struct Update {
     pub errors: Vec<Rejected>,
     /// How many resources of the response were skipped because their content is the one already accepted.
     pub unchanged: usize,
-    /// How many resources of the response nobody subscribed to; they are dropped.
+    /// How many resources of the response were not subscribed to; they are dropped.
     pub unrequested: usize,
     /// `control_plane.identifier` of the response, empty when absent.
     pub control_plane: String,

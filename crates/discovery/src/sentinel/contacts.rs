@@ -1,4 +1,4 @@
-//! Whom to ask: the configured Sentinels, and those that they told of.
+//! Which Sentinels to ask: the configured ones, and those that they told of.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

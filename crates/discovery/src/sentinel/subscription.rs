@@ -17,7 +17,7 @@ use super::answer::concerns;
 use super::ask::open;
 use crate::session::{Session, within};
 
-/// What may change the topology, or whom to ask about it.
+/// What may change the topology, or which Sentinels to ask about it.
 const CHANNELS: [&[u8]; 15] = [
     b"+switch-master",
     b"+sdown",

@@ -211,7 +211,7 @@ impl Writer {
                 Ok(Message::Line(line)) => self.take(&line),
                 Ok(Message::Flush(done)) => {
                     self.write_out();
-                    // Whoever asked may have given up.
+                    // The caller may have given up.
                     let _ = done.send(());
                 }
                 Err(RecvTimeoutError::Timeout) => {

@@ -116,7 +116,7 @@ impl Cluster {
     /// The master of a key's slot.
     ///
     /// # Panics
-    /// When nobody serves the slot.
+    /// When no node serves the slot.
     #[must_use]
     pub fn master_of(&self, key: &str) -> &Redis {
         let slot = self

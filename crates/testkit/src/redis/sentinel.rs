@@ -213,7 +213,7 @@ impl Sentinel {
         sentinel
     }
 
-    /// Runs one command given as a line without quotes; `None` when nobody answers.
+    /// Runs one command given as a line without quotes; `None` when there is no answer.
     #[must_use]
     pub fn run(&self, line: &str) -> Option<Reply> {
         let address: SocketAddr = (Ipv4Addr::LOCALHOST, self.port).into();

@@ -21,7 +21,7 @@ struct Locality {
     /// Sum of the shares up to and with this one.
     up_to: f64,
     hosts: Vec<usize>,
-    /// Who is next, host by host: each host as often as its weight asks for.
+    /// The order of turns, host by host: each host as often as its weight asks for.
     schedule: Vec<u32>,
     turns: Turns,
 }

@@ -14,7 +14,7 @@ pub enum Signal {
     Moved {
         /// Below 16384; others are ignored.
         slot: u16,
-        /// Who serves it.
+        /// The server that serves it.
         to: SocketAddr,
     },
     /// A redirection was followed (`-ASK`).

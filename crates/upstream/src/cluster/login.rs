@@ -56,8 +56,8 @@ impl Tokens {
             let reason = "is neither configured nor in the environment or a profile";
             return Err(Invalid::new(path, reason));
         };
-        let heir = previous.filter(|previous| previous.config.redis_auth == *auth);
-        let former = heir.and_then(|previous| previous.tokens.get()?.0.borrow().clone());
+        let predecessor = previous.filter(|previous| previous.config.redis_auth == *auth);
+        let former = predecessor.and_then(|previous| previous.tokens.get()?.0.borrow().clone());
         let sender = watch::Sender::new(former);
         let maker = Maker {
             cluster: cluster.config.name.clone(),

@@ -42,7 +42,7 @@ impl Roster {
         }
     }
 
-    /// Remembers hosts that leave a topology for as long as somebody uses them: a replica that is syncing is missing
+    /// Remembers hosts that leave a topology for as long as they are in use: a replica that is syncing is missing
     /// from the slot map for a moment.
     pub fn leave(&mut self, before: &[Arc<Host>], after: &[Arc<Host>]) {
         let stay: HashSet<u64> = after.iter().map(|host| host.id).collect();
@@ -51,7 +51,7 @@ impl Roster {
         }
     }
 
-    /// The host of a redirection; it is remembered for as long as somebody uses it.
+    /// The host of a redirection; it is remembered for as long as it is in use.
     pub(crate) fn stranger(&mut self, draft: Draft) -> Arc<Host> {
         if let Some(known) = self.known.get(&draft.address) {
             return Arc::clone(known);

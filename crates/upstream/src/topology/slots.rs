@@ -5,7 +5,7 @@ use crate::host::Role;
 /// Number of slots of every Redis Cluster.
 pub const SLOTS: u16 = 16384;
 
-/// "Nobody": a slot that no shard claims.
+/// A slot that no shard claims.
 const NONE: u16 = u16::MAX;
 
 /// A primary with its replicas and the slots it serves.
