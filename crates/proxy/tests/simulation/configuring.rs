@@ -1,9 +1,10 @@
 //! Pushes that reach open clients, clusters that go and come back.
 
 use redplane_config::redis_proxy::{DownstreamAuth, Passwords, Protocol};
+use redplane_proxy::Opened;
 
 use super::failing::keys;
-use super::ground::{Ground, at, even, proxy};
+use super::ground::{Ground, at, even, opened, proxy};
 use super::node::Fabric;
 use super::world::World;
 
@@ -252,4 +253,53 @@ fn what_was_read_before_a_drain_is_answered() {
     let list = format!("*2\r\n${}\r\n{key}l\r\n$1\r\na\r\n", key.len() + 1);
     assert_eq!(world.got(peer), format!("$-1\r\n{list}+OK\r\n"));
     assert!(world.peers[peer].closed);
+}
+
+/// A chain that got a password, or another kind: who came before is served as it came, once more, and nobody else is
+/// touched.
+#[test]
+fn a_chain_that_ends_serves_its_clients_once_more() {
+    let (ground, cluster) = Ground::three_shards();
+    let mut world = World::new(&ground, Fabric::new(&even(3)), 1);
+    let [key, ..] = keys();
+    let (idle, busy, greeted) = (world.connect(), world.connect(), world.connect());
+    assert!(world.call(greeted, "HELLO 3").starts_with("%7\r\n"));
+    // Accepted before the push, handed over behind it.
+    let on_its_way = opened(&ground.store);
+    let life = on_its_way.life;
+    let mut locked = proxy("c");
+    locked.auth = Some(DownstreamAuth::Passwords(Passwords {
+        username: None,
+        passwords: vec![b"secret".to_vec()],
+    }));
+    ground.publish(&[&cluster], &locked);
+    assert_ne!(opened(&ground.store).life, life);
+    let next = world.connect();
+    let late = world.connect_as(Opened {
+        draining: true,
+        ..on_its_way
+    });
+    world.engine.drain_chain(life);
+    world.calm();
+    for peer in [idle, busy, greeted, late, next] {
+        assert!(!world.peers[peer].closed, "what it sends may be on its way");
+    }
+    assert_eq!(world.engine.clients_of_chain(life).len(), 4);
+    let get = format!("GET {key}");
+    for (peer, words, reply) in [
+        (busy, &*get, "$-1\r\n"),
+        (greeted, "PING", "+PONG\r\n"),
+        (late, &*get, "$-1\r\n"),
+    ] {
+        world.ask(peer, words);
+        world.pass(50_000);
+        assert_eq!(
+            (world.got(peer).as_str(), world.peers[peer].closed),
+            (reply, true)
+        );
+    }
+    assert!(!world.peers[idle].closed);
+    assert_eq!(world.engine.clients_of_chain(life).len(), 1);
+    assert_eq!(world.call(next, &get), "-NOAUTH Authentication required.\r\n");
+    assert!(!world.peers[next].closed);
 }

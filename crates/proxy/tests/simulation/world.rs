@@ -8,7 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use redplane_config::cluster::DnsFamily;
-use redplane_proxy::{Action, ClientId, ConnId, Context, Engine, Gone, Peers, Question, Verdict};
+use redplane_proxy::{Action, ClientId, ConnId, Context, Engine, Gone, Opened, Peers, Question, Verdict};
 use redplane_world::Store;
 
 use super::ground::{Ground, opened};
@@ -119,8 +119,14 @@ impl World {
 
     /// A new client.
     pub(crate) fn connect(&mut self) -> usize {
+        let opened = opened(&self.store);
+        self.connect_as(opened)
+    }
+
+    /// A client that the listener accepted like this.
+    pub(crate) fn connect_as(&mut self, opened: Opened) -> usize {
         self.engine.begin_turn(self.now);
-        let id = self.engine.client_opened(opened(&self.store));
+        let id = self.engine.client_opened(opened);
         let at = id.0 as usize;
         if self.by_id.len() <= at {
             self.by_id.resize(at + 1, None);
