@@ -53,6 +53,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         "listener",
         &[
             "external-auth",
+            "http",
             "proxy",
             "world",
             "upstream",
@@ -60,6 +61,11 @@ const ARROWS: &[(&str, &[&str])] = &[
             "telemetry",
         ],
     ),
+    (
+        "http",
+        &["http-route", "world", "upstream", "config", "telemetry"],
+    ),
+    ("http-route", &["config"]),
     ("external-auth", &["upstream", "config", "telemetry", "proto"]),
     (
         "proxy",
@@ -87,7 +93,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         ],
     ),
     ("merge", &["command", "resp"]),
-    ("world", &["upstream", "config", "telemetry"]),
+    ("world", &["http-route", "upstream", "config", "telemetry"]),
     ("discovery", &["upstream", "resp", "config", "telemetry"]),
     ("upstream", &["aws", "command", "config", "telemetry"]),
     ("aws", &["config"]),

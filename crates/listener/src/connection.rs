@@ -18,6 +18,7 @@ use socket2::Socket;
 use crate::chain::chain_of;
 use crate::filters;
 use crate::hops;
+use crate::http;
 use crate::redis;
 use crate::session::Session;
 use crate::stream::{Stream, accepted};
@@ -144,6 +145,10 @@ impl Serving {
                     Ok(stream) => tcp_proxy::serve(self.worker, self.world, filter, stream, session).await,
                     Err(error) => session.detail(error.to_string()),
                 },
+                Terminal::Http(_) => match Stream::register(stream) {
+                    Ok(stream) => http::serve(&self.worker, &self.active, chain, stream, session).await,
+                    Err(error) => session.detail(error.to_string()),
+                },
                 Terminal::Inert { .. } => {}
             };
         };
@@ -167,6 +172,7 @@ impl Serving {
             Terminal::Tcp(filter) => {
                 tcp_proxy::serve(self.worker, self.world, filter, stream, session).await;
             }
+            Terminal::Http(_) => http::serve(&self.worker, &self.active, chain, stream, session).await,
             Terminal::Inert { .. } => {}
         }
     }

@@ -14,6 +14,7 @@ mod descriptor;
 mod draining;
 mod filters;
 mod hops;
+mod http;
 pub mod redis;
 mod session;
 mod stats;

@@ -78,7 +78,11 @@ impl Listening {
                 Order::Accept { name, sockets } => self.accept(&name, sockets),
                 Order::EndChain { life, grace } => self.end_chain(life, grace),
                 Order::Remove { name, grace, token } => self.remove(&name, grace, token),
-                Order::Drain { name } => self.drain(Whose::Listener(name), FOREVER),
+                Order::Drain { name } => {
+                    let active = self.0.listeners.borrow().get(&name).cloned();
+                    active.iter().for_each(|active| active.drain());
+                    self.drain(Whose::Listener(name), FOREVER);
+                }
                 Order::StopListening { name, after } => self.stop_listening(&name, after),
                 Order::Stop => break,
             }
@@ -109,6 +113,7 @@ impl Listening {
             return;
         };
         active.stop_accepting();
+        active.drain();
         active.hold(token);
         self.drain(Whose::Listener(name.to_owned()), grace);
         // Held weakly: a listener without connections is gone at once.

@@ -30,6 +30,8 @@ pub(crate) struct Worker {
     pub driver: redis::Handle,
     /// What listener filters count.
     pub filter_stats: FilterStats,
+    /// What HTTP connections share.
+    pub http: Rc<redplane_http::Worker>,
     /// A buffer for whoever reads at the moment; never held over an await.
     pub scratch: RefCell<Box<[u8]>>,
     registry: Registry,
@@ -46,6 +48,7 @@ impl Worker {
             index,
             driver,
             filter_stats: FilterStats::new(&context.registry),
+            http: redplane_http::Worker::new(context.store.reader()),
             scratch: RefCell::new(vec![0; SCRATCH].into()),
             registry: context.registry.clone(),
             store: RefCell::new(context.store.reader()),

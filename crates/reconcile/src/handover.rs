@@ -56,6 +56,7 @@ fn named(listener: &Listener) -> impl Iterator<Item = &str> {
                 .iter()
                 .map(|weighted| weighted.cluster.as_str())
                 .collect(),
+            Terminal::Http(manager) => manager.clusters(),
             Terminal::Inert { .. } => Vec::new(),
         }
     })

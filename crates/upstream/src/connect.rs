@@ -48,12 +48,35 @@ pub async fn connect(
 ///
 /// As [`connect`].
 pub async fn connect_http2(cluster: &Cluster, host: &Host, timeout: Duration) -> io::Result<Stream> {
+    connect_offering(cluster, host, timeout, None, &[b"h2".to_vec()]).await
+}
+
+/// The same with the protocols that a TLS handshake offers: `wanted` in place of what the cluster says, `fallback`
+/// where the cluster says nothing.
+///
+/// # Errors
+///
+/// As [`connect`].
+pub async fn connect_offering(
+    cluster: &Cluster,
+    host: &Host,
+    timeout: Duration,
+    wanted: Option<&[Vec<u8>]>,
+    fallback: &[Vec<u8>],
+) -> io::Result<Stream> {
+    let offered = |config: &rustls::ClientConfig| match wanted {
+        Some(wanted) => Some(wanted),
+        None => config.alpn_protocols.is_empty().then_some(fallback),
+    };
     let transport = match &host.transport {
-        Transport::Tls(config, name) if config.alpn_protocols.is_empty() => {
-            let mut config = rustls::ClientConfig::clone(config);
-            config.alpn_protocols = vec![b"h2".to_vec()];
-            Transport::Tls(Arc::new(config), name.clone())
-        }
+        Transport::Tls(config, name) => match offered(config) {
+            Some(protocols) => {
+                let mut config = rustls::ClientConfig::clone(config);
+                config.alpn_protocols = protocols.to_vec();
+                Transport::Tls(Arc::new(config), name.clone())
+            }
+            None => host.transport.clone(),
+        },
         other => other.clone(),
     };
     limited(timeout, async {

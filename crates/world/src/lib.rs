@@ -10,6 +10,7 @@
 
 mod access_log;
 mod facts;
+mod http;
 mod life;
 mod listener;
 mod prepare;
@@ -17,6 +18,7 @@ mod snapshot;
 pub mod tls;
 
 pub use facts::{ConnectionFacts, TlsFacts};
+pub use http::{HttpService, RouteSlot};
 pub use life::Life;
 pub use listener::{Chain, Listener};
 pub use prepare::Preparer;

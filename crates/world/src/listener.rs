@@ -7,6 +7,7 @@ use redplane_config::redis_proxy::RedisProxy;
 use redplane_telemetry::Scope;
 use redplane_telemetry::access_log::AccessLog;
 
+use crate::http::HttpService;
 use crate::life::Life;
 use crate::tls::TlsServer;
 
@@ -34,6 +35,8 @@ pub struct Chain {
     pub access_logs: Vec<AccessLog>,
     /// `tcp.<stat_prefix>.`: held so that the names are printed before the first connection.
     pub tcp: Option<Arc<Scope>>,
+    /// The connection manager at its end, if that is what it has.
+    pub http: Option<Arc<HttpService>>,
 }
 
 impl Listener {

@@ -10,6 +10,7 @@ use redplane_telemetry::access_log::Files;
 use redplane_telemetry::stats::tcp;
 
 use crate::access_log;
+use crate::http::HttpService;
 use crate::life::Life;
 use crate::listener::{Chain, Listener, goes_on};
 use crate::tls::TlsServer;
@@ -63,7 +64,7 @@ impl Preparer {
                     .scope(&format!("tcp.{}.", filter.stat_prefix), &tcp::SCHEMA);
                 (access_log::prepare(&filter.access_log, &self.files)?, Some(scope))
             }
-            Terminal::Redis(_) | Terminal::Inert { .. } => (Vec::new(), None),
+            Terminal::Redis(_) | Terminal::Http(_) | Terminal::Inert { .. } => (Vec::new(), None),
         };
         let former = serving.and_then(|serving| serving.chain(&config.id));
         let life = former
@@ -75,7 +76,17 @@ impl Preparer {
             life,
             access_logs,
             tcp,
+            http: self.http(config)?,
         }))
+    }
+
+    fn http(&self, config: &FilterChain) -> Result<Option<Arc<HttpService>>, String> {
+        let Terminal::Http(manager) = &config.terminal else {
+            return Ok(None);
+        };
+        let logs = access_log::prepare(&manager.access_log, &self.files)?;
+        let service = HttpService::new(Arc::clone(manager), logs, None, &self.registry);
+        Ok(Some(Arc::new(service)))
     }
 
     fn tls(&mut self, chain: &FilterChain) -> Result<Option<Arc<TlsServer>>, String> {

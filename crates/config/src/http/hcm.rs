@@ -129,6 +129,16 @@ impl HttpConnectionManager {
     }
 }
 
+impl HttpConnectionManager {
+    /// Every cluster that inline routes name.
+    pub fn clusters(&self) -> Vec<&str> {
+        match &self.routes {
+            RouteSource::Inline(routes) => routes.clusters(),
+            RouteSource::Rds { .. } => Vec::new(),
+        }
+    }
+}
+
 impl RouteSource {
     fn from_proto(specifier: Option<&RouteSpecifier>, ignored: &mut Ignored) -> Result<Self, Invalid> {
         match specifier {

@@ -139,6 +139,34 @@ impl RouteConfiguration {
     }
 }
 
+impl RouteConfiguration {
+    /// Every cluster that its routes name, mirrors included.
+    pub fn clusters(&self) -> Vec<&str> {
+        let routes = self.virtual_hosts.iter().flat_map(|host| &host.routes);
+        let forwards = routes.filter_map(|route| match &route.action {
+            Action::Forward(forward) => Some(forward),
+            Action::Redirect(_) | Action::Direct(_) => None,
+        });
+        let mut names = Vec::new();
+        for forward in forwards {
+            match &forward.cluster {
+                ClusterTarget::Named(name) => names.push(&**name),
+                ClusterTarget::Header(_) => {}
+                ClusterTarget::Weighted(members, _) => {
+                    names.extend(members.iter().filter_map(|member| member.cluster.as_deref().ok()));
+                }
+            }
+            names.extend(
+                forward
+                    .mirrors
+                    .iter()
+                    .filter_map(|mirror| mirror.cluster.as_deref().ok()),
+            );
+        }
+        names
+    }
+}
+
 fn refuse_shared_domains(hosts: &[VirtualHost], name: &str) -> Result<(), Invalid> {
     let mut seen = HashSet::new();
     for (at, host) in hosts.iter().enumerate() {

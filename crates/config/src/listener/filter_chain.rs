@@ -17,6 +17,7 @@ use redplane_proto::type_url;
 use super::chain_match::ChainMatch;
 use crate::extension::Extension;
 use crate::field::duration_or;
+use crate::http::HttpConnectionManager;
 use crate::redis_proxy::RedisProxy;
 use crate::tcp_proxy::TcpProxy;
 use crate::tls::{ServerTls, Usable};
@@ -61,6 +62,8 @@ pub enum Terminal {
     Redis(Arc<RedisProxy>),
     /// tcp_proxy.
     Tcp(Arc<TcpProxy>),
+    /// http_connection_manager.
+    Http(Arc<HttpConnectionManager>),
     /// Not served: connections are refused, the reason is shown in the admin pages.
     Inert {
         /// Why, naming the filter.

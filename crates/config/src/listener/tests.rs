@@ -139,8 +139,18 @@ fn terminals() {
         "filter `who.knows` is not served"
     );
     let http = "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
-    let http = format!("{{name: h, typed_config: {{'@type': {http}}}}}");
-    assert_eq!(inert(filters(&http)), "filter `h` is not served");
+    let router = "{name: r, typed_config: {'@type': \
+                  type.googleapis.com/envoy.extensions.filters.http.router.v3.Router}}";
+    let http = |routes: &str| {
+        let fields = format!("stat_prefix: s, http_filters: [{router}], {routes}");
+        filters(&format!(
+            "{{name: h, typed_config: {{'@type': {http}, {fields}}}}}"
+        ))
+    };
+    let inline = http("route_config: {}").unwrap();
+    assert!(matches!(&inline.chains[0].terminal, Terminal::Http(manager) if manager.stat_prefix == "s"));
+    let by_name = http("rds: {route_config_name: x, config_source: {ads: {}}}");
+    assert_eq!(inert(by_name), "filter `h`: its routes come by RDS");
     let tunnel = TCP.replace("cluster: c", "cluster: c, tunneling_config: {hostname: h}");
     assert_eq!(inert(filters(&tunnel)), "filter `t`: tunnels are not supported");
     assert_eq!(

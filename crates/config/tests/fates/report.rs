@@ -112,6 +112,11 @@ fn filter_chain(chain: &FilterChain) -> String {
                 .collect();
             format!("served: tcp_proxy to {}", clusters.join(", "))
         }
+        Terminal::Http(manager) => {
+            let mut clusters = manager.clusters();
+            clusters.dedup();
+            format!("served: HTTP {} to {}", manager.stat_prefix, clusters.join(", "))
+        }
         Terminal::Inert { reason } => format!("inert: {reason}"),
     };
     format!("  chain {} {fate}\n", chain.name)

@@ -20,6 +20,8 @@ pub(crate) struct Active {
     accepting: RefCell<Vec<(Arc<Socket>, AbortHandle)>>,
     /// Becomes true when connections have to end.
     gone: watch::Sender<bool>,
+    /// Becomes true when connections should end as soon as they owe nothing.
+    draining: watch::Sender<bool>,
     /// Set when the listener was removed: lives as long as its connections.
     token: Cell<Option<Arc<Draining>>>,
 }
@@ -32,6 +34,7 @@ impl Active {
             stats: RefCell::default(),
             accepting: RefCell::default(),
             gone: watch::Sender::new(false),
+            draining: watch::Sender::new(false),
             token: Cell::new(None),
         })
     }
@@ -53,6 +56,17 @@ impl Active {
     pub(crate) async fn gone(&self) {
         // The sender lives in `self`, so the wait cannot fail.
         let _ = self.gone.subscribe().wait_for(|gone| *gone).await;
+    }
+
+    /// Waits until connections should take nothing new.
+    pub(crate) async fn draining(&self) {
+        // As above.
+        let _ = self.draining.subscribe().wait_for(|draining| *draining).await;
+    }
+
+    /// Asks connections to end when they owe nothing.
+    pub(crate) fn drain(&self) {
+        self.draining.send_replace(true);
     }
 
     /// Ends the connections that are left.

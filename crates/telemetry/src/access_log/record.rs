@@ -110,6 +110,10 @@ pub struct Http<'a> {
     pub response_headers: &'a [(&'a str, &'a str)],
 }
 
+/// Envoy prints flags in the order in which they were set. Only one comes out of the usual order: retries were used up
+/// before the last failure had its flag.
+const RETRIES_FIRST: u32 = 1 << 31;
+
 /// A set of Envoy's response flags.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ResponseFlags(u32);
@@ -169,7 +173,13 @@ impl ResponseFlags {
     /// Both sets together.
     #[must_use]
     pub fn with(self, other: Self) -> Self {
-        Self(self.0 | other.0)
+        let only_retries = other.0 == Self::UPSTREAM_RETRY_LIMIT_EXCEEDED.0;
+        let first = if self.is_empty() && only_retries {
+            RETRIES_FIRST
+        } else {
+            0
+        };
+        Self(self.0 | other.0 | first)
     }
 
     /// Whether no flag is set.
@@ -192,8 +202,13 @@ impl ResponseFlags {
 /// The short words joined with commas.
 impl fmt::Display for ResponseFlags {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let set = FLAGS.iter().filter(|(flag, ..)| self.intersects(*flag));
-        for (at, (_, short, _)) in set.enumerate() {
+        let retries = Self::UPSTREAM_RETRY_LIMIT_EXCEEDED;
+        let is_first = |flag: &Self| self.0 & RETRIES_FIRST != 0 && *flag == retries;
+        let first = FLAGS.iter().filter(|(flag, ..)| is_first(flag));
+        let others = FLAGS
+            .iter()
+            .filter(|(flag, ..)| self.intersects(*flag) && !is_first(flag));
+        for (at, (_, short, _)) in first.chain(others).enumerate() {
             write!(f, "{}{short}", if at == 0 { "" } else { "," })?;
         }
         Ok(())

@@ -32,6 +32,40 @@ pub fn names(certificate: &[u8]) -> Result<Vec<San>, String> {
     Ok(names.into_iter().flatten().filter_map(name).collect())
 }
 
+/// The subject of a certificate as RFC 2253 writes it: the last part first.
+pub fn subject(certificate: &[u8]) -> Option<String> {
+    let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
+    let mut parts: Vec<String> = Vec::new();
+    for attribute in parsed.subject().iter().flat_map(|part| part.iter()) {
+        let value = attribute.as_str().ok()?;
+        let name = match attribute.attr_type().to_id_string().as_str() {
+            "2.5.4.3" => "CN",
+            "2.5.4.6" => "C",
+            "2.5.4.7" => "L",
+            "2.5.4.8" => "ST",
+            "2.5.4.10" => "O",
+            "2.5.4.11" => "OU",
+            "0.9.2342.19200300.100.1.25" => "DC",
+            other => return Some(format!("{other}={value}")),
+        };
+        parts.push(format!("{name}={}", escaped(value)));
+    }
+    parts.reverse();
+    Some(parts.join(","))
+}
+
+/// RFC 2253, section 2.4.
+fn escaped(value: &str) -> String {
+    let special = |next: char| matches!(next, ',' | '+' | '"' | '\\' | '<' | '>' | ';');
+    value.chars().fold(String::new(), |mut out, next| {
+        if special(next) {
+            out.push('\\');
+        }
+        out.push(next);
+        out
+    })
+}
+
 fn name(name: &GeneralName<'_>) -> Option<San> {
     let (kind, text) = match name {
         GeneralName::DNSName(text) => (SanKind::Dns, (*text).to_owned()),

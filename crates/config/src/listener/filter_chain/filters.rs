@@ -12,6 +12,7 @@ use redplane_proto::type_url;
 use super::{NetworkFilter, Terminal};
 use crate::extension::{Extension, type_name};
 use crate::field::non_empty;
+use crate::http::{HttpConnectionManager, RouteSource};
 use crate::redis_proxy::RedisProxy;
 use crate::tcp_proxy::TcpProxy;
 use crate::tls::Usable;
@@ -22,6 +23,7 @@ use crate::{Ignored, Invalid};
 enum Kind {
     Redis,
     Tcp,
+    Http,
     /// Terminal in Envoy, not served here.
     OtherTerminal,
     /// Keeps clients out, by rules that must be looked at.
@@ -40,7 +42,7 @@ impl Kind {
             type_url::REDIS_PROXY => Self::Redis,
             type_url::TCP_PROXY => Self::Tcp,
             type_url::NETWORK_RBAC => Self::Rbac,
-            type_url::HCM => Self::OtherTerminal,
+            type_url::HCM => Self::Http,
             // Without configuration the name is all there is.
             "" => Self::of_name(name),
             other => Self::of_other(type_name(other)),
@@ -55,7 +57,7 @@ impl Kind {
             "redis_proxy" => Self::Redis,
             "tcp_proxy" => Self::Tcp,
             "rbac" => Self::Guard,
-            "http_connection_manager" => Self::OtherTerminal,
+            "http_connection_manager" => Self::Http,
             name => Self::of_package(name),
         }
     }
@@ -80,7 +82,7 @@ impl Kind {
     }
 
     fn is_terminal(self) -> bool {
-        matches!(self, Self::Redis | Self::Tcp | Self::OtherTerminal)
+        matches!(self, Self::Redis | Self::Tcp | Self::Http | Self::OtherTerminal)
     }
 }
 
@@ -184,6 +186,7 @@ fn terminal(message: &proto::Filter, ignored: &mut Ignored) -> Result<Terminal, 
                 .map(Terminal::Redis)
         }),
         Kind::Tcp => ignored.scope("typed_config", |ignored| tcp(&extension, ignored)),
+        Kind::Http => ignored.scope("typed_config", |ignored| http(&extension, ignored)),
         Kind::Rbac | Kind::Guard | Kind::SniCluster => {
             let reason =
                 format!("non-terminal filter named {name} is the last filter in a network filter chain");
@@ -191,6 +194,21 @@ fn terminal(message: &proto::Filter, ignored: &mut Ignored) -> Result<Terminal, 
         }
         Kind::OtherTerminal | Kind::Other => inert(format!("filter `{name}` is not served")),
     }
+}
+
+/// Routes that come by RDS are not subscribed to yet: such a chain refuses its connections.
+fn http(extension: &Extension<'_>, ignored: &mut Ignored) -> Result<Terminal, Invalid> {
+    let inert = |reason: &str| Terminal::Inert {
+        reason: format!("filter `{}`: {reason}", extension.label()),
+    };
+    let manager = HttpConnectionManager::from_proto(&extension.decode(ignored)?, ignored)?;
+    Ok(match manager {
+        Usable::Inert(reason) => inert(&reason),
+        Usable::Ready(manager) => match &manager.routes {
+            RouteSource::Inline(_) => Terminal::Http(Arc::new(manager)),
+            RouteSource::Rds { .. } => inert("its routes come by RDS"),
+        },
+    })
 }
 
 /// A tcp_proxy that would tunnel (Istio's ambient mode) is inert: the listener beside it must live.

@@ -1,0 +1,259 @@
+//! One try at a cluster: which host, which connection, what is sent, why it failed.
+
+use std::error::Error;
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use http::header::{CONTENT_LENGTH, HOST};
+use http::uri::{Authority, PathAndQuery, Scheme};
+use http::{Extensions, HeaderMap, HeaderValue, Method, Request, Response, Uri, Version};
+use hyper::body::Incoming;
+use redplane_config::http::UpstreamProtocol;
+use redplane_config::http::filter::AlpnOverride;
+use redplane_http_route::retry::Reset;
+use redplane_telemetry::Block;
+use redplane_telemetry::stats::cluster as names;
+use redplane_upstream::{Cluster, Host, Layout};
+
+use crate::downstream::Downstream;
+use crate::exchange::Exchange;
+use crate::feed::{Feed, RequestBody};
+use crate::pool::{self, Failed, Lease, Place, Wanted};
+
+/// A request as it leaves.
+#[derive(Clone)]
+pub(crate) struct Outgoing {
+    pub(crate) method: Method,
+    pub(crate) scheme: &'static str,
+    pub(crate) authority: HeaderValue,
+    pub(crate) path: PathAndQuery,
+    pub(crate) headers: HeaderMap,
+    /// Names of headers as they came, where they are kept.
+    pub(crate) extensions: Extensions,
+}
+
+/// Why a try gave no response.
+#[derive(Debug)]
+pub(crate) enum TryFault {
+    /// The connection or the stream failed; the text is the transport's own.
+    Reset(Reset, Option<String>),
+}
+
+/// One try's way to a server.
+pub(crate) struct Road<'a> {
+    pub(crate) cluster: &'a Arc<Cluster>,
+    pub(crate) stats: &'a Rc<Block>,
+    pub(crate) place: &'a Place,
+    pub(crate) alpn: Option<&'a AlpnOverride>,
+    pub(crate) exchange: &'a Rc<Exchange>,
+    pub(crate) is_upgrade: bool,
+}
+
+/// Chooses a host: by hash where there is one, else by the cluster's policy. Hosts to avoid are passed over as often as
+/// `attempts` says.
+pub(crate) fn choose(
+    cluster: &Cluster,
+    hash: Option<u64>,
+    (avoid, attempts): (&[u64], u32),
+    downstream: &Downstream,
+) -> Option<Place> {
+    let topology = cluster.topology();
+    if matches!(topology.layout, Layout::OriginalDst) {
+        // Without a restored destination the only address known is our own: dialling it would never end.
+        return downstream
+            .local
+            .filter(|_| downstream.restored)
+            .map(Place::Address);
+    }
+    let mut found = None;
+    for _ in 0..=attempts {
+        let random = fastrand::u64(..);
+        let at = topology.by_hash(hash.unwrap_or(random), random)?;
+        let host = topology.hosts.get(at)?;
+        found = Some(Place::Host(Arc::clone(host)));
+        if hash.is_some() || !avoid.contains(&host.id) {
+            break;
+        }
+    }
+    found
+}
+
+/// Sends a request to a place and waits for the head of the response.
+pub(crate) async fn attempt(
+    road: &Road<'_>,
+    outgoing: Outgoing,
+    feed: &Feed,
+) -> Result<(Response<Incoming>, Lease), TryFault> {
+    let protocol = protocol(road);
+    let offer = offer(road, protocol);
+    let mut fresh = false;
+    let mut unsent = None;
+    let mut outgoing = Some(outgoing);
+    loop {
+        let wanted = Wanted {
+            cluster: road.cluster,
+            place: road.place,
+            protocol,
+            offer: offer.clone(),
+            stats: road.stats,
+            fresh,
+        };
+        let lease = pool::lease(&road.exchange.connection.worker.pools, wanted).await;
+        let mut lease = lease.map_err(|error| connect_fault(&error))?;
+        note(road, lease.local());
+        let request = match (unsent.take(), outgoing.take()) {
+            (Some(request), _) => request,
+            (None, Some(outgoing)) => build(outgoing, &lease, feed),
+            (None, None) => return Err(TryFault::Reset(Reset::Remote, None)),
+        };
+        let _counted = Counted::new(road);
+        match lease.send(request).await {
+            Ok(response) => return Ok((response, lease)),
+            // A connection that waited may have been closed by the server a moment ago: nothing was asked yet.
+            Err(Failed::Unsent(request)) if lease.is_reused() && !fresh => {
+                fresh = true;
+                unsent = Some(*request);
+            }
+            Err(Failed::Unsent(_)) => {
+                return Err(TryFault::Reset(Reset::Closed { before_request: true }, None));
+            }
+            Err(Failed::Lost(error)) => return Err(TryFault::Reset(reset_of(&error), None)),
+        }
+    }
+}
+
+fn note(road: &Road<'_>, local: Option<SocketAddr>) {
+    road.exchange.told.borrow_mut().local = local;
+}
+
+/// What is spoken to this place for this request.
+fn protocol(road: &Road<'_>) -> UpstreamProtocol {
+    match road.cluster.config().http.protocol {
+        _ if road.is_upgrade => UpstreamProtocol::Http1,
+        UpstreamProtocol::Downstream if road.exchange.version == Version::HTTP_2 => UpstreamProtocol::Http2,
+        UpstreamProtocol::Downstream => UpstreamProtocol::Http1,
+        // Without a handshake nothing is negotiated: HTTP/1 is what every such server knows.
+        UpstreamProtocol::Negotiated => UpstreamProtocol::Http1,
+        other => other,
+    }
+}
+
+/// `istio.alpn`: what TLS offers for the protocol that is spoken.
+fn offer(road: &Road<'_>, protocol: UpstreamProtocol) -> Option<Arc<[Vec<u8>]>> {
+    let alpn = road.alpn?;
+    let list = match protocol {
+        UpstreamProtocol::Http2 => &alpn.http2,
+        _ => &alpn.http1,
+    };
+    let host = road.place.host()?;
+    let is_tls = matches!(host.transport, redplane_upstream::Transport::Tls(..));
+    (is_tls && !list.is_empty()).then(|| list.iter().map(|name| name.clone().into_bytes()).collect())
+}
+
+fn build(outgoing: Outgoing, lease: &Lease, feed: &Feed) -> Request<RequestBody> {
+    let is_h2 = lease.is_http2();
+    let body = if feed.is_empty() {
+        RequestBody::empty()
+    } else {
+        feed.take_turn(!is_h2)
+    };
+    let mut request = Request::new(body);
+    *request.method_mut() = outgoing.method;
+    *request.headers_mut() = outgoing.headers;
+    *request.extensions_mut() = outgoing.extensions;
+    if is_h2 {
+        let mut parts = http::uri::Parts::default();
+        parts.scheme = Some(if outgoing.scheme == "https" {
+            Scheme::HTTPS
+        } else {
+            Scheme::HTTP
+        });
+        parts.authority = Authority::try_from(outgoing.authority.as_bytes()).ok();
+        parts.path_and_query = Some(outgoing.path);
+        *request.version_mut() = Version::HTTP_2;
+        *request.uri_mut() = Uri::from_parts(parts).unwrap_or_default();
+    } else {
+        *request.version_mut() = Version::HTTP_11;
+        *request.uri_mut() = Uri::from(outgoing.path);
+        request.headers_mut().insert(HOST, outgoing.authority);
+        let bodiless = [Method::GET, Method::HEAD, Method::DELETE, Method::TRACE];
+        if feed.is_empty() && !bodiless.contains(request.method()) {
+            // Where a body may be expected, Envoy says that there is none.
+            request
+                .headers_mut()
+                .entry(CONTENT_LENGTH)
+                .or_insert(HeaderValue::from_static("0"));
+        }
+    }
+    if let Some(gate) = feed.gate() {
+        hyper::ext::on_informational(&mut request, move |response| {
+            if response.status() == http::StatusCode::CONTINUE {
+                gate.open();
+            }
+        });
+    }
+    request
+}
+
+/// A connection could not be made.
+fn connect_fault(error: &io::Error) -> TryFault {
+    match error.kind() {
+        io::ErrorKind::TimedOut => TryFault::Reset(Reset::ConnectTimeout, None),
+        io::ErrorKind::InvalidData => TryFault::Reset(Reset::Connect, Some(format!("TLS_error: {error}"))),
+        _ => {
+            let text = error.to_string();
+            let text = text.split(" (os error").next().unwrap_or(&text).to_owned();
+            TryFault::Reset(Reset::Connect, Some(format!("delayed connect error: {text}")))
+        }
+    }
+}
+
+fn reset_of(error: &hyper::Error) -> Reset {
+    let reason = error
+        .source()
+        .and_then(|source| source.downcast_ref::<h2::Error>())
+        .and_then(h2::Error::reason);
+    match reason {
+        Some(h2::Reason::REFUSED_STREAM) => Reset::Refused,
+        Some(h2::Reason::PROTOCOL_ERROR) => Reset::Protocol,
+        Some(_) => Reset::Remote,
+        None if error.is_parse() || error.is_parse_status() || error.is_parse_too_large() => Reset::Protocol,
+        None => Reset::Closed {
+            before_request: false,
+        },
+    }
+}
+
+/// Counts a request at its cluster and host as long as its head is waited for.
+struct Counted<'a> {
+    stats: &'a Block,
+    host: Option<&'a Arc<Host>>,
+}
+
+impl<'a> Counted<'a> {
+    fn new(road: &'a Road<'_>) -> Self {
+        road.stats.inc(names::UPSTREAM_RQ_TOTAL);
+        road.stats.inc(names::UPSTREAM_RQ_ACTIVE);
+        let host = road.place.host();
+        if let Some(host) = host {
+            host.stats.rq_total.fetch_add(1, Relaxed);
+            host.stats.rq_active.fetch_add(1, Relaxed);
+        }
+        Self {
+            stats: road.stats,
+            host,
+        }
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.stats.dec(names::UPSTREAM_RQ_ACTIVE);
+        if let Some(host) = self.host {
+            host.stats.rq_active.fetch_sub(1, Relaxed);
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! A connection handed to the HTTP room, with what is known of it.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use redplane_config::tls::{SanKind, ServerTls};
+use redplane_http::{Downstream, Tls};
+use redplane_upstream::tls::{pem, san};
+use redplane_world::{Chain, TlsFacts};
+use ring::digest;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use crate::session::Session;
+use crate::worker::{Active, Worker};
+
+/// Serves a connection to its end. The session lives as long as it does, and with it the gauges of the listener.
+pub(crate) async fn serve(
+    worker: &Rc<Worker>,
+    active: &Rc<Active>,
+    chain: &Arc<Chain>,
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    session: Session,
+) {
+    let Some(service) = chain.http.clone() else {
+        return;
+    };
+    let facts = downstream(&session, chain);
+    let drain = async {
+        tokio::select! {
+            () = active.draining() => {}
+            () = chain.life.draining() => {}
+        }
+    };
+    redplane_http::serve(stream, facts, service, Rc::clone(&worker.http), drain).await;
+    drop(session);
+}
+
+fn downstream(session: &Session, chain: &Chain) -> Downstream {
+    let facts = &session.facts;
+    Downstream {
+        id: facts.id,
+        local: facts.destination,
+        restored: facts.restored,
+        remote: facts.source,
+        direct_remote: facts.direct_source,
+        server_name: facts.server_name.clone(),
+        chain: chain.config.name.clone(),
+        tls: facts.tls.as_ref().map(|tls| session_of(tls, chain)),
+    }
+}
+
+fn session_of(tls: &TlsFacts, chain: &Chain) -> Tls {
+    let leaf = tls.certificates.first();
+    let own = chain.config.tls.as_deref().map(own_uri_sans);
+    Tls {
+        version: tls.version,
+        cipher: tls.cipher.clone(),
+        alpn: tls.alpn.clone(),
+        digest: leaf.map(|leaf| hex(digest::digest(&digest::SHA256, leaf).as_ref())),
+        subject: leaf.and_then(|leaf| san::subject(leaf)),
+        uri_sans: tls.uri_sans.clone(),
+        dns_sans: tls.dns_sans.clone(),
+        own_uri_sans: own.unwrap_or_default(),
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// URI names of the certificate that a chain presents first.
+fn own_uri_sans(tls: &ServerTls) -> Vec<String> {
+    let leaf = tls
+        .certificates
+        .first()
+        .and_then(|certificate| pem::certificates(&certificate.chain).ok());
+    let names = leaf.and_then(|chain| san::names(chain.first()?).ok());
+    let uris = names
+        .into_iter()
+        .flatten()
+        .filter(|name| name.kind == SanKind::Uri);
+    uris.map(|name| name.text).collect()
+}

@@ -1,0 +1,84 @@
+//! HTTP connection managers made ready on the control thread; workers share them.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwapOption;
+use redplane_config::http::hcm::RouteSource;
+use redplane_config::http::route::{Route, VirtualHost, WeightedCluster};
+use redplane_config::http::{FilterOverride, HttpConnectionManager, HttpFilter, NamedFilter};
+use redplane_http_route::RouteTable;
+use redplane_telemetry::access_log::AccessLog;
+use redplane_telemetry::stats::http;
+use redplane_telemetry::{Registry, Scope};
+
+/// Where a route table is put when RDS brings one, and taken from by every request.
+pub type RouteSlot = Arc<ArcSwapOption<RouteTable>>;
+
+/// A connection manager with everything its connections need.
+pub struct HttpService {
+    /// As configured.
+    pub config: Arc<HttpConnectionManager>,
+    /// A line for each request.
+    pub access_logs: Vec<AccessLog>,
+    /// `http.<stat_prefix>.`
+    pub scope: Arc<Scope>,
+    routes: RouteSlot,
+}
+
+impl HttpService {
+    /// Makes a connection manager ready. `routes` is where RDS puts its tables; inline routes need none.
+    pub fn new(
+        config: Arc<HttpConnectionManager>,
+        access_logs: Vec<AccessLog>,
+        routes: Option<RouteSlot>,
+        registry: &Registry,
+    ) -> Self {
+        let scope = registry.scope(&format!("http.{}.", config.stat_prefix), &http::SCHEMA);
+        let routes = match &config.routes {
+            RouteSource::Inline(routes) => {
+                Arc::new(ArcSwapOption::from_pointee(RouteTable::new(Arc::clone(routes))))
+            }
+            RouteSource::Rds { .. } => routes.unwrap_or_default(),
+        };
+        Self {
+            config,
+            access_logs,
+            scope,
+            routes,
+        }
+    }
+
+    /// The routes of this moment; a request keeps those that it began with.
+    pub fn routes(&self) -> Option<Arc<RouteTable>> {
+        self.routes.load_full()
+    }
+
+    /// The filters that run on a route, each with what the route says to it. The most specific word counts.
+    pub fn filters<'a>(
+        &'a self,
+        table: Option<&'a RouteTable>,
+        place: Option<(&'a VirtualHost, &'a Route, Option<&'a WeightedCluster>)>,
+    ) -> impl Iterator<Item = (&'a HttpFilter, Option<&'a FilterOverride>)> {
+        self.config.filters.iter().filter_map(
+            move |NamedFilter {
+                      name,
+                      disabled,
+                      filter,
+                  }| {
+                let said = place.and_then(|(host, route, member)| {
+                    let member = member.and_then(|member| member.overrides.of(name));
+                    member
+                        .or_else(|| route.overrides.of(name))
+                        .or_else(|| host.overrides.of(name))
+                        .or_else(|| table.and_then(|table| table.config().overrides.of(name)))
+                });
+                let runs = match said {
+                    Some(FilterOverride::Disabled) => false,
+                    Some(_) => true,
+                    None => !disabled,
+                };
+                runs.then_some((filter, said))
+            },
+        )
+    }
+}

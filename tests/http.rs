@@ -1,0 +1,100 @@
+//! The same HTTP requests to redplane and to real Envoy 1.40 from the same bootstrap, in front of one raw server that
+//! prints what it got; the answers of each are stated in `tests/http/*.case`. The format is told in
+//! `tests/http/README.md`.
+//!
+//! `REDPLANE_HTTP=fill` writes Envoy's answers anew; any other value runs only the cases whose name contains it.
+
+mod http {
+    pub(crate) mod case;
+    pub(crate) mod client;
+    pub(crate) mod server;
+    pub(crate) mod stage;
+}
+
+use std::path::PathBuf;
+
+use http::case::{Case, read_folder, write_folder};
+use http::stage::Stage;
+use redplane_testkit::{Proxy, ProxyKind, free_port, http_get, repository_root};
+
+fn redplane() -> ProxyKind {
+    ProxyKind::Redplane(PathBuf::from(env!("CARGO_BIN_EXE_redplane")))
+}
+
+fn folder() -> PathBuf {
+    repository_root().join("tests/http")
+}
+
+#[test]
+fn both_answer_as_stated() {
+    let wish = std::env::var("REDPLANE_HTTP").unwrap_or_default();
+    let mut cases = read_folder(&folder());
+    assert!(cases.len() >= 60, "{} cases", cases.len());
+    let envoy = Stage::start(&ProxyKind::Envoy);
+    if wish == "fill" {
+        cases.iter_mut().for_each(|case| case.envoy = envoy.play(case));
+        return write_folder(&folder(), &cases);
+    }
+    cases.retain(|case| case.name.contains(&wish));
+    let redplane = Stage::start(&redplane());
+    let mut wrong = Vec::new();
+    for case in &cases {
+        compare(case, "envoy", &case.envoy, &envoy.play(case), &mut wrong);
+        let stated = case.redplane.as_ref().map_or(&case.envoy, |(_, answer)| answer);
+        compare(case, "redplane", stated, &redplane.play(case), &mut wrong);
+    }
+    assert!(
+        wrong.is_empty(),
+        "{} of {} cases:\n{}",
+        wrong.len(),
+        cases.len(),
+        wrong.join("\n")
+    );
+}
+
+fn compare(case: &Case, who: &str, stated: &str, found: &str, wrong: &mut Vec<String>) {
+    if stated.trim_end() != found.trim_end() {
+        wrong.push(format!(
+            "== {} ({who})\n-- stated\n{stated}\n-- found\n{found}",
+            case.name
+        ));
+    }
+}
+
+/// The bootstrap that pilot-agent wrote, without a control plane: the ports that kubelet and Prometheus ask.
+#[test]
+fn the_ports_of_pilot_agent_answer() {
+    let file = repository_root().join("tests/golden/istio-pushes/envoy-rev.json");
+    let text = std::fs::read_to_string(file).expect("the bootstrap is there");
+    let (admin, ready, stats) = (free_port(), free_port(), free_port());
+    let agent = http::server::start().port();
+    let ports = [
+        ("15000", admin),
+        ("15021", ready),
+        ("15090", stats),
+        ("15020", agent),
+    ];
+    let text = ports
+        .iter()
+        .fold(text, |text, (old, new)| text.replace(old, &new.to_string()));
+    let mut bootstrap: serde_json::Value = serde_json::from_str(&text).expect("it is JSON");
+    let fields = bootstrap.as_object_mut().expect("it is an object");
+    fields.remove("dynamic_resources");
+    let flags = ["--concurrency", "1", "--allow-unknown-static-fields"];
+    let proxy =
+        Proxy::start_without_waiting(&redplane(), &bootstrap.to_string(), admin, &flags).wait_until_ready();
+    let get = |port: u16, path: &str| http_get(([127, 0, 0, 1], port).into(), path).expect("it answers");
+    let answer = get(ready, "/healthz/ready");
+    assert_eq!(answer.status, 200, "{answer:?}\n{}", proxy.process().output());
+    assert!(
+        answer.body.starts_with("GET /healthz/ready HTTP/1.1\n"),
+        "{answer:?}"
+    );
+    assert_eq!(get(ready, "/other").status, 404);
+    let answer = get(stats, "/stats/prometheus");
+    assert!(
+        answer.status == 200 && answer.body.contains("# TYPE envoy_server_live gauge"),
+        "{answer:?}"
+    );
+    assert_eq!(get(stats, "/stats").status, 404);
+}

@@ -1,0 +1,65 @@
+//! One proxy with the bootstrap of the cases, its server, and its access log.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use redplane_testkit::{Proxy, ProxyKind, free_port, repository_root};
+
+use super::case::Case;
+use super::{client, server};
+
+/// A running proxy.
+pub(crate) struct Stage {
+    _proxy: Proxy,
+    listener: SocketAddr,
+    log: PathBuf,
+    _folder: tempfile::TempDir,
+}
+
+impl Stage {
+    /// Starts a proxy in front of a server.
+    pub(crate) fn start(kind: &ProxyKind) -> Self {
+        let (admin, port, dead) = (free_port(), free_port(), free_port());
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let log = folder.path().join("access.log");
+        let text = std::fs::read_to_string(repository_root().join("tests/http/bootstrap.yaml"));
+        let bootstrap = text
+            .expect("the bootstrap is there")
+            .replace("{ADMIN}", &admin.to_string())
+            .replace("{PORT}", &port.to_string())
+            .replace("{DEAD}", &dead.to_string())
+            .replace("{SERVER}", &server::start().port().to_string())
+            .replace("{LOG}", &log.display().to_string());
+        let flags = ["--concurrency", "1", "--file-flush-interval-msec", "10"];
+        let proxy = Proxy::start_without_waiting(kind, &bootstrap, admin, &flags).wait_until_ready();
+        Self {
+            _proxy: proxy,
+            listener: ([127, 0, 0, 1], port).into(),
+            log,
+            _folder: folder,
+        }
+    }
+
+    /// The answer to a case, with its line of the access log.
+    pub(crate) fn play(&self, case: &Case) -> String {
+        let before = self.lines();
+        let answer = client::exchange(self.listener, &case.bytes());
+        let end = Instant::now() + Duration::from_secs(2);
+        let line = loop {
+            let lines = self.lines();
+            match lines.get(before.len()) {
+                Some(line) => break line.clone(),
+                None if Instant::now() > end => break "(no line)".to_owned(),
+                None => std::thread::park_timeout(Duration::from_millis(2)),
+            }
+        };
+        format!("{answer}\nlog: {line}")
+    }
+
+    fn lines(&self) -> Vec<String> {
+        let text = std::fs::read_to_string(&self.log).unwrap_or_default();
+        let whole = text.rfind('\n').map_or("", |at| &text[..at]);
+        whole.lines().map(str::to_owned).collect()
+    }
+}
