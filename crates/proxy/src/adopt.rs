@@ -206,13 +206,13 @@ impl Engine {
         self.filters.insert(filter)
     }
 
-    /// Moves a client to the twin of its filter that speaks `protocol`.
+    /// Moves a client to the variant of its filter that speaks `protocol`.
     pub(crate) fn speak(&mut self, key: usize, protocol: Protocol) {
         let greeting = self.filters[self.clients[key].filter].greeting;
         self.greet_with(key, Greeting { protocol, ..greeting });
     }
 
-    /// Moves a client to the twin of its filter with this greeting. Its requests in flight end as they began.
+    /// Moves a client to the variant of its filter with this greeting. Its requests in flight end as they began.
     pub(crate) fn greet_with(&mut self, key: usize, greeting: Greeting) {
         let former = self.clients[key].filter;
         let (of, proxy) = (

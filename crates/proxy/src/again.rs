@@ -89,7 +89,7 @@ impl Engine {
 
     /// Sends a request to the server that has just refused it.
     pub(crate) fn resend_here(&mut self, key: usize, pending: &Pending, frame: &Bytes) {
-        // The side that imports the slot serves only those who were sent to ask; its owner does not mind the word.
+        // The side that imports the slot serves only those that were sent to ask; its owner does not mind the word.
         if pending.travel.hops() > 0 {
             self.setup(key as u32, Purpose::Setup, &[b"asking"]);
         }
@@ -130,8 +130,8 @@ impl Engine {
             frame,
         };
         self.rest_behind_redirected(pending.waiter);
-        self.held_count += 1;
-        self.again.insert((due, self.held_count), again);
+        self.tickets += 1;
+        self.again.insert((due, self.tickets), again);
         // What waits keeps the clock ticking.
         self.in_flight += 1;
         true

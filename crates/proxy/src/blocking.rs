@@ -104,7 +104,7 @@ impl Engine {
         self.hold_pools(&[pool]);
         let waiter = self.expect_reply(key, Slot::Waiting);
         self.rest_behind(key);
-        self.seat.client_blocked();
+        self.peer.client_blocked();
         let hung_up = self.clients[key].session.hung_up;
         let wait = Wait {
             command,
@@ -181,7 +181,7 @@ impl Engine {
         let Some(wait) = self.waits.remove(&(key as u32)) else {
             return;
         };
-        self.seat.client_unblocked();
+        self.peer.client_unblocked();
         self.settle(wait.waiter, wait.command.id, wait.since, answer);
         self.release_pools(&[wait.pool]);
     }
@@ -191,7 +191,7 @@ impl Engine {
         let Some(wait) = self.waits.remove(&key) else {
             return;
         };
-        self.seat.client_unblocked();
+        self.peer.client_unblocked();
         if let Some(connection) = wait.connection {
             self.break_lease(connection);
         }

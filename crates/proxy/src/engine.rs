@@ -23,12 +23,12 @@ use slab::Slab;
 
 use crate::again::Again;
 use crate::blocking::{Acknowledged, Wait};
-use crate::external_auth::{Logins, Question};
+use crate::external_auth::{LoginQuestion, Logins};
 use crate::fault::Delays;
 use crate::inquiry::Inquiry;
-use crate::lessons::Asked;
+use crate::lessons::LessonRequest;
 use crate::pause::Pause;
-use crate::peers::{Peers, Seat};
+use crate::peers::{PeerHandle, Peers};
 use crate::pubsub::PubSub;
 use crate::redirect::Unresolved;
 use crate::scan::Walks;
@@ -97,7 +97,7 @@ pub enum Action {
         family: Option<DnsFamily>,
     },
     /// Ask a service about a login and call [`Engine::authenticated`] with the ticket.
-    Authenticate(Box<Question>),
+    Authenticate(Box<LoginQuestion>),
     /// Nobody waits for the verdict of this ticket any more.
     ForgetLogin(u64),
 }
@@ -125,11 +125,12 @@ pub struct Engine {
     pub(crate) random: fastrand::Rng,
     pub(crate) generation: u32,
     /// The other workers' engines, and what is asked of them.
-    pub(crate) seat: Seat,
+    pub(crate) peer: PeerHandle,
     pub(crate) inquiries: BTreeMap<u64, Inquiry>,
     /// Replies held back by delay faults, by the time they are due.
-    pub(crate) held: BTreeMap<(u64, u64), (Waiter, Vec<u8>)>,
-    pub(crate) held_count: u64,
+    pub(crate) delayed: BTreeMap<(u64, u64), (Waiter, Vec<u8>)>,
+    /// Numbers for what waits by time, so that no two are alike.
+    pub(crate) tickets: u64,
     /// Requests whose replies a fault holds back.
     pub(crate) delays: PerClient<Delays>,
     pub(crate) transactions: Transactions,
@@ -147,7 +148,7 @@ pub struct Engine {
     /// Clients that wait in blocking commands.
     pub(crate) waits: FxHashMap<u32, Box<Wait>>,
     /// Questions about commands that are not answered yet.
-    pub(crate) asked: Slab<Asked>,
+    pub(crate) lesson_requests: Slab<LessonRequest>,
     /// Clients that wait for replicas.
     pub(crate) acknowledged: BTreeMap<u32, Acknowledged>,
     pub(crate) pubsub: PubSub,
@@ -162,7 +163,7 @@ impl Engine {
     pub fn new(context: Context) -> Self {
         let snapshot = context.store.load_full();
         let random = fastrand::Rng::with_seed(context.seed);
-        let seat = Seat::take(&context.peers, context.worker);
+        let peer = PeerHandle::take(&context.peers, context.worker);
         Self {
             pubsub: PubSub::new(&context.peers.subscriptions),
             reader: context.store.reader(),
@@ -182,10 +183,10 @@ impl Engine {
             args: Args::default(),
             random,
             generation: 0,
-            seat,
+            peer,
             inquiries: BTreeMap::new(),
-            held: BTreeMap::new(),
-            held_count: 0,
+            delayed: BTreeMap::new(),
+            tickets: 0,
             delays: PerClient::new(Feature::Delays),
             transactions: Transactions::new(),
             walks: PerClient::new(Feature::Walks),
@@ -196,7 +197,7 @@ impl Engine {
             pauses: Vec::new(),
             known: Known::default(),
             waits: FxHashMap::default(),
-            asked: Slab::new(),
+            lesson_requests: Slab::new(),
             acknowledged: BTreeMap::new(),
             tracking: TrackingState::default(),
             tally: tally::Downstream::default(),
@@ -215,14 +216,14 @@ impl Engine {
         if self.logins.any_over(now) {
             self.end_logins();
         }
-        if self.seat.has_letters() {
-            self.read_letters();
+        if self.peer.has_messages() {
+            self.read_messages();
         }
     }
 
-    /// Says who starts the next turn when another worker has written.
+    /// Says what starts the next turn when another worker has written.
     pub fn wake_by(&self, waker: Waker) {
-        self.seat.wake_by(waker);
+        self.peer.wake_by(waker);
     }
 
     /// Takes a client in. It is served by the chain that it was accepted under, whatever has become of that since.
@@ -240,7 +241,7 @@ impl Engine {
         let logged_in = entry.proxy.auth.is_none();
         let authenticated = logged_in && entry.proxy.protocol == Protocol::Resp2;
         self.generation = self.generation.wrapping_add(1);
-        let mut session = Session::new(self.seat.client_came(), &opened, self.now);
+        let mut session = Session::new(self.peer.client_came(), &opened, self.now);
         session.logged_in = logged_in;
         session.draining = opened.draining;
         let client = Client::new(self.generation, filter, session, authenticated);
@@ -263,9 +264,9 @@ impl Engine {
         let Some(client) = self.clients.try_remove(id.0 as usize) else {
             return Traffic::default();
         };
-        self.seat.client_went();
+        self.peer.client_went();
         if client.inlet.rests_for(Rest::Pause) {
-            self.seat.client_unblocked();
+            self.peer.client_unblocked();
         }
         let traffic = Traffic {
             received: client.inlet.received,
@@ -399,7 +400,7 @@ impl Engine {
     }
 
     fn next_request_tick(&self) -> Option<Duration> {
-        let held = self.held.first_key_value().map(|((due, _), _)| *due);
+        let held = self.delayed.first_key_value().map(|((due, _), _)| *due);
         let pauses = self.pauses.iter().map(|pause| pause.end);
         let due = held.into_iter().chain(pauses).min();
         let due = due.map(|due| Duration::from_micros(due.saturating_sub(self.now).clamp(1_000, 50_000)));

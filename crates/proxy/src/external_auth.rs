@@ -21,7 +21,7 @@ use redplane_merge::Answer;
 use redplane_redis_core::client::{Slot, Waiter};
 
 /// What the driver asks the service. `Debug` prints no user and no password.
-pub struct Question {
+pub struct LoginQuestion {
     /// To be given back with the verdict.
     pub ticket: u64,
     /// The service.
@@ -34,9 +34,9 @@ pub struct Question {
     pub password: String,
 }
 
-impl std::fmt::Debug for Question {
+impl std::fmt::Debug for LoginQuestion {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Question")
+        f.debug_struct("LoginQuestion")
             .field("ticket", &self.ticket)
             .field("cluster", &self.provider.cluster)
             .finish_non_exhaustive()
@@ -65,7 +65,7 @@ pub(crate) struct AfterLogin {
 }
 
 /// A question under way.
-struct Asked {
+struct LoginAttempt {
     waiter: Waiter,
     command: redplane_command::CommandId,
     since: u64,
@@ -78,7 +78,7 @@ struct Asked {
 /// Questions under way, and logins that end.
 #[derive(Default)]
 pub(crate) struct Logins {
-    asked: HashMap<u64, Asked>,
+    asked: HashMap<u64, LoginAttempt>,
     tickets: u64,
     /// When logins end: time and client.
     ends: BTreeSet<(u64, u32)>,
@@ -132,7 +132,7 @@ impl Engine {
         let waiter = self.expect_reply(key, Slot::Waiting);
         self.logins.tickets += 1;
         let ticket = self.logins.tickets;
-        let asked = Asked {
+        let asked = LoginAttempt {
             waiter,
             command,
             since: self.now,
@@ -143,7 +143,7 @@ impl Engine {
         self.logins.asked.insert(ticket, asked);
         let cluster = self.snapshot.clusters.get(&provider.cluster).cloned();
         self.rest_behind(key);
-        self.actions.push(Action::Authenticate(Box::new(Question {
+        self.actions.push(Action::Authenticate(Box::new(LoginQuestion {
             ticket,
             provider,
             cluster,
@@ -186,7 +186,7 @@ impl Engine {
         self.settle(asked.waiter, asked.command, asked.since, Answer::Raw(&reply));
     }
 
-    fn grant_login(&mut self, key: usize, asked: &Asked, lasts: Duration, reply: &mut Vec<u8>) {
+    fn grant_login(&mut self, key: usize, asked: &LoginAttempt, lasts: Duration, reply: &mut Vec<u8>) {
         let micros = u64::try_from(lasts.as_micros()).unwrap_or(u64::MAX);
         let end = asked.expires.then(|| self.now.saturating_add(micros));
         self.logins.last_until(key as u32, end);
@@ -224,7 +224,7 @@ impl Engine {
         if self.logins.asked.is_empty() {
             return;
         }
-        let own = |(ticket, asked): (&u64, &Asked)| (asked.waiter.client == client).then_some(*ticket);
+        let own = |(ticket, asked): (&u64, &LoginAttempt)| (asked.waiter.client == client).then_some(*ticket);
         let tickets: Vec<u64> = self.logins.asked.iter().filter_map(own).collect();
         for ticket in tickets {
             self.logins.asked.remove(&ticket);

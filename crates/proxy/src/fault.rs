@@ -132,14 +132,14 @@ impl Engine {
     }
 
     fn hold(&mut self, waiter: Waiter, delay: Duration, reply: Vec<u8>) {
-        self.held_count += 1;
+        self.tickets += 1;
         let due = self.now + delay.as_micros() as u64;
-        self.held.insert((due, self.held_count), (waiter, reply));
+        self.delayed.insert((due, self.tickets), (waiter, reply));
     }
 
     /// Replies whose time has come.
     pub(crate) fn release_held(&mut self) {
-        while let Some(entry) = self.held.first_entry() {
+        while let Some(entry) = self.delayed.first_entry() {
             if entry.key().0 > self.now {
                 return;
             }

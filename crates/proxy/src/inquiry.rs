@@ -12,7 +12,7 @@ use redplane_resp::encode;
 use crate::client_command::selection::Selection;
 use crate::engine::Engine;
 use crate::pause::Paused;
-use crate::peers::Letter;
+use crate::peers::Message;
 use crate::tracking::{Joining, Wanted};
 use redplane_merge::Answer;
 use redplane_redis_core::client::{Slot, Waiter};
@@ -76,7 +76,7 @@ impl Engine {
     /// Asks every engine, this one too, and answers the client when all have answered.
     pub(crate) fn ask_all(&mut self, key: usize, command: &'static Command, question: Question) {
         let waiter = self.expect_reply(key, Slot::Waiting);
-        let (missing, ticket) = self.seat.ask(&question);
+        let (missing, ticket) = self.peer.ask(&question);
         let inquiry = Inquiry {
             waiter,
             command: command.id,
@@ -96,18 +96,18 @@ impl Engine {
 
     /// What the other engines wrote.
     #[cold]
-    pub(crate) fn read_letters(&mut self) {
-        for letter in self.seat.letters() {
-            match letter {
-                Letter::Question(question, address) => {
+    pub(crate) fn read_messages(&mut self) {
+        for message in self.peer.messages() {
+            match message {
+                Message::Question(question, address) => {
                     let finding = self.find_out(&question, None);
                     address.answer(finding);
                 }
-                Letter::Answer(ticket, finding) => self.hear(ticket, finding),
-                Letter::Forwarded(forwarded) => self.hear_forwarded(forwarded),
-                Letter::Unheard(id) => self.lose_redirect_of(id),
+                Message::Answer(ticket, finding) => self.hear(ticket, finding),
+                Message::Forwarded(forwarded) => self.hear_forwarded(forwarded),
+                Message::Unheard(id) => self.lose_redirect_of(id),
                 // Whoever asked may have given up.
-                Letter::Look(answer) => drop(answer.send(self.waiting())),
+                Message::Look(answer) => drop(answer.send(self.waiting())),
             }
         }
         self.resume_paused();

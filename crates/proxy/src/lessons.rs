@@ -27,8 +27,8 @@ const MISSING_TIME: u64 = 60_000_000;
 /// How long a failure to ask counts as the answer, in microseconds.
 const FAILED_TIME: u64 = 100_000;
 
-/// A question that is not answered yet, and who waits for it.
-pub(crate) struct Asked {
+/// A question that is not answered yet, and the clients that wait for it.
+pub(crate) struct LessonRequest {
     pool: usize,
     name: Vec<u8>,
     clients: Vec<(u32, u32)>,
@@ -88,8 +88,8 @@ impl Engine {
     fn ask(&mut self, key: usize, pool: usize, name: Vec<u8>) -> Lesson {
         let client = &mut self.clients[key];
         let waiting = (key as u32, client.generation);
-        let same = |asked: &Asked| asked.pool == pool && asked.name == name;
-        if let Some((_, asked)) = self.asked.iter_mut().find(|(_, asked)| same(asked)) {
+        let same = |asked: &LessonRequest| asked.pool == pool && asked.name == name;
+        if let Some((_, asked)) = self.lesson_requests.iter_mut().find(|(_, asked)| same(asked)) {
             asked.clients.push(waiting);
             client.inlet.rest(Rest::Lesson);
             return Lesson::Rests;
@@ -101,7 +101,7 @@ impl Engine {
         self.clients[key].inlet.rest(Rest::Lesson);
         let mut frame = self.buffers.take_empty();
         encode::request(&mut frame, &[b"COMMAND", b"INFO", &name]);
-        let ticket = self.asked.insert(Asked {
+        let ticket = self.lesson_requests.insert(LessonRequest {
             pool,
             name,
             clients: vec![waiting],
@@ -119,10 +119,10 @@ impl Engine {
         Lesson::Rests
     }
 
-    /// A server has answered, or it never will (`None`): who waited goes on.
+    /// A server has answered, or it never will (`None`): the clients that waited go on.
     #[cold]
     pub(crate) fn lesson(&mut self, pending: &Pending, raw: Option<&[u8]>) {
-        let Some(asked) = self.asked.try_remove(pending.waiter.sequence as usize) else {
+        let Some(asked) = self.lesson_requests.try_remove(pending.waiter.sequence as usize) else {
             return;
         };
         let now = self.now;
@@ -167,8 +167,8 @@ impl Engine {
 /// The name to ask for: of the command, or of a subcommand that the table's container lacks. `None` for what can be none.
 fn name_of(not_found: NotFound, request: &Request<'_>) -> Option<Vec<u8>> {
     let plausible = |name: &[u8]| {
-        let letters = name.iter().all(|byte| byte.is_ascii_graphic() && *byte != b'|');
-        letters && !name.is_empty() && name.len() <= MAX_NAME
+        let messages = name.iter().all(|byte| byte.is_ascii_graphic() && *byte != b'|');
+        messages && !name.is_empty() && name.len() <= MAX_NAME
     };
     let name = match not_found {
         NotFound::Command => request.arg(0).to_vec(),

@@ -40,7 +40,7 @@ mod upstream;
 mod waiting;
 
 pub use engine::{Action, Context, Engine, Traffic};
-pub use external_auth::{Question, Verdict};
+pub use external_auth::{LoginQuestion, Verdict};
 pub use peers::Peers;
 pub use redplane_redis_core::client::{ClientId, Opened};
 pub use redplane_redis_core::connection::ConnId;
@@ -48,4 +48,4 @@ pub use redplane_redis_core::output::Output;
 pub use redplane_redis_core::scripts::Scripts;
 pub use redplane_redis_core::statistics::Statistics;
 pub use upstream::Gone;
-pub use waiting::{Oldest, Place, Waiting, WaitingClient};
+pub use waiting::{Oldest, Waiting, WaitingClient, WaitsAt};

@@ -53,7 +53,7 @@ impl Engine {
     /// They go on in the next turn: this one may be in the middle of a client's input.
     pub(crate) fn unpause(&mut self, chain: &Arc<ChainName>) {
         self.pauses.retain(|pause| pause.chain != *chain);
-        self.seat.remind();
+        self.peer.remind();
     }
 
     fn pause_of(&self, key: usize) -> Option<&Pause> {
@@ -68,12 +68,12 @@ impl Engine {
         let Some(what) = self.pause_of(key).map(|pause| pause.what) else {
             return false;
         };
-        // Who has not logged in is told so at once.
+        // A client that has not logged in is told so at once.
         let waits =
             self.clients[key].authenticated && (what == Paused::All || self.may_write(key, served, request));
         if waits {
             self.clients[key].inlet.rest(Rest::Pause);
-            self.seat.client_blocked();
+            self.peer.client_blocked();
         }
         waits
     }
@@ -111,7 +111,7 @@ impl Engine {
         }
     }
 
-    /// The input of those who wait for nothing goes on. One of them may begin another pause, or close another client.
+    /// The input of those that wait for nothing goes on. One of them may begin another pause, or close another client.
     pub(crate) fn resume_paused(&mut self) {
         let waiting = self
             .clients
@@ -124,7 +124,7 @@ impl Engine {
                 .get(key)
                 .is_some_and(|client| client.inlet.rests_for(Rest::Pause));
             if waits && self.pause_of(key).is_none() {
-                self.seat.client_unblocked();
+                self.peer.client_unblocked();
                 self.lift(key, Rest::Pause);
             }
         }

@@ -1,8 +1,8 @@
-//! Letters between the engines of a process: what one worker must ask or tell the others.
+//! Messages between the engines of a process: what one worker must ask or tell the others.
 //!
-//! Each engine has a mailbox. A turn looks at it with one relaxed load; only who has a letter takes the lock. A question
+//! Each engine has a mailbox. A turn looks at it with one relaxed load; the lock is taken only when there may be messages. A question
 //! that an engine takes along to its end (a panic, a worker that stops) is answered on its way down, and one that is
-//! written to an empty seat is answered at once, so that nobody waits for who cannot answer. What is asked and answered
+//! written to a mailbox that nobody reads is answered at once, so that nobody waits for an engine that cannot answer. What is asked and answered
 //! is the business of `inquiry`; no request of a client comes through here.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
@@ -35,7 +35,7 @@ pub struct Peers {
 /// One engine's.
 #[derive(Debug, Default)]
 struct Mailbox {
-    /// There may be letters.
+    /// There may be messages.
     told: AtomicBool,
     /// The engine's clients, for everyone to read.
     clients: AtomicUsize,
@@ -43,7 +43,7 @@ struct Mailbox {
     blocked: AtomicUsize,
     /// Those of them that track.
     tracking: AtomicUsize,
-    /// A std mutex: held while a letter is put in or all are taken out, and never in a turn without letters.
+    /// A std mutex: held while a message is put in or all are taken out, and never in a turn without messages.
     inside: Mutex<Inside>,
 }
 
@@ -51,13 +51,13 @@ struct Mailbox {
 struct Inside {
     /// Somebody will read what is put in.
     taken: bool,
-    letters: Vec<Letter>,
+    messages: Vec<Message>,
     waker: Option<Waker>,
 }
 
 /// What one engine writes to another.
 #[derive(Debug)]
-pub(crate) enum Letter {
+pub(crate) enum Message {
     /// To be answered.
     Question(Question, ReturnAddress),
     /// The answer to one's own question.
@@ -91,7 +91,8 @@ pub(crate) struct ReturnAddress {
 impl ReturnAddress {
     pub(crate) fn answer(mut self, finding: Finding) {
         self.answered = true;
-        self.peers.send(self.worker, Letter::Answer(self.ticket, finding));
+        self.peers
+            .send(self.worker, Message::Answer(self.ticket, finding));
     }
 }
 
@@ -99,7 +100,7 @@ impl Drop for ReturnAddress {
     fn drop(&mut self) {
         if !self.answered {
             self.peers
-                .send(self.worker, Letter::Answer(self.ticket, Finding::Nobody));
+                .send(self.worker, Message::Answer(self.ticket, Finding::Nobody));
         }
     }
 }
@@ -123,7 +124,7 @@ impl Peers {
     pub fn waiting(&self, patience: Duration) -> Vec<Waiting> {
         let (answer, answers) = channel();
         for worker in 0..self.count() {
-            self.send(worker, Letter::Look(answer.clone()));
+            self.send(worker, Message::Look(answer.clone()));
         }
         drop(answer);
         let end = Instant::now() + patience;
@@ -165,8 +166,8 @@ impl Peers {
         self.mailboxes.len()
     }
 
-    /// A letter to nobody is dropped, which answers it; false then.
-    fn send(&self, worker: usize, letter: Letter) -> bool {
+    /// A message to nobody is dropped, which answers it; false then.
+    fn send(&self, worker: usize, message: Message) -> bool {
         let Some(mailbox) = self.mailboxes.get(worker) else {
             return false;
         };
@@ -174,10 +175,10 @@ impl Peers {
         if !inside.taken {
             // Its answer may have to go into this very mailbox.
             drop(inside);
-            drop(letter);
+            drop(message);
             return false;
         }
-        inside.letters.push(letter);
+        inside.messages.push(message);
         let waker = (!mailbox.told.swap(true, Relaxed)).then(|| inside.waker.clone());
         drop(inside);
         if let Some(Some(waker)) = waker {
@@ -189,44 +190,44 @@ impl Peers {
 
 impl Mailbox {
     fn lock(&self) -> MutexGuard<'_, Inside> {
-        // What a panicking engine left is a list of letters, whole at any time.
+        // What a panicking engine left is a list of messages, whole at any time.
         self.inside.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// An engine's place among its peers, for as long as it runs.
 #[derive(Debug)]
-pub(crate) struct Seat {
+pub(crate) struct PeerHandle {
     peers: Arc<Peers>,
     worker: usize,
     clients: usize,
     blocked: usize,
 }
 
-impl Seat {
+impl PeerHandle {
     /// Takes a worker's place. What was written to its predecessor has been answered.
     pub(crate) fn take(peers: &Arc<Peers>, worker: usize) -> Self {
         let worker = worker % peers.mailboxes.len();
-        let seat = Self {
+        let handle = Self {
             peers: Arc::clone(peers),
             worker,
             clients: 0,
             blocked: 0,
         };
-        seat.mailbox().lock().taken = true;
-        seat
+        handle.mailbox().lock().taken = true;
+        handle
     }
 
     fn mailbox(&self) -> &Mailbox {
         &self.peers.mailboxes[self.worker]
     }
 
-    /// Who is to be woken when a letter comes.
+    /// What is to be woken when a message comes.
     pub(crate) fn wake_by(&self, waker: Waker) {
         let mut inside = self.mailbox().lock();
         inside.waker = Some(waker);
         // What came before could wake nobody.
-        if let Some(waker) = inside.waker.as_ref().filter(|_| !inside.letters.is_empty()) {
+        if let Some(waker) = inside.waker.as_ref().filter(|_| !inside.messages.is_empty()) {
             waker.wake_by_ref();
         }
     }
@@ -239,18 +240,18 @@ impl Seat {
         waker.into_iter().for_each(Waker::wake);
     }
 
-    /// Whether there are letters.
+    /// Whether there are messages.
     #[inline]
-    pub(crate) fn has_letters(&self) -> bool {
+    pub(crate) fn has_messages(&self) -> bool {
         self.mailbox().told.load(Relaxed)
     }
 
-    /// All letters, in the order in which they came.
-    pub(crate) fn letters(&self) -> Vec<Letter> {
+    /// All messages, in the order in which they came.
+    pub(crate) fn messages(&self) -> Vec<Message> {
         let mailbox = self.mailbox();
         let mut inside = mailbox.lock();
         mailbox.told.store(false, Relaxed);
-        std::mem::take(&mut inside.letters)
+        std::mem::take(&mut inside.messages)
     }
 
     /// Asks all others; says how many, and the number that their answers will carry.
@@ -265,7 +266,7 @@ impl Seat {
                 answered: false,
             };
             self.peers
-                .send(worker, Letter::Question(question.clone(), address));
+                .send(worker, Message::Question(question.clone(), address));
         }
         (others.count(), ticket)
     }
@@ -279,12 +280,12 @@ impl Seat {
     pub(crate) fn forward(&self, worker: usize, to: u64, notice: &Notice, from: (usize, u64)) -> bool {
         let notice = notice.clone();
         self.peers
-            .send(worker, Letter::Forwarded(Forwarded { to, notice, from }))
+            .send(worker, Message::Forwarded(Forwarded { to, notice, from }))
     }
 
     /// Tells another worker that its client redirects to one that is gone.
     pub(crate) fn return_unheard(&self, (worker, id): (usize, u64)) {
-        self.peers.send(worker, Letter::Unheard(id));
+        self.peers.send(worker, Message::Unheard(id));
     }
 
     /// So many clients track.
@@ -324,16 +325,16 @@ impl Seat {
     }
 }
 
-impl Drop for Seat {
+impl Drop for PeerHandle {
     fn drop(&mut self) {
         self.note_clients(0);
         self.note_blocked(0);
         self.note_tracking(0);
         let mut inside = self.mailbox().lock();
         (inside.taken, inside.waker) = (false, None);
-        let letters = std::mem::take(&mut inside.letters);
+        let messages = std::mem::take(&mut inside.messages);
         drop(inside);
-        drop(letters);
+        drop(messages);
     }
 }
 
@@ -341,11 +342,11 @@ impl Drop for Seat {
 mod tests {
     use super::*;
 
-    fn answers(seat: &Seat) -> Vec<u64> {
-        let letters = seat.letters().into_iter();
-        letters
-            .filter_map(|letter| match letter {
-                Letter::Answer(ticket, Finding::Nobody) => Some(ticket),
+    fn answers(handle: &PeerHandle) -> Vec<u64> {
+        let messages = handle.messages().into_iter();
+        messages
+            .filter_map(|message| match message {
+                Message::Answer(ticket, Finding::Nobody) => Some(ticket),
                 _ => None,
             })
             .collect()
@@ -354,16 +355,16 @@ mod tests {
     #[test]
     fn nobody_waits_for_who_is_gone() {
         let peers = Peers::new(3, 1000);
-        let asker = Seat::take(&peers, 0);
-        let (one, taken) = (Seat::take(&peers, 1), Seat::take(&peers, 2));
+        let asker = PeerHandle::take(&peers, 0);
+        let (one, taken) = (PeerHandle::take(&peers, 1), PeerHandle::take(&peers, 2));
         let (others, ticket) = asker.ask(&Question::List(Arc::default()));
         assert_eq!((others, answers(&asker)), (2, vec![]));
         drop(one);
-        assert_eq!(answers(&asker), [ticket], "unread letters are answered");
-        let letters = taken.letters();
+        assert_eq!(answers(&asker), [ticket], "unread messages are answered");
+        let messages = taken.messages();
         drop(taken);
         assert_eq!(answers(&asker), Vec::<u64>::new(), "this one is being read");
-        drop(letters);
+        drop(messages);
         assert_eq!(answers(&asker), [ticket]);
         let (_, ticket) = asker.ask(&Question::List(Arc::default()));
         assert_eq!(answers(&asker), [ticket, ticket], "nobody is there to be asked");
@@ -378,19 +379,19 @@ mod tests {
             }
         }
         let peers = Peers::new(2, 1000);
-        let (asker, asked) = (Seat::take(&peers, 0), Seat::take(&peers, 1));
+        let (asker, asked) = (PeerHandle::take(&peers, 0), PeerHandle::take(&peers, 1));
         let count = Arc::new(Count(AtomicUsize::new(0)));
         let question = Question::List(Arc::default());
         asker.ask(&question);
         asked.wake_by(Arc::clone(&count).into());
         assert_eq!(count.0.swap(0, Relaxed), 1, "what came before");
-        assert_eq!(asked.letters().len(), 1);
+        assert_eq!(asked.messages().len(), 1);
         asker.ask(&question);
         asker.ask(&question);
         assert_eq!(count.0.load(Relaxed), 1);
-        assert!(asked.has_letters());
-        assert_eq!(asked.letters().len(), 2);
-        assert!(!asked.has_letters());
+        assert!(asked.has_messages());
+        assert_eq!(asked.messages().len(), 2);
+        assert!(!asked.has_messages());
         asker.ask(&question);
         assert_eq!(count.0.load(Relaxed), 2);
     }
@@ -398,7 +399,7 @@ mod tests {
     #[test]
     fn ids_rise_over_all_workers_and_restarts() {
         let peers = Peers::new(2, 1000);
-        let (mut one, mut two) = (Seat::take(&peers, 0), Seat::take(&peers, 1));
+        let (mut one, mut two) = (PeerHandle::take(&peers, 0), PeerHandle::take(&peers, 1));
         assert_eq!(
             [one.client_came(), two.client_came(), one.client_came()],
             [1, 2, 3]
@@ -407,6 +408,6 @@ mod tests {
         assert_eq!(peers.clients(), 2);
         drop(one);
         assert_eq!(peers.clients(), 0);
-        assert_eq!(Seat::take(&peers, 0).client_came(), 4);
+        assert_eq!(PeerHandle::take(&peers, 0).client_came(), 4);
     }
 }

@@ -78,7 +78,7 @@ impl Kind {
 /// What one client is subscribed to: by kind, the name and its topics. A pattern may be a topic of several clusters.
 #[derive(Debug, Default)]
 pub(crate) struct Subscriber {
-    held: [BTreeMap<Bytes, Vec<usize>>; 3],
+    names_held: [BTreeMap<Bytes, Vec<usize>>; 3],
     /// Since when more waits for it than Redis's soft limit allows; 0: it does not.
     slow_since: u64,
 }
@@ -86,7 +86,7 @@ pub(crate) struct Subscriber {
 impl Subscriber {
     /// How many subscriptions of a kind there are.
     pub(crate) fn count(&self, kind: Kind) -> usize {
-        self.held[kind as usize].len()
+        self.names_held[kind as usize].len()
     }
 
     /// What confirmations of a kind count: channels and patterns together, shard channels apart.
@@ -98,7 +98,7 @@ impl Subscriber {
     }
 
     fn is_empty(&self) -> bool {
-        self.held.iter().all(BTreeMap::is_empty)
+        self.names_held.iter().all(BTreeMap::is_empty)
     }
 }
 

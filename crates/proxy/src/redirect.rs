@@ -314,8 +314,8 @@ impl Engine {
         };
         let cluster = live.cluster.clone();
         self.rest_behind_redirected(pending.waiter);
-        self.held_count += 1;
-        let ticket = self.held_count;
+        self.tickets += 1;
+        let ticket = self.tickets;
         self.actions.push(Action::Resolve {
             ticket,
             host: to.host.to_owned(),

@@ -1,10 +1,10 @@
 //! SELECT: a client's database, on upstreams that are no Redis Cluster.
 //!
-//! Connections are shared, so a database is a matter of the filter's twin, as RESP3 is: its connections begin with
+//! Connections are shared, so a database is a matter of the variant of the filter, as RESP3 is: its connections begin with
 //! SELECT, and nothing else is written to them before that is granted. A connection that is refused its database is
 //! closed: whatever it were sent would land in another one.
 //!
-//! The client's own SELECT goes through the twin as well, so that an index out of range gets the server's words. Its
+//! The client's own SELECT goes through the variant as well, so that an index out of range gets the server's words. Its
 //! input rests until all earlier replies have come, and again until this one has. In a transaction it stands in the block,
 //! which ends with another one that leads the shared connection back; the client follows when EXEC is answered.
 

@@ -20,7 +20,7 @@ use redplane_redis_core::split::Split;
 
 /// One key of the request on its way to its part.
 #[derive(Clone, Copy)]
-struct Place {
+struct KeyPlace {
     /// The pool, and there the slot, the shard or the host; or why there is none.
     fate: Result<(usize, usize), Failure>,
     argument: usize,
@@ -41,7 +41,7 @@ impl Engine {
             return self.forward_by_key(key, Served::Known(command), request, first);
         }
         let mut places = self.places(key, command, &request, first, step);
-        let same = |place: &Place| place.fate.is_ok() && place.fate == places[0].fate;
+        let same = |place: &KeyPlace| place.fate.is_ok() && place.fate == places[0].fate;
         if places.iter().all(same) && self.keeps_keys(key, &request, first, step) {
             return self.forward_by_key(key, Served::Known(command), request, first);
         }
@@ -78,11 +78,11 @@ impl Engine {
         request: &Request<'_>,
         first: usize,
         step: usize,
-    ) -> Vec<Place> {
+    ) -> Vec<KeyPlace> {
         let arguments = (first..request.len()).step_by(step);
         let draw = self.random.u64(..);
         arguments
-            .map(|argument| Place {
+            .map(|argument| KeyPlace {
                 fate: self.fate(key, command.is_read(), request.arg(argument), draw),
                 argument,
                 part: 0,
@@ -186,11 +186,11 @@ impl Engine {
         &mut self,
         key: usize,
         request: &Request<'_>,
-        places: &[Place],
+        places: &[KeyPlace],
         step: usize,
         sending: Sending,
     ) {
-        let Some(&Place { fate, argument, .. }) = places.first() else {
+        let Some(&KeyPlace { fate, argument, .. }) = places.first() else {
             return;
         };
         let (pool, group) = match fate {
@@ -292,7 +292,7 @@ fn rank(fate: Result<(usize, usize), Failure>) -> u64 {
 }
 
 /// Sorts places by where they go (keeping the order within) and numbers the parts.
-fn number_parts(places: &mut [Place]) -> usize {
+fn number_parts(places: &mut [KeyPlace]) -> usize {
     places.sort_unstable_by_key(|place| (rank(place.fate), place.argument));
     let mut parts = 0;
     let mut last = None;

@@ -1,9 +1,9 @@
 //! Client-side caching: CLIENT TRACKING, and invalidations on their way from servers to the clients that cache.
 //!
-//! Requests of clients that track go over a twin of the shared connections that begins with CLIENT TRACKING ON, so that
+//! Requests of clients that track go over a variant of the shared connections that begins with CLIENT TRACKING ON, so that
 //! the servers remember what was read through it and tell that very connection when it changes: what a push overtakes
 //! and what it does not is then as on one Redis. Here stands which client read which key (`table`), noted when the reply
-//! comes (`noted`), so that a push can be passed on to those whom it concerns (`deliver`). BCAST has a twin of its own
+//! comes (`noted`), so that a push can be passed on to those whom it concerns (`deliver`). BCAST has a variant of its own
 //! (`broadcast`), and connections of RESP2 have feeds beside them (`relay`). Whatever might be missed (a connection that is
 //! lost, a slot that moves, a table that is full) is told as an invalidation (`tend`): a client may drop too much, and
 //! never keeps what has changed.
@@ -70,7 +70,7 @@ pub(crate) struct Tracker {
     /// It was told to drop everything when so many bytes had gone to it, and nothing since.
     emptied: Option<u64>,
     /// Pools that it read through in another protocol or database: their servers go on telling.
-    held: Vec<usize>,
+    pools: Vec<usize>,
 }
 
 impl Tracker {
@@ -84,7 +84,7 @@ impl Tracker {
             marked: VecDeque::new(),
             late: VecDeque::new(),
             emptied: None,
-            held: Vec::new(),
+            pools: Vec::new(),
         }
     }
 
@@ -130,7 +130,7 @@ struct OwnWrite {
     fenced: bool,
 }
 
-/// What one worker knows of who caches what.
+/// What one worker knows of which client caches what.
 #[derive(Debug)]
 pub(crate) struct TrackingState {
     pub(crate) trackers: PerClient<Tracker>,
@@ -148,7 +148,7 @@ pub(crate) struct TrackingState {
     /// When they were looked at.
     looked: u64,
     /// Where clients that others redirect to were seen.
-    heirs: FxHashMap<u64, u32>,
+    redirected_to: FxHashMap<u64, u32>,
     args: Args,
     /// Feeds of connections of RESP2, and which one has which.
     relays: FxHashMap<u32, Relay>,
@@ -166,7 +166,7 @@ impl Default for TrackingState {
             broadcast: Vec::new(),
             heard: FxHashMap::default(),
             looked: 0,
-            heirs: FxHashMap::default(),
+            redirected_to: FxHashMap::default(),
             args: Args::default(),
             relays: FxHashMap::default(),
             feeds: FxHashMap::default(),

@@ -42,7 +42,7 @@ pub(crate) struct Transaction {
     /// A key has no host: EXEC has none either.
     nowhere: bool,
     /// Pools it refers to, which must not go before it does.
-    held: Vec<usize>,
+    pools: Vec<usize>,
     route: Option<std::rc::Rc<RouteTo>>,
     writes: bool,
     /// A command in it waits while writes are paused.
@@ -258,7 +258,7 @@ impl Engine {
                     transaction.target = Some((pool, target));
                     transaction.name = first_name;
                     let held: Vec<usize> = route.pools().collect();
-                    transaction.held.extend_from_slice(&held);
+                    transaction.pools.extend_from_slice(&held);
                     transaction.route = Some(route);
                     self.hold_pools(&held);
                 }

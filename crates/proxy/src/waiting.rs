@@ -55,12 +55,12 @@ pub struct Oldest {
     /// How often it was sent: 1 when it was not redirected or repeated.
     pub attempt: u32,
     /// Where it waits.
-    pub place: Place,
+    pub place: WaitsAt,
 }
 
 /// Where a request waits.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum WaitsAt {
     /// At a server.
     Server {
         /// The cluster.
@@ -110,10 +110,10 @@ impl Engine {
             command: self.command_name(client),
             age: Duration::from_micros(self.now.saturating_sub(client.inlet.heard)),
             attempt: 1,
-            place: Place::Proxy,
+            place: WaitsAt::Proxy,
         };
         WaitingClient {
-            worker: self.seat.worker(),
+            worker: self.peer.worker(),
             id: client.session.id,
             remote: client.session.socket.remote,
             listener: (filter.listener.to_string(), filter.chain.to_string()),
@@ -148,7 +148,7 @@ impl Engine {
             };
         for (id, connection) in self.connections.iter() {
             for (ahead, pending) in connection.pending.iter().enumerate() {
-                let place = || Place::Server {
+                let place = || WaitsAt::Server {
                     cluster: connection.cluster.name().to_owned(),
                     host: connection.host.address.to_string(),
                     connection: id as u32,
@@ -170,7 +170,7 @@ impl Engine {
                 pending.since,
                 pending.command,
                 sent,
-                Place::Again { host },
+                WaitsAt::Again { host },
             );
         }
         for (pending, name) in self.requests_to_resolve() {
@@ -180,16 +180,16 @@ impl Engine {
                 pending.since,
                 pending.command,
                 sent,
-                Place::Name(name.to_owned()),
+                WaitsAt::Name(name.to_owned()),
             );
         }
-        for (waiter, _) in self.held.values() {
+        for (waiter, _) in self.delayed.values() {
             let heard = self
                 .clients
                 .of(*waiter)
                 .map_or(self.now, |client| client.inlet.heard);
             let nothing = redplane_command::CommandId(u16::MAX);
-            note(*waiter, heard, nothing, 1, Place::Fault);
+            note(*waiter, heard, nothing, 1, WaitsAt::Fault);
         }
         found
     }

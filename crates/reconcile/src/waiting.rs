@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use redplane_admin::{OldestView, WaitingClientView, WaitingView};
-use redplane_proxy::{Oldest, Peers, Place, WaitingClient};
+use redplane_proxy::{Oldest, Peers, WaitingClient, WaitsAt};
 
 /// How long a worker may take to look. A turn takes milliseconds.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -41,7 +41,7 @@ fn client(client: WaitingClient) -> WaitingClientView {
 
 fn oldest(oldest: Oldest) -> OldestView {
     let (place, server) = match oldest.place {
-        Place::Server {
+        WaitsAt::Server {
             cluster,
             host,
             connection,
@@ -52,10 +52,10 @@ fn oldest(oldest: Oldest) -> OldestView {
             let text = format!("at {host} of {cluster}, connection {connection}{state}, {ahead} before it");
             (text, Some((cluster, host, connection)))
         }
-        Place::Name(name) => (format!("for the address of {name}"), None),
-        Place::Again { host } => (format!("to be sent again to {host}"), None),
-        Place::Fault => ("for an injected delay".to_owned(), None),
-        Place::Proxy => ("in the proxy".to_owned(), None),
+        WaitsAt::Name(name) => (format!("for the address of {name}"), None),
+        WaitsAt::Again { host } => (format!("to be sent again to {host}"), None),
+        WaitsAt::Fault => ("for an injected delay".to_owned(), None),
+        WaitsAt::Proxy => ("in the proxy".to_owned(), None),
     };
     let (cluster, host, connection) = match server {
         Some((cluster, host, connection)) => (Some(cluster), Some(host), Some(connection)),

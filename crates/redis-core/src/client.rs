@@ -1,4 +1,4 @@
-//! A downstream connection as the engine sees it: what has arrived, who waits for what, what goes back.
+//! A downstream connection as the engine sees it: what has arrived, what it is owed, what goes back.
 
 pub mod features;
 pub mod inlet;

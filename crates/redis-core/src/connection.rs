@@ -1,4 +1,4 @@
-//! An upstream connection as the engine sees it: requests in order, and who waits for each reply.
+//! An upstream connection as the engine sees it: requests in order, and the client that waits for each reply.
 //!
 //! Replies come in the order of the requests, so matching is taking from the front. The bytes of requests stay in
 //! the output until they are answered: a redirected one is sent again from there.

@@ -95,7 +95,7 @@ pub struct Filter {
     pub chain: Arc<str>,
     /// Which life of its chain: what has become another chain under the same match is another filter.
     pub life: u64,
-    /// Protocol and database of its clients: HELLO and SELECT move a client to the filter's twin.
+    /// Protocol and database of its clients: HELLO and SELECT move a client to the variant of the filter.
     pub greeting: Greeting,
     /// Clients that use it.
     pub users: usize,

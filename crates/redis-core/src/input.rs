@@ -93,7 +93,7 @@ impl Carry {
 pub struct Buffers {
     small: Vec<Vec<u8>>,
     large: Vec<Vec<u8>>,
-    held: usize,
+    kept: usize,
 }
 
 impl Buffers {
@@ -128,7 +128,7 @@ impl Buffers {
 
     #[inline]
     fn lent(&mut self, buffer: Vec<u8>) -> Vec<u8> {
-        self.held -= buffer.capacity();
+        self.kept -= buffer.capacity();
         buffer
     }
 
@@ -141,9 +141,9 @@ impl Buffers {
         } else {
             &mut self.large
         };
-        let fits = capacity <= KEPT_CAPACITY && self.held + capacity <= KEPT_BYTES && list.len() < KEPT;
+        let fits = capacity <= KEPT_CAPACITY && self.kept + capacity <= KEPT_BYTES && list.len() < KEPT;
         if fits && capacity > 0 {
-            self.held += capacity;
+            self.kept += capacity;
             list.push(buffer);
         }
     }
@@ -160,7 +160,7 @@ mod tests {
             buffers.give(Vec::with_capacity(100_000));
             buffers.give(Vec::with_capacity(100));
         }
-        assert!(buffers.held <= KEPT_BYTES);
+        assert!(buffers.kept <= KEPT_BYTES);
         buffers.give(Vec::with_capacity(KEPT_CAPACITY + 1));
         assert_eq!(
             buffers.take_empty().capacity(),
@@ -174,6 +174,6 @@ mod tests {
         while !buffers.small.is_empty() {
             buffers.take_empty();
         }
-        assert_eq!(buffers.held, 0);
+        assert_eq!(buffers.kept, 0);
     }
 }

@@ -1,7 +1,6 @@
-//! Requests that wait for a server's reply: who waits, since when, and what their purpose means.
+//! Requests that wait for a server's reply: which client waits, since when, and what their purpose means.
 //!
-//! What holds for all entries of one purpose is one row of one table; who wants to know asks the row and matches on no
-//! purpose.
+//! What holds for all entries of one purpose is one row of one table: code asks the row and matches on no purpose.
 
 use redplane_command::CommandId;
 
@@ -59,7 +58,7 @@ pub enum Purpose {
 pub enum Deadline {
     /// After `op_timeout`.
     Usual,
-    /// The same, but no sooner than after a second: servers look at the clock of those who wait some ten times a second.
+    /// The same, but no sooner than after a second: servers look at the clock of those that wait some ten times a second.
     ASecond,
     /// Never: it may take as long as it likes.
     Never,
@@ -87,7 +86,7 @@ pub struct Row {
     pub deadline: Deadline,
 }
 
-/// A row: its flags by their letters, in the order of [`Row`]'s fields.
+/// A row: its flags by their messages, in the order of [`Row`]'s fields.
 const fn row(purpose: Purpose, flags: &[u8; 7], deadline: Deadline) -> Row {
     Row {
         purpose,

@@ -107,7 +107,7 @@ pub enum Tracking {
     Broadcast,
 }
 
-/// What connections of a pool begin with. A filter has a twin for each greeting that its clients ask for.
+/// What connections of a pool begin with. A filter has a variant for each greeting that its clients ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Greeting {
     /// Replies cannot be translated by their type alone, so each protocol has connections of its own.

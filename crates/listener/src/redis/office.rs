@@ -13,7 +13,7 @@ use std::thread::JoinHandle;
 use mio::{Poll, Waker};
 use redplane_config::cluster::DnsFamily;
 use redplane_external_auth::{Answer, Service, left_until};
-use redplane_proxy::{Context, Question, Verdict};
+use redplane_proxy::{Context, LoginQuestion, Verdict};
 use redplane_upstream::Dns;
 use slab::Slab;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -35,7 +35,7 @@ pub(super) enum Errand {
     /// A connection, by its number, is over.
     Closed(usize, Closed),
     Resolve(Mark, String, DnsFamily),
-    Ask(Mark, Box<Question>),
+    Ask(Mark, Box<LoginQuestion>),
     /// Nobody waits for the answer any more.
     Forget(Mark),
     /// This driver went down.
@@ -206,14 +206,14 @@ impl Office {
         });
     }
 
-    fn ask(&self, mark: Mark, question: Question) {
+    fn ask(&self, mark: Mark, question: LoginQuestion) {
         let (service, asked, inbox) = (
             Rc::clone(&self.service),
             Rc::clone(&self.asked),
             Arc::clone(&self.inbox),
         );
         let task = spawn_local(async move {
-            let Question {
+            let LoginQuestion {
                 provider,
                 cluster,
                 user,

@@ -45,7 +45,7 @@ pub(crate) struct Acknowledged {
     command: &'static Command,
     waiter: Waiter,
     since: u64,
-    question: Question,
+    question: ReplicaQuestion,
     wanted: Count,
     until: Option<u64>,
     primaries: Vec<Primary>,
@@ -57,7 +57,7 @@ pub(crate) struct Acknowledged {
 
 /// What primaries are asked.
 #[derive(Debug)]
-enum Question {
+enum ReplicaQuestion {
     Offsets,
     /// A whole transaction.
     Synced(Vec<u8>),
@@ -123,8 +123,8 @@ impl Engine {
             return self.fail_now(key, command.id, Failure::NoHost);
         }
         let question = match asks_disks {
-            false => Question::Offsets,
-            true => Question::Synced(transaction(request)),
+            false => ReplicaQuestion::Offsets,
+            true => ReplicaQuestion::Synced(transaction(request)),
         };
         let waiter = self.expect_reply(key, Slot::Waiting);
         self.rest_behind(key);
@@ -144,7 +144,7 @@ impl Engine {
             next: 0,
         };
         self.acknowledged.insert(key as u32, acknowledged);
-        self.seat.client_blocked();
+        self.peer.client_blocked();
         self.ask_primaries(key);
     }
 
@@ -217,14 +217,14 @@ impl Engine {
                 purpose: Purpose::Acknowledged,
             };
             match &acknowledged.question {
-                Question::Offsets => {
+                ReplicaQuestion::Offsets => {
                     let mut frame = self.buffers.take_empty();
                     encode::request(&mut frame, &[b"INFO", b"replication"]);
                     self.send(connection, sending, Payload::Copied(&frame));
                     self.buffers.give(frame);
                 }
                 // MULTI, the question and EXEC: the last of the three replies says something.
-                Question::Synced(block) => {
+                ReplicaQuestion::Synced(block) => {
                     let leading = (Purpose::Acknowledged, 2);
                     self.send_behind(connection, sending, Payload::Copied(block), leading);
                 }
@@ -237,7 +237,7 @@ impl Engine {
                 self.acknowledged.insert(key as u32, acknowledged);
             }
             Some(failure) => {
-                self.seat.client_unblocked();
+                self.peer.client_unblocked();
                 self.settle(waiter, command, since, Answer::Failed(failure));
             }
         }
@@ -271,9 +271,9 @@ impl Engine {
         };
         let count = match &own.question {
             _ if raw.starts_with(b"-") => Err(raw),
-            Question::Synced(_) if raw.starts_with(b"+") => return,
-            Question::Synced(_) => synced(raw),
-            Question::Offsets => replicated(raw, &mut primary.needed),
+            ReplicaQuestion::Synced(_) if raw.starts_with(b"+") => return,
+            ReplicaQuestion::Synced(_) => synced(raw),
+            ReplicaQuestion::Offsets => replicated(raw, &mut primary.needed),
         };
         match count {
             Ok(count) => primary.count = count,
@@ -354,7 +354,7 @@ impl Engine {
         if self.acknowledged_of(waiter).is_some()
             && let Some(own) = self.acknowledged.remove(&waiter.client)
         {
-            self.seat.client_unblocked();
+            self.peer.client_unblocked();
             self.settle(own.waiter, own.command.id, own.since, answer);
         }
     }
@@ -370,7 +370,7 @@ impl Engine {
     /// Its client is gone.
     pub(crate) fn abandon_acknowledged(&mut self, key: u32) {
         if self.acknowledged.remove(&key).is_some() {
-            self.seat.client_unblocked();
+            self.peer.client_unblocked();
         }
     }
 
@@ -381,7 +381,7 @@ impl Engine {
         };
         let least = own.least();
         let mut out = Vec::new();
-        if let Question::Synced(_) = own.question {
+        if let ReplicaQuestion::Synced(_) = own.question {
             encode::array(&mut out, 2);
             encode::integer(&mut out, least.local);
         }

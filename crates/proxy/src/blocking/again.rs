@@ -183,7 +183,7 @@ impl Engine {
         wait.tries += 1;
     }
 
-    /// What is due by time among those who wait.
+    /// What is due by time among those that wait.
     pub(crate) fn tick_waits(&mut self) {
         if self.waits.is_empty() {
             return;

@@ -61,11 +61,11 @@ pub(super) fn kind(client: &Client) -> Kind {
 }
 
 impl Engine {
-    /// Redis's letters for what is special about it; `N` for nothing.
+    /// Redis's messages for what is special about it; `N` for nothing.
     fn client_flags(&self, key: usize, client: &Client) -> String {
         let transaction = self.transactions.open.get(key);
         let tracker = self.tracking.trackers.get(key);
-        let letters = [
+        let messages = [
             ('P', client.features.has(Feature::Subscriptions)),
             ('b', client.inlet.rests_for(Rest::Pause) || self.is_blocked(key)),
             ('x', transaction.is_some_and(|transaction| transaction.is_open())),
@@ -78,7 +78,7 @@ impl Engine {
             ('e', client.session.no_evict),
             ('T', client.session.no_touch),
         ];
-        let set: String = letters
+        let set: String = messages
             .iter()
             .filter_map(|(letter, set)| set.then_some(*letter))
             .collect();

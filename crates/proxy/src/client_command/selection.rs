@@ -42,7 +42,7 @@ pub(crate) struct Selection {
     spared: Option<u64>,
     /// `CLIENT KILL address`, which answers OK or an error.
     old_form: bool,
-    /// Who asks for the list.
+    /// The client that asks for the list.
     pub(super) asking: Asking,
 }
 

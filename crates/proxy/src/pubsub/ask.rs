@@ -63,7 +63,7 @@ impl Engine {
         let resp3 = self.is_resp3(key);
         let subscriber = self.pubsub.subscribers.get(key);
         let names: Vec<Bytes> = match (request.len(), subscriber) {
-            (1, Some(subscriber)) => subscriber.held[kind as usize].keys().cloned().collect(),
+            (1, Some(subscriber)) => subscriber.names_held[kind as usize].keys().cloned().collect(),
             (1, None) => Vec::new(),
             (count, _) => (1..count)
                 .map(|at| Bytes::copy_from_slice(request.arg(at)))
@@ -92,7 +92,7 @@ impl Engine {
 
     fn holds(&self, key: usize, kind: Kind, name: &[u8]) -> bool {
         let subscriber = self.pubsub.subscribers.get(key);
-        subscriber.is_some_and(|subscriber| subscriber.held[kind as usize].contains_key(name))
+        subscriber.is_some_and(|subscriber| subscriber.names_held[kind as usize].contains_key(name))
     }
 
     fn confirmed_count(&self, key: usize, kind: Kind) -> usize {
@@ -112,7 +112,7 @@ impl Engine {
             .pubsub
             .subscribers
             .of(key, &mut self.clients[key], Default::default);
-        subscriber.held[kind as usize].insert(name.clone(), topics.clone());
+        subscriber.names_held[kind as usize].insert(name.clone(), topics.clone());
         for topic in topics {
             if self.pubsub.topics[topic].legs.is_empty() {
                 self.place(topic)?;
@@ -146,7 +146,7 @@ impl Engine {
         let Some(subscriber) = self.pubsub.subscribers.get(key) else {
             return 0;
         };
-        let held = &subscriber.held[kind as usize];
+        let held = &subscriber.names_held[kind as usize];
         let ids: Vec<usize> = added
             .iter()
             .filter_map(|name| held.get(name))
@@ -170,12 +170,14 @@ impl Engine {
         left
     }
 
-    /// Ends a client's subscription; says how many servers are told, who step `join` when they have heard.
+    /// Ends a client's subscription; says how many servers are told; each steps `join` when it has heard.
     pub(super) fn leave(&mut self, key: usize, kind: Kind, name: &[u8], join: Option<u64>) -> usize {
         let Some(subscriber) = self.pubsub.subscribers.get_mut(key) else {
             return 0;
         };
-        let topics = subscriber.held[kind as usize].remove(name).unwrap_or_default();
+        let topics = subscriber.names_held[kind as usize]
+            .remove(name)
+            .unwrap_or_default();
         if subscriber.is_empty() {
             self.pubsub.subscribers.take(key, &mut self.clients[key]);
         }
@@ -189,7 +191,7 @@ impl Engine {
     #[cold]
     pub(crate) fn leave_all(&mut self, key: usize, subscriber: super::Subscriber) {
         for topic in subscriber
-            .held
+            .names_held
             .into_iter()
             .flat_map(std::collections::BTreeMap::into_values)
             .flatten()

@@ -156,7 +156,7 @@ impl Engine {
         };
         tracing::warn!(target: "redis", client = client.session.id, waiting = client.replies.backlog(), "closed: a subscriber that does not read its messages");
         let own = self.pubsub.subscribers.get(key as usize);
-        let held = own.into_iter().flat_map(|subscriber| &subscriber.held);
+        let held = own.into_iter().flat_map(|subscriber| &subscriber.names_held);
         let topic = held.flat_map(|held| held.values().flatten()).next();
         if let Some(topic) = topic.and_then(|topic| self.pubsub.topics.get(*topic)) {
             let hub = &self.pubsub.hubs[topic.hub];

@@ -28,7 +28,7 @@ const LINGER: u64 = 2_000_000;
 
 /// A command that waits for its reply.
 #[derive(Debug)]
-struct Asked {
+struct FeedCommand {
     what: What,
     kind: Kind,
     name: Bytes,
@@ -51,7 +51,7 @@ pub(super) struct Feed {
     /// Its cluster was replaced: topics move away.
     pub(super) stale: bool,
     pub(super) topics: FxHashSet<usize>,
-    asked: VecDeque<Asked>,
+    asked: VecDeque<FeedCommand>,
     /// When it last said something.
     pub(super) heard: u64,
 }
@@ -115,7 +115,7 @@ impl Engine {
             What::Ping => self.setup(connection, Purpose::Feed, &[b"PING"]),
         }
         let asked = &mut self.pubsub.feeds[feed].asked;
-        asked.push_back(Asked { what, kind, name });
+        asked.push_back(FeedCommand { what, kind, name });
     }
 
     /// Ends a topic's subscription on one feed.
@@ -167,14 +167,14 @@ impl Engine {
     }
 
     /// The topic that a command was about, if its leg is still the one it asked for.
-    fn topic_of(&self, feed: usize, asked: &Asked, ticket: u64) -> Option<usize> {
+    fn topic_of(&self, feed: usize, asked: &FeedCommand, ticket: u64) -> Option<usize> {
         let hub = &self.pubsub.hubs[self.pubsub.feeds.get(feed)?.hub];
         let topic = *hub.names[asked.kind as usize].get(&asked.name)?;
         let legs = &self.pubsub.topics[topic].legs;
         legs.iter().any(|leg| leg.ticket == ticket).then_some(topic)
     }
 
-    fn subscription_confirmed(&mut self, feed: usize, asked: &Asked, ticket: u64) {
+    fn subscription_confirmed(&mut self, feed: usize, asked: &FeedCommand, ticket: u64) {
         let Some(id) = self.topic_of(feed, asked, ticket) else {
             return;
         };
@@ -194,7 +194,7 @@ impl Engine {
     }
 
     /// The slot is another node's, or is on its way: asked again there. Anything else is what clients are told.
-    fn subscription_refused(&mut self, connection: usize, asked: &Asked, ticket: u64, raw: &[u8]) {
+    fn subscription_refused(&mut self, connection: usize, asked: &FeedCommand, ticket: u64, raw: &[u8]) {
         let Some(feed) = self.connections[connection].feed() else {
             return;
         };
@@ -223,7 +223,7 @@ impl Engine {
     pub(super) fn subscription_ended(&mut self, feed: usize, name: &[u8]) -> bool {
         let entry = &self.pubsub.feeds[feed];
         let asked = entry.asked.front();
-        let is_it = |asked: &Asked| asked.kind == Kind::Shard && asked.name == name;
+        let is_it = |asked: &FeedCommand| asked.kind == Kind::Shard && asked.name == name;
         if asked.is_some_and(|asked| matches!(asked.what, What::Unsubscribe(_)) && is_it(asked)) {
             return false;
         }

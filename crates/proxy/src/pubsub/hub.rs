@@ -293,7 +293,7 @@ impl Engine {
             .collect();
         let topics = kept.into_iter().chain(added.iter().copied()).collect();
         if let Some(subscriber) = self.pubsub.subscribers.get_mut(key) {
-            subscriber.held[kind as usize].insert(name, topics);
+            subscriber.names_held[kind as usize].insert(name, topics);
         }
         // Where there is no host yet, there will be one: the hub goes on trying.
         added.into_iter().for_each(|topic| self.place_or_fail(topic));
@@ -302,7 +302,7 @@ impl Engine {
 
 fn all_held(subscriber: &Subscriber) -> Vec<(Kind, Bytes, Vec<usize>)> {
     let of = |kind: Kind| {
-        let held = subscriber.held[kind as usize].iter();
+        let held = subscriber.names_held[kind as usize].iter();
         held.map(move |(name, topics)| (kind, name.clone(), topics.clone()))
     };
     Kind::ALL.into_iter().flat_map(of).collect()

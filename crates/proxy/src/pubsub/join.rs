@@ -116,7 +116,7 @@ impl Engine {
         let key = join.waiter.client;
         let own = self.clients.of(join.waiter);
         let own = own.and_then(|_| self.pubsub.subscribers.get(key as usize));
-        let held = own.and_then(|subscriber| subscriber.held[join.kind as usize].get(name));
+        let held = own.and_then(|subscriber| subscriber.names_held[join.kind as usize].get(name));
         let topics = held.into_iter().flatten().copied();
         let joined = |topic: &usize| {
             let subscription = self.pubsub.topics[*topic].subscribers.get(&key);

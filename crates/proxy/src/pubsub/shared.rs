@@ -51,7 +51,7 @@ impl Subscriptions {
         Ledger {
             own,
             all: self.clone(),
-            held: 0,
+            entries: 0,
         }
     }
 
@@ -72,7 +72,7 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 pub(super) struct Ledger {
     own: Shared,
     all: Subscriptions,
-    held: usize,
+    entries: usize,
 }
 
 impl Ledger {
@@ -103,10 +103,10 @@ impl Ledger {
         }
         let after = known.len();
         if after > before {
-            self.held += 1;
+            self.entries += 1;
             self.all.names.fetch_add(1, Relaxed);
         } else if after < before {
-            self.held -= 1;
+            self.entries -= 1;
             self.all.names.fetch_sub(1, Relaxed);
             if names.iter().all(FxHashMap::is_empty) {
                 tally.clusters.remove(cluster);
@@ -114,7 +114,7 @@ impl Ledger {
         }
     }
 
-    /// What must be added to a server's count of those who got a message.
+    /// What must be added to a server's count of those that got a message.
     pub(super) fn correction(&self, cluster: &str, kind: Kind, channel: &[u8], host: u64) -> i64 {
         let mut sum = 0;
         self.all.each(|tally| {
@@ -172,7 +172,7 @@ impl Ledger {
 
 impl Drop for Ledger {
     fn drop(&mut self) {
-        self.all.names.fetch_sub(self.held, Relaxed);
+        self.all.names.fetch_sub(self.entries, Relaxed);
     }
 }
 

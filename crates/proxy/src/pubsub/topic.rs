@@ -1,4 +1,4 @@
-//! One name of one cluster that clients of this worker are subscribed to: who they are, and where it is subscribed to
+//! One name of one cluster that clients of this worker are subscribed to: which they are, and where it is subscribed to
 //! for them.
 
 use bytes::Bytes;
@@ -103,7 +103,7 @@ impl Topic {
         }
     }
 
-    /// How the topic stands, for those who count.
+    /// How the topic stands, for those that count.
     pub(super) fn entry(&self) -> Entry {
         let confirmed = self.legs.iter().filter(|leg| leg.confirmed);
         Entry {

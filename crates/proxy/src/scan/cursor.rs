@@ -10,7 +10,7 @@
 use redplane_resp::reply;
 use redplane_upstream::{Pick, Topology, Want};
 
-use super::kept::{Kept, Place};
+use super::kept::{Kept, ScanPlace};
 
 const SERVER_BITS: u32 = 34;
 const SLOT_BITS: u32 = 14;
@@ -75,7 +75,7 @@ impl Position {
             true => self.cursor,
             false => {
                 let (cluster, cursor) = (self.cluster, self.cursor);
-                kept.keep(Place { cluster, cursor }, SERVER_BITS)
+                kept.keep(ScanPlace { cluster, cursor }, SERVER_BITS)
             }
         };
         flag(self.moved, MOVED)
@@ -92,7 +92,7 @@ impl Cursor {
     pub(super) fn unpack(cursor: u64, kept: &Kept) -> Self {
         let field = |from: u32, bits: u32| cursor >> from & ((1 << bits) - 1);
         let named = field(SERVER_AT, SERVER_BITS);
-        let numbered = Place {
+        let numbered = ScanPlace {
             cluster: field(CLUSTER_AT, CLUSTER_BITS) as usize,
             cursor: named,
         };

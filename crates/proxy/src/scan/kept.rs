@@ -14,7 +14,7 @@ const MAX_KEPT: usize = 65_536;
 
 /// A place in a scan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct ScanPlace {
     pub(super) cluster: usize,
     pub(super) cursor: u64,
 }
@@ -29,7 +29,7 @@ pub(crate) struct Kept {
 #[derive(Debug)]
 struct Shelf {
     /// Oldest first.
-    places: VecDeque<Place>,
+    places: VecDeque<ScanPlace>,
     /// The number of the oldest.
     first: u64,
 }
@@ -46,7 +46,7 @@ impl Default for Shelf {
 
 impl Kept {
     /// Keeps a place; says its number modulo 2 to the power of `bits`.
-    pub(super) fn keep(&self, place: Place, bits: u32) -> u64 {
+    pub(super) fn keep(&self, place: ScanPlace, bits: u32) -> u64 {
         let mut shelf = self.shelf();
         if shelf.places.len() >= MAX_KEPT {
             shelf.places.pop_front();
@@ -58,7 +58,7 @@ impl Kept {
     }
 
     /// The place of that number.
-    pub(super) fn find(&self, number: u64, bits: u32) -> Option<Place> {
+    pub(super) fn find(&self, number: u64, bits: u32) -> Option<ScanPlace> {
         let shelf = self.shelf();
         let at = number.wrapping_sub(shelf.first) & ((1 << bits) - 1);
         shelf.places.get(usize::try_from(at).ok()?).copied()
@@ -77,7 +77,7 @@ mod tests {
     #[test]
     fn the_oldest_goes_first() {
         let kept = Kept::default();
-        let place = |cursor| Place { cluster: 3, cursor };
+        let place = |cursor| ScanPlace { cluster: 3, cursor };
         let numbers: Vec<u64> = (0..MAX_KEPT as u64 + 2)
             .map(|at| kept.keep(place(at), 34))
             .collect();
@@ -92,7 +92,7 @@ mod tests {
     fn numbers_go_round() {
         let kept = Kept::default();
         kept.shelf().first = u64::MAX;
-        let place = |cursor| Place { cluster: 0, cursor };
+        let place = |cursor| ScanPlace { cluster: 0, cursor };
         let numbers: Vec<u64> = (0..3).map(|at| kept.keep(place(at), 34)).collect();
         assert_eq!(numbers, [(1 << 34) - 1, 0, 1]);
         for (at, number) in (0..).zip(numbers) {

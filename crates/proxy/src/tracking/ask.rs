@@ -1,6 +1,6 @@
 //! CLIENT TRACKING, CACHING, TRACKINGINFO and GETREDIR, as clients ask for them.
 //!
-//! ON moves a client to the twin of its filter whose connections have tracking, and is answered when such a connection
+//! ON moves a client to the variant of its filter whose connections have tracking, and is answered when such a connection
 //! is there (with BCAST one to every primary): from then on nothing that it reads can change unheard. A server that
 //! refuses tracking refuses the client with its own words. REDIRECT asks all workers for the client first.
 
@@ -99,13 +99,13 @@ impl Engine {
         self.rest_behind(key);
     }
 
-    /// Who has this client: the worker's number and one more, or 0.
+    /// Which worker has this client: the worker's number and one more, or 0.
     pub(crate) fn has_client(&self, wanted: &Wanted) -> u64 {
         let named = |client: &Client| {
             wanted.redirect == Some(client.session.id) && self.filters[client.filter].is_of(&wanted.chain)
         };
         let here = self.clients.iter().any(|(_, client)| named(client));
-        if here { self.seat.worker() as u64 + 1 } else { 0 }
+        if here { self.peer.worker() as u64 + 1 } else { 0 }
     }
 
     /// All workers have said whether they have the client that is to be redirected to.
@@ -151,7 +151,7 @@ impl Engine {
     fn tracker_of(&mut self, key: usize) -> &mut Tracker {
         if self.tracking.trackers.get(key).is_none() {
             self.tracking.clients += 1;
-            self.seat.note_tracking(self.tracking.clients);
+            self.peer.note_tracking(self.tracking.clients);
         }
         let made = || Tracker::new(Mode::Default);
         self.tracking.trackers.of(key, &mut self.clients[key], made)
@@ -268,21 +268,21 @@ impl Engine {
         self.greet_with(key, Greeting { tracking, ..greeting });
     }
 
-    /// A client that tracks has moved from this filter to a twin, by HELLO or SELECT: with BCAST it listens there from
+    /// A client that tracks has moved from this filter to a variant, by HELLO or SELECT: with BCAST it listens there from
     /// now on, else what it read before is told as before.
     pub(crate) fn track_from(&mut self, key: usize, former: usize) {
         let from = &self.filters[former];
         let (tracked, pools) = (from.greeting.tracking, from.pools_read());
         match (tracked, self.tracking.trackers.get_mut(key)) {
             // Whom it redirects to has no replies that could be overtaken: it goes on listening where it did.
-            (Tracking::Broadcast, Some(tracker)) if !tracker.held.is_empty() => {}
+            (Tracking::Broadcast, Some(tracker)) if !tracker.pools.is_empty() => {}
             (Tracking::Broadcast, Some(tracker)) if tracker.redirect.is_some() => {
-                tracker.held.clone_from(&pools);
+                tracker.pools.clone_from(&pools);
                 self.hold_pools(&pools);
             }
             (_, Some(tracker)) if tracker.is_broadcast() => drop(self.all_primaries(key)),
             (Tracking::Keys, Some(tracker)) => {
-                let known = &mut tracker.held;
+                let known = &mut tracker.pools;
                 let fresh: Vec<usize> = pools.into_iter().filter(|pool| !known.contains(pool)).collect();
                 known.extend_from_slice(&fresh);
                 self.hold_pools(&fresh);
@@ -293,10 +293,10 @@ impl Engine {
 
     /// What is known of a client that tracked is forgotten; keys that it read go when they change.
     pub(crate) fn forget_tracker(&mut self, key: usize, tracker: &Tracker) {
-        self.release_pools(&tracker.held);
+        self.release_pools(&tracker.pools);
         let key = key as u32;
         self.tracking.clients -= 1;
-        self.seat.note_tracking(self.tracking.clients);
+        self.peer.note_tracking(self.tracking.clients);
         self.tracking.joining.remove(&key);
         self.tracking.broadcast.retain(|own| *own != key);
         self.tracking.own.retain(|own| own.client != key);

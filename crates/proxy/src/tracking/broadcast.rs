@@ -70,7 +70,7 @@ impl Engine {
     /// Whether a client hears through a pool.
     fn listens_on(&self, key: usize, pool: usize) -> bool {
         let own = self.tracking.trackers.get(key);
-        match own.map(|tracker| &tracker.held).filter(|held| !held.is_empty()) {
+        match own.map(|tracker| &tracker.pools).filter(|held| !held.is_empty()) {
             Some(held) => held.contains(&pool),
             None => self.reads_through(key, pool),
         }

@@ -218,11 +218,11 @@ impl Engine {
     }
 
     fn tell_other(&mut self, key: usize, redirect: Redirect, notice: &Notice) {
-        let known = match redirect.worker == self.seat.worker() {
+        let known = match redirect.worker == self.peer.worker() {
             true => self.hear_for_other(redirect.id, notice),
             false => {
-                let from = (self.seat.worker(), self.clients[key].session.id);
-                self.seat.forward(redirect.worker, redirect.id, notice, from)
+                let from = (self.peer.worker(), self.clients[key].session.id);
+                self.peer.forward(redirect.worker, redirect.id, notice, from)
             }
         };
         if !known {
@@ -253,7 +253,7 @@ impl Engine {
     /// What a client of another worker wants one of this worker's to be told.
     pub(crate) fn hear_forwarded(&mut self, forwarded: Forwarded) {
         if !self.hear_for_other(forwarded.to, &forwarded.notice) {
-            self.seat.return_unheard(forwarded.from);
+            self.peer.return_unheard(forwarded.from);
         }
     }
 
@@ -263,15 +263,15 @@ impl Engine {
             let client = engine.clients.get(key);
             client.is_some_and(|client| client.session.id == id)
         };
-        let known = self.tracking.heirs.get(&id).map(|key| *key as usize);
+        let known = self.tracking.redirected_to.get(&id).map(|key| *key as usize);
         if let Some(key) = known.filter(|key| is(self, *key)) {
             return Some(key);
         }
         let found = self.clients.iter().find(|(_, client)| client.session.id == id);
         let found = found.map(|(key, _)| key);
         match found {
-            Some(key) => self.tracking.heirs.insert(id, key as u32),
-            None => self.tracking.heirs.remove(&id),
+            Some(key) => self.tracking.redirected_to.insert(id, key as u32),
+            None => self.tracking.redirected_to.remove(&id),
         };
         found
     }

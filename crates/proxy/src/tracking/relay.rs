@@ -28,7 +28,7 @@ pub(super) struct Relay {
     /// What was told while requests were on their way that end before these places of the origin's output.
     pub(super) late: Vec<(u64, Notice)>,
     /// Keys that were told to a client whose own write of them is on its way.
-    held: Vec<(Waiter, Bytes)>,
+    undecided: Vec<(Waiter, Bytes)>,
     /// A PING is on its way behind which no push is about writes that are answered.
     fencing: bool,
 }
@@ -85,7 +85,7 @@ impl Engine {
             origin,
             pool,
             late: Vec::new(),
-            held: Vec::new(),
+            undecided: Vec::new(),
             fencing: false,
         };
         self.tracking.relays.insert(feed, relay);
@@ -166,7 +166,7 @@ impl Engine {
         let writing = self.own_write_underway(relay.origin as usize, client, name);
         let relay = self.tracking.relays.get_mut(&via);
         if let (Some(relay), Some(waiter)) = (relay, writing) {
-            relay.held.push((waiter, name.clone()));
+            relay.undecided.push((waiter, name.clone()));
         }
         writing.is_some()
     }
@@ -202,14 +202,14 @@ impl Engine {
             .tracking
             .relays
             .get_mut(&feed)
-            .filter(|own| !own.held.is_empty())
+            .filter(|own| !own.undecided.is_empty())
         else {
             return;
         };
         let same =
             |(held, _): &(Waiter, Bytes)| held.client == waiter.client && held.sequence == waiter.sequence;
-        let (judged, waiting) = std::mem::take(&mut relay.held).into_iter().partition(same);
-        relay.held = waiting;
+        let (judged, waiting) = std::mem::take(&mut relay.undecided).into_iter().partition(same);
+        relay.undecided = waiting;
         let judged: Vec<(Waiter, Bytes)> = judged;
         for (_, name) in judged {
             if !self.take_own_write(feed, waiter.client, &name) {

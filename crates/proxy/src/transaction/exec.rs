@@ -25,7 +25,7 @@ impl Engine {
         let Some(mut transaction) = self.transactions.open.take(key, &mut self.clients[key]) else {
             return self.answer(key, error::EXEC_WITHOUT_MULTI);
         };
-        let held = std::mem::take(&mut transaction.held);
+        let held = std::mem::take(&mut transaction.pools);
         let share = std::mem::take(&mut transaction.share);
         self.exec_taken(key, command, &transaction, share);
         self.release_pools(&held);

@@ -14,7 +14,7 @@ use crate::engine::Engine;
 
 /// Where a queued command runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Place {
+enum RunsIn {
     /// With the keys, on their server.
     Block,
     /// Here, at its place among the others.
@@ -31,8 +31,8 @@ impl Engine {
             Err(refusal) => return self.spoil_transaction(key, &refusal),
         };
         match (place, served) {
-            (Place::Here | Place::Last, Served::Known(command)) => {
-                self.queue_here(key, command, place == Place::Last, request);
+            (RunsIn::Here | RunsIn::Last, Served::Known(command)) => {
+                self.queue_here(key, command, place == RunsIn::Last, request);
             }
             _ => self.queue_in_block(key, served, request),
         }
@@ -44,7 +44,7 @@ impl Engine {
         key: usize,
         served: Served,
         request: &Request<'_>,
-    ) -> Result<Place, Vec<u8>> {
+    ) -> Result<RunsIn, Vec<u8>> {
         let behind = self
             .transactions
             .open
@@ -56,9 +56,9 @@ impl Engine {
         };
         let place = match served {
             Served::Known(command) => self.place_by_policy(key, command, behind.is_some(), request)?,
-            Served::Custom(_) => Place::Block,
+            Served::Custom(_) => RunsIn::Block,
         };
-        match behind.filter(|_| place == Place::Block) {
+        match behind.filter(|_| place == RunsIn::Block) {
             None => Ok(place),
             Some(last) => Err(out_of_order(name, last)),
         }
@@ -71,11 +71,17 @@ impl Engine {
         command: &'static Command,
         behind: bool,
         request: &Request<'_>,
-    ) -> Result<Place, Vec<u8>> {
+    ) -> Result<RunsIn, Vec<u8>> {
         if command.flags.contains(Flags::NO_MULTI) {
             return Err(error::NOT_IN_TRANSACTION.to_vec());
         }
-        let of_all = |one: bool| if one && !behind { Place::Block } else { Place::Last };
+        let of_all = |one: bool| {
+            if one && !behind {
+                RunsIn::Block
+            } else {
+                RunsIn::Last
+            }
+        };
         Ok(match command.request {
             RequestPolicy::ByKey
             | RequestPolicy::Sort
@@ -83,33 +89,33 @@ impl Engine {
             | RequestPolicy::MultiShard
             | RequestPolicy::Blocking(_)
             | RequestPolicy::Transaction(_)
-            | RequestPolicy::Local(Local::Select) => Place::Block,
+            | RequestPolicy::Local(Local::Select) => RunsIn::Block,
             RequestPolicy::AnyNode => of_all(true),
             // Replies to what follows have the new form.
-            RequestPolicy::Local(Local::Hello) => Place::Last,
+            RequestPolicy::Local(Local::Hello) => RunsIn::Last,
             // What follows in the block would be read before it is remembered.
-            RequestPolicy::Local(Local::ClientTracking | Local::ClientCaching) => Place::Last,
-            RequestPolicy::Local(_) => Place::Here,
-            RequestPolicy::AllShards if command.reply == ReplyPolicy::Info => Place::Here,
+            RequestPolicy::Local(Local::ClientTracking | Local::ClientCaching) => RunsIn::Last,
+            RequestPolicy::Local(_) => RunsIn::Here,
+            RequestPolicy::AllShards if command.reply == ReplyPolicy::Info => RunsIn::Here,
             // What the block runs by its SHA1 is given to its server in front of it.
-            RequestPolicy::AllNodes if command.effect == Effect::LoadScript => Place::Here,
+            RequestPolicy::AllNodes if command.effect == Effect::LoadScript => RunsIn::Here,
             RequestPolicy::AllShards
             | RequestPolicy::AllNodes
             | RequestPolicy::RandomShards
             | RequestPolicy::SlotArgument => of_all(self.has_one_shard(key)),
-            RequestPolicy::Scan | RequestPolicy::ShardIndex => Place::Last,
+            RequestPolicy::Scan | RequestPolicy::ShardIndex => RunsIn::Last,
             RequestPolicy::Pubsub(Pubsub::Publish | Pubsub::SPublish) => {
-                // Elsewhere a message reaches only those who asked the server that it goes to.
+                // Elsewhere a message reaches only those that asked the server that it goes to.
                 match self.reaches_all(key, request.arg(1)) {
-                    true => Place::Block,
-                    false => Place::Here,
+                    true => RunsIn::Block,
+                    false => RunsIn::Here,
                 }
             }
-            RequestPolicy::Pubsub(_) => Place::Here,
+            RequestPolicy::Pubsub(_) => RunsIn::Here,
             RequestPolicy::Refuse(Refusal::OneDatabase) => {
                 match self.may_change_databases(key, command, request) {
                     true => of_all(true),
-                    false => Place::Here,
+                    false => RunsIn::Here,
                 }
             }
             RequestPolicy::Refuse(_) => return Err(self.refusal(key, command, request)),

@@ -63,7 +63,7 @@ impl Engine {
             .transactions
             .open
             .of(key, &mut self.clients[key], Default::default);
-        transaction.held.push(pool);
+        transaction.pools.push(pool);
         transaction.watch = Some(Watch {
             pool,
             connection,
@@ -83,7 +83,7 @@ impl Engine {
     /// Lets go of what a transaction held.
     pub(crate) fn end_transaction(&mut self, transaction: &Transaction) {
         self.end_lease(transaction.lease());
-        self.release_pools(&transaction.held);
+        self.release_pools(&transaction.pools);
     }
 
     /// The leased connection broke: what it guarded is guarded no more.

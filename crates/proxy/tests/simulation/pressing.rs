@@ -108,24 +108,24 @@ fn a_client_that_never_reads_is_not_read_from() {
     let (ground, _cluster) = Ground::three_shards();
     let mut world = world(&ground);
     let [key, other, _] = keys();
-    let (deaf, well) = (world.connect(), world.connect());
+    let (idle, well) = (world.connect(), world.connect());
     world.send(well, &set(&key, &[b'x'; 1000]));
     world.calm();
-    world.peers[deaf].window = 1000;
+    world.peers[idle].window = 1000;
     for wave in [100_000, 50_000] {
         for _ in 0..wave {
-            world.ask(deaf, &format!("GET {key}"));
+            world.ask(idle, &format!("GET {key}"));
         }
         world.calm();
     }
-    assert!(world.unread(deaf) > 0, "everything was taken in");
-    assert_eq!(world.peers[deaf].inbox.len(), 1000);
+    assert!(world.unread(idle) > 0, "everything was taken in");
+    assert_eq!(world.peers[idle].inbox.len(), 1000);
     world.got(well);
     assert_eq!(world.call(well, &format!("GET {other}")), "$-1\r\n");
-    world.peers[deaf].window = usize::MAX;
+    world.peers[idle].window = usize::MAX;
     world.calm();
-    assert_eq!(world.peers[deaf].inbox.len(), 150_000 * (1000 + 9));
-    assert_eq!(world.unread(deaf), 0);
+    assert_eq!(world.peers[idle].inbox.len(), 150_000 * (1000 + 9));
+    assert_eq!(world.unread(idle), 0);
 }
 
 #[test]
@@ -133,16 +133,16 @@ fn a_client_that_asks_for_too_much_and_reads_nothing_is_closed() {
     let (ground, _cluster) = Ground::three_shards();
     let mut world = world(&ground);
     let [key, other, _] = keys();
-    let (deaf, well) = (world.connect(), world.connect());
+    let (idle, well) = (world.connect(), world.connect());
     world.send(well, &set(&key, &[b'x'; 100_000]));
     world.calm();
-    world.peers[deaf].window = 1000;
+    world.peers[idle].window = 1000;
     for _ in 0..3_000 {
-        world.ask(deaf, &format!("GET {key}"));
+        world.ask(idle, &format!("GET {key}"));
     }
     world.calm();
     assert!(
-        world.peers[deaf].closed,
+        world.peers[idle].closed,
         "300 MB wait for a client that does not read"
     );
     world.got(well);

@@ -558,10 +558,10 @@ fn resp3_gets_pushes_and_may_do_anything() {
 fn who_does_not_read_is_dropped_and_nobody_else() {
     let (ground, _cluster) = Ground::three_shards();
     let mut world = world(&ground);
-    let (deaf, well, publisher) = (world.connect(), world.connect(), world.connect());
-    world.call(deaf, "SUBSCRIBE news");
+    let (idle, well, publisher) = (world.connect(), world.connect(), world.connect());
+    world.call(idle, "SUBSCRIBE news");
     world.call(well, "SUBSCRIBE news");
-    world.peers[deaf].window = 0;
+    world.peers[idle].window = 0;
     for size in [200_000, 100] {
         let payload = "x".repeat(size);
         for _ in 0..20 {
@@ -569,13 +569,13 @@ fn who_does_not_read_is_dropped_and_nobody_else() {
             assert_eq!(world.got(well).len(), message("news", &payload).len());
         }
     }
-    assert!(!world.peers[deaf].closed);
+    assert!(!world.peers[idle].closed);
     let payload = "x".repeat(200_000);
     for _ in 0..200 {
         world.call(publisher, &format!("PUBLISH news {payload}"));
         assert_eq!(world.got(well).len(), message("news", &payload).len());
     }
-    assert!(world.peers[deaf].closed && !world.peers[well].closed);
+    assert!(world.peers[idle].closed && !world.peers[well].closed);
     assert_eq!(
         ground.stat("cluster.c.redis_cluster.pubsub.slow_subscriber_closed"),
         1

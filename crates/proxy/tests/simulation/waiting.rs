@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use redplane_proxy::{Peers, Place, Waiting};
+use redplane_proxy::{Peers, Waiting, WaitsAt};
 
 use super::failing::keys;
 use super::ground::{Ground, at, even};
@@ -51,7 +51,7 @@ fn the_oldest_request_of_each_client_is_found() {
     let oldest = first.oldest.as_ref().unwrap();
     assert_eq!((oldest.command.as_str(), oldest.attempt), ("set", 1));
     assert!(oldest.age >= Duration::from_millis(20), "{oldest:?}");
-    let place = |ahead| Place::Server {
+    let place = |ahead| WaitsAt::Server {
         cluster: "c".to_owned(),
         host: at(1).to_string(),
         connection: 0,

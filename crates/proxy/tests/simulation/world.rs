@@ -8,7 +8,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use redplane_config::cluster::DnsFamily;
-use redplane_proxy::{Action, ClientId, ConnId, Context, Engine, Gone, Opened, Peers, Question, Verdict};
+use redplane_proxy::{
+    Action, ClientId, ConnId, Context, Engine, Gone, LoginQuestion, Opened, Peers, Verdict,
+};
 use redplane_world::Store;
 
 use super::ground::{Ground, opened};
@@ -58,7 +60,7 @@ pub(crate) struct World {
     /// The families that names were to be resolved to.
     pub(crate) families: Vec<Option<DnsFamily>>,
     /// Logins that a service was asked about and has not decided on.
-    pub(crate) questions: Vec<Question>,
+    pub(crate) questions: Vec<LoginQuestion>,
     pub(crate) peers: Vec<Peer>,
     by_id: Vec<Option<usize>>,
     upstreams: Vec<Option<Upstream>>,
