@@ -15,8 +15,8 @@ use crate::engine::{Action, Engine};
 use crate::send::Payload;
 use redplane_merge::{Answer, Failure};
 use redplane_redis_core::connection::State;
+use redplane_redis_core::link::Link;
 use redplane_redis_core::pending::{Pending, Purpose};
-use redplane_redis_core::pool::Link;
 
 /// Redirections that one request may follow.
 pub(crate) const MAX_HOPS: u8 = 5;

@@ -9,6 +9,7 @@ pub mod filter;
 pub mod input;
 pub mod leases;
 pub mod lessons;
+pub mod link;
 pub mod output;
 pub mod pending;
 pub mod places;

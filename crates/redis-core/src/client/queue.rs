@@ -4,12 +4,14 @@
 //! want (CLIENT REPLY) is dropped at its place. Messages go between replies. It knows no socket, no server and no
 //! engine: a test fills it alone.
 
+mod messages;
+
 use std::collections::VecDeque;
 
 use bytes::Bytes;
 use redplane_merge::Answer;
 
-use super::muting::{Muting, ReplyMode};
+use super::muting::Muting;
 use crate::input::Buffers;
 use crate::output::{LARGE, Output};
 use crate::split::Split;
@@ -301,60 +303,6 @@ impl ReplyQueue {
         self.parked = kept;
     }
 
-    /// A message, which is no reply: out at once, unless the confirmation of its subscription, the reply to the request
-    /// of this sequence, still waits for its turn.
-    pub fn message(&mut self, sequence: u32, message: &[u8]) {
-        if !self.follow(sequence, message) {
-            self.out.append(message);
-        }
-    }
-
-    /// The same for a large one.
-    pub fn message_shared(&mut self, sequence: u32, message: Bytes) {
-        if !self.follow(sequence, &message) {
-            self.out.append_shared(message);
-        }
-    }
-
-    /// Puts a message behind a reply that came early; false when that reply is out.
-    fn follow(&mut self, sequence: u32, message: &[u8]) -> bool {
-        let offset = self.offset(sequence);
-        let Some(slot) = self.slots.get_mut(offset) else {
-            return false;
-        };
-        match slot {
-            Slot::Parked(start, len) => {
-                let (start, len) = (*start as usize, *len as usize);
-                let reply = self.parked.get(start..start + len).unwrap_or_default();
-                let whole = [reply, message].concat();
-                self.parked_live -= len as u32;
-                self.aside += whole.len();
-                *slot = Slot::Followed(Box::new(whole));
-            }
-            Slot::Shared(reply) => {
-                let whole = [&reply[..], message].concat();
-                self.aside += message.len();
-                *slot = Slot::Followed(Box::new(whole));
-            }
-            Slot::Followed(whole) => {
-                whole.extend_from_slice(message);
-                self.aside += message.len();
-            }
-            Slot::Waiting | Slot::Split(_) => return false,
-        }
-        true
-    }
-
-    /// Bytes are kept elsewhere for this client.
-    pub fn keep_aside(&mut self, count: usize) {
-        self.aside += count;
-    }
-
-    /// The same bytes are on their way.
-    pub fn release_kept(&mut self, count: usize) {
-        self.aside -= count;
-    }
-
     /// Memory that only a burst needed is given back.
     #[inline]
     pub fn shrink(&mut self, buffers: &mut Buffers) {
@@ -371,31 +319,6 @@ impl ReplyQueue {
     pub fn prepare_parking(&mut self, buffers: &mut Buffers) {
         if self.slots.len() > 1 && self.parked.capacity() == 0 {
             self.parked = buffers.take_empty();
-        }
-    }
-
-    /// Replies are wanted until this is given back: confirmations of subscriptions are messages, and never dropped.
-    pub fn suspend_muting(&mut self) -> Option<Box<Muting>> {
-        self.muting.take()
-    }
-
-    /// What [`Self::suspend_muting`] gave.
-    pub fn resume_muting(&mut self, muting: Option<Box<Muting>>) {
-        self.muting = muting;
-    }
-
-    /// Whether CLIENT REPLY drops anything.
-    #[inline]
-    pub fn is_muting(&self) -> bool {
-        self.muting.is_some()
-    }
-
-    /// `CLIENT REPLY`: what holds from the next request on.
-    pub fn set_mode(&mut self, mode: ReplyMode) {
-        match &mut self.muting {
-            Some(muting) => muting.set_mode(mode),
-            none if mode != ReplyMode::On => *none = Some(Box::new(Muting::new(mode))),
-            _ => {}
         }
     }
 }

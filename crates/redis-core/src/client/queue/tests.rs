@@ -4,6 +4,7 @@ use proptest::prelude::*;
 use redplane_merge::Parts;
 
 use super::*;
+use crate::client::muting::ReplyMode;
 
 #[test]
 fn early_replies_leave_nothing_behind() {
