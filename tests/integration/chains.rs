@@ -256,6 +256,9 @@ fn a_chain_that_is_not_served_is_named() {
         log.contains("a filter chain is not served") && log.contains(reason),
         "{log}"
     );
+    let dump = house.proxy.page("/config_dump").body;
+    let chain = "filter chain 'source_prefix_ranges=127.0.0.2/32' is not served";
+    assert!(dump.contains(&format!("{chain}: {reason}")), "{dump}");
     let file = house.folder.path().join("static.yaml");
     let listener = format!(
         "{{name: l, {}, filter_chains: [{{filters: [{limit}, {}]}}]}}",

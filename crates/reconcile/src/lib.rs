@@ -7,6 +7,7 @@
 mod book;
 pub mod bootstrap;
 mod clusters;
+mod dump;
 mod endpoints;
 mod feeds;
 mod handover;

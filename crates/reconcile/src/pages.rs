@@ -5,6 +5,7 @@ use std::sync::{Arc, PoisonError};
 use redplane_admin::{Levels, Order, ServerView, Sources};
 use tokio::sync::mpsc;
 
+use crate::dump;
 use crate::views;
 use crate::waiting;
 use crate::world::World;
@@ -25,7 +26,7 @@ pub fn sources(world: &Arc<World>, levels: Levels, orders: mpsc::Sender<Order>) 
         }),
         clusters: look(world, views::clusters),
         listeners: look(world, views::listeners),
-        config: look(world, |world| world.book.dump()),
+        config: look(world, dump::config),
         server: look(world, |world| ServerView {
             version: world.version.clone(),
             state: world.state(),
