@@ -1,6 +1,6 @@
 //! The task behind a client: connect, converse, pause, and again.
 //!
-//! Orders are obeyed in every phase. A function that returns `None` says that nobody is left to work for.
+//! Commands are carried out in every phase. A function returns `None` when the client's handle is gone.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use crate::subscriptions::{Output, Purpose, Request, Subscriptions};
 use crate::transport::{Endpoint, Outgoing, Stream, Target};
 
 pub(super) struct Task {
-    desk: Desk,
+    event_loop: EventLoop,
     target: Target,
     endpoints: Vec<Endpoint>,
     next_endpoint: usize,
@@ -23,8 +23,8 @@ pub(super) struct Task {
     counters: Arc<Counters>,
 }
 
-/// What goes on without a stream as well: orders come in, TTLs end, events go out.
-struct Desk {
+/// What goes on without a stream as well: commands come in, TTLs end, events go out.
+struct EventLoop {
     machine: Subscriptions,
     commands: mpsc::UnboundedReceiver<Command>,
     events: mpsc::Sender<Event>,
@@ -40,7 +40,7 @@ impl Task {
     ) -> Self {
         let mut random = fastrand::Rng::with_seed(config.seed);
         Self {
-            desk: Desk {
+            event_loop: EventLoop {
                 machine: Subscriptions::new(config.form, config.node_policy),
                 commands,
                 events,
@@ -61,7 +61,7 @@ impl Task {
     async fn live_once(&mut self) -> Option<()> {
         let endpoint = self.endpoints[self.next_endpoint].clone();
         self.next_endpoint = (self.next_endpoint + 1) % self.endpoints.len();
-        let (reason, established) = match self.desk.meanwhile(self.target.open(&endpoint)).await? {
+        let (reason, established) = match self.event_loop.meanwhile(self.target.open(&endpoint)).await? {
             Err(reason) => {
                 self.counters.connect_failures.fetch_add(1, Relaxed);
                 (reason, false)
@@ -88,32 +88,34 @@ impl Task {
             retry_in,
         })
         .await?;
-        self.desk.meanwhile(tokio::time::sleep(retry_in)).await
+        self.event_loop.meanwhile(tokio::time::sleep(retry_in)).await
     }
 
     /// Talks until the stream ends and says why it did.
     async fn converse(&mut self, outgoing: Outgoing, mut stream: Stream) -> Option<String> {
-        let outputs = self.desk.machine.on_connect();
+        let outputs = self.event_loop.machine.on_connect();
         self.deliver(outputs, &outgoing).await?;
         loop {
             let outputs = tokio::select! {
                 biased;
-                command = self.desk.commands.recv() => obey(&mut self.desk.machine, command?),
-                () = self.desk.events.closed() => return None,
-                () = tick(&self.desk.machine) => self.desk.machine.on_tick(now()),
-                response = stream.next(), if self.desk.machine.outstanding() == 0 => match response {
+                command = self.event_loop.commands.recv() => obey(&mut self.event_loop.machine, command?),
+                () = self.event_loop.events.closed() => return None,
+                () = tick(&self.event_loop.machine) => self.event_loop.machine.on_tick(now()),
+                response = stream.next(), if self.event_loop.machine.outstanding() == 0 => match response {
                     Ok(response) => {
                         self.backoff.reset();
                         self.counters.responses.fetch_add(1, Relaxed);
-                        self.desk.machine.on_response(response, now())
+                        self.event_loop.machine.on_response(response, now())
                     }
                     Err(reason) => {
-                        self.desk.machine.on_disconnect();
+                        self.event_loop.machine.on_disconnect();
                         return Some(reason);
                     }
                 },
             };
-            self.counters.ignored.store(self.desk.machine.ignored(), Relaxed);
+            self.counters
+                .ignored
+                .store(self.event_loop.machine.ignored(), Relaxed);
             self.deliver(outputs, &outgoing).await?;
         }
     }
@@ -146,11 +148,11 @@ impl Task {
     }
 
     async fn tell(&self, event: Event) -> Option<()> {
-        self.desk.events.send(event).await.ok()
+        self.event_loop.events.send(event).await.ok()
     }
 }
 
-impl Desk {
+impl EventLoop {
     /// Awaits something while no stream is up. The machine has nothing to send then, but a TTL may end.
     async fn meanwhile<T>(&mut self, future: impl Future<Output = T>) -> Option<T> {
         let mut future = pin!(future);
