@@ -60,6 +60,7 @@ pub(crate) fn version() -> String {
 fn start(flags: &Flags) -> Result<(), String> {
     let bootstrap = Bootstrap::load(&flags.bootstrap())?;
     if flags.mode == Mode::Validate {
+        redplane_reconcile::validate(&bootstrap)?;
         let path = flags.config_path.as_ref().map(|path| path.display().to_string());
         for listener in &bootstrap.config.listeners {
             for (chain, reason) in listener.inert_chains() {
@@ -81,6 +82,9 @@ fn start(flags: &Flags) -> Result<(), String> {
     }
     for flag in &flags.unknown {
         tracing::warn!("unknown flag {flag} is ignored");
+    }
+    for field in &bootstrap.config.unknown {
+        tracing::warn!(field, "unknown field in the bootstrap, it has no effect");
     }
     for field in &bootstrap.config.ignored.0 {
         tracing::debug!(field, "accepted without effect");

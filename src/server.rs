@@ -67,7 +67,8 @@ async fn serve(flags: &Flags, bootstrap: Bootstrap, log: &Log, started: Instant)
     }
     let (queue, mut incoming) = mpsc::channel(QUEUE);
     let zone = bootstrap.config.node.zone.clone();
-    let context = Context::new(registry.clone(), Dns::system(), zone);
+    let mut context = Context::new(registry.clone(), Dns::system(), zone);
+    context.secrets = world.secrets().clone();
     let mut reconcile = Reconcile::new(Arc::clone(&world), context, Feeds::new(queue), &bootstrap);
     reconcile.start(&bootstrap)?;
     if flags.mode == Mode::InitOnly {
@@ -77,6 +78,7 @@ async fn serve(flags: &Flags, bootstrap: Bootstrap, log: &Log, started: Instant)
     drop(bootstrap);
     let mut quit = None;
     loop {
+        let due = reconcile.due().map(tokio::time::Instant::from_std);
         tokio::select! {
             Some(event) = incoming.recv() => reconcile.take(event)?,
             Some(order) = ordered.recv() => quit = obey(&world, &files, log, order).or(quit),
@@ -85,6 +87,7 @@ async fn serve(flags: &Flags, bootstrap: Bootstrap, log: &Log, started: Instant)
                     break;
                 }
             }
+            () = at(due) => reconcile.expire()?,
             _ = flush.tick() => registry.tick(),
             () = at(quit) => break,
         }

@@ -44,6 +44,10 @@ mod redirect;
 mod reshard;
 #[path = "integration/scripts.rs"]
 mod scripts;
+#[path = "integration/sds.rs"]
+mod sds;
+#[path = "integration/secrets.rs"]
+mod secrets;
 #[path = "integration/secure.rs"]
 mod secure;
 #[path = "integration/select.rs"]

@@ -8,18 +8,21 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 
 use prost::Message as _;
+use redplane_proto::pb::envoy::extensions::transport_sockets::tls::v3::Secret;
 use redplane_proto::pb::envoy::service::discovery::v3::aggregated_discovery_service_server::{
     AggregatedDiscoveryService, AggregatedDiscoveryServiceServer,
 };
 use redplane_proto::pb::envoy::service::discovery::v3::{
-    DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse,
+    DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse, Resource,
 };
-use redplane_testkit::{Proxy, free_port, until};
+use redplane_proto::pb::google::protobuf::Any;
+use redplane_testkit::{Authority, Proxy, free_port, until};
 use tokio::runtime::{Builder, Runtime};
 use tokio_stream::wrappers::{TcpListenerStream, UnboundedReceiverStream};
 use tokio_stream::{Stream, StreamExt as _};
 use tonic::{Request, Response, Status, Streaming};
 
+use crate::sds::{SECRET, Sds, certificate};
 use crate::stage::{PATIENCE, admin, redplane};
 
 const MESHES: [&str; 6] = ["gateway", "mirror", "mtls", "none", "plain", "sharding"];
@@ -44,12 +47,21 @@ type Verdicts = Arc<Mutex<BTreeMap<String, Result<(), String>>>>;
 struct Replay {
     mesh: &'static str,
     verdicts: Verdicts,
+    /// What a gateway asks for over the same stream.
+    secret: Secret,
 }
 
 impl Replay {
     fn recorded(&self, form: &str, type_url: &str) -> Option<Vec<u8>> {
         let (kind, _) = KINDS.iter().find(|(_, url)| *url == type_url)?;
         fs::read(golden(self.mesh).join(format!("{form}-{kind}.pb"))).ok()
+    }
+
+    fn packed_secret(&self) -> Any {
+        Any {
+            type_url: SECRET.to_owned(),
+            value: self.secret.encode_to_vec(),
+        }
     }
 
     /// Notes a verdict; true for a first request, which wants an answer.
@@ -107,6 +119,15 @@ impl AggregatedDiscoveryService for Replay {
             move |question: DiscoveryRequest| {
                 let refusal = question.error_detail.map(|detail| detail.message);
                 let wanted = replay.hear(&question.type_url, &question.response_nonce, refusal);
+                if wanted && question.type_url == SECRET {
+                    return Some(DiscoveryResponse {
+                        version_info: "1".to_owned(),
+                        nonce: "1".to_owned(),
+                        type_url: question.type_url,
+                        resources: vec![replay.packed_secret()],
+                        ..DiscoveryResponse::default()
+                    });
+                }
                 let bytes = wanted.then(|| replay.recorded("sotw", &question.type_url))??;
                 Some(DiscoveryResponse::decode(bytes.as_slice()).expect("a recorded response"))
             },
@@ -123,6 +144,18 @@ impl AggregatedDiscoveryService for Replay {
             move |question: DeltaDiscoveryRequest| {
                 let refusal = question.error_detail.map(|detail| detail.message);
                 let wanted = replay.hear(&question.type_url, &question.response_nonce, refusal);
+                if wanted && question.type_url == SECRET {
+                    return Some(DeltaDiscoveryResponse {
+                        nonce: "1".to_owned(),
+                        type_url: question.type_url,
+                        resources: vec![Resource {
+                            name: replay.secret.name.clone(),
+                            resource: Some(replay.packed_secret()),
+                            ..Resource::default()
+                        }],
+                        ..DeltaDiscoveryResponse::default()
+                    });
+                }
                 let bytes = wanted.then(|| replay.recorded("delta", &question.type_url))??;
                 Some(DeltaDiscoveryResponse::decode(bytes.as_slice()).expect("a recorded response"))
             },
@@ -149,7 +182,7 @@ fn serve(replay: Replay) -> (Runtime, u16) {
     (runtime, port)
 }
 
-fn bootstrap(api: &str, admin_port: u16, xds: u16) -> String {
+fn bootstrap(api: &str, admin_port: u16, xds: u16, sds: &Sds) -> String {
     format!(
         "{}node: {{id: sidecar~127.0.0.1~client.redis~redis.svc.cluster.local, cluster: client}}
 dynamic_resources:
@@ -166,8 +199,10 @@ static_resources:
         \"@type\": type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions
         explicit_http_config: {{http2_protocol_options: {{}}}}
     load_assignment: {{cluster_name: xds-grpc, endpoints: [{{lb_endpoints: [{{endpoint: {{address: {{socket_address: {{address: 127.0.0.1, port_value: {xds}}}}}}}}}]}}]}}
+  - {sds}
 ",
-        admin(admin_port)
+        admin(admin_port),
+        sds = sds.cluster()
     )
 }
 
@@ -184,12 +219,15 @@ fn names(mesh: &str, kind: &str) -> Vec<String> {
 
 fn applies(mesh: &'static str, api: &str) {
     let verdicts = Verdicts::default();
+    let (admin_port, sds, authority) = (free_port(), Sds::start(), Authority::new());
+    let identity = authority.issue("pod", &["spiffe://cluster.local/ns/redis/sa/client"]);
+    sds.put_identity(&identity);
     let (_runtime, xds) = serve(Replay {
         mesh,
         verdicts: verdicts.clone(),
+        secret: certificate("kubernetes://redis-cert", &identity.cert, &identity.key),
     });
-    let admin_port = free_port();
-    let proxy = Proxy::start(&redplane(), &bootstrap(api, admin_port, xds), admin_port);
+    let proxy = Proxy::start(&redplane(), &bootstrap(api, admin_port, xds, &sds), admin_port);
     until("CDS, EDS and LDS are answered", PATIENCE, || {
         verdicts.lock().expect("nobody panicked").len() >= 3
     });

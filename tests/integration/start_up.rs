@@ -1,16 +1,19 @@
 //! Start and end of the process: bootstraps in every form, flags, bad input, ports in use, signals.
 
-use std::net::TcpListener;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Command, Output};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use redplane_testkit::{Proxy, Redis, free_port, http_get, http_post, until};
+use redplane_testkit::{Client, Cluster, Proxy, Redis, Reply, free_port, http_get, http_post, until};
 use serde_json::{Value, json};
 
 use crate::stage::{
-    PATIENCE, admin, ads_bootstrap, ask, client, listens, local, redis_listener, redplane, static_cluster,
-    static_resources, tcp_listener,
+    PATIENCE, Stage, admin, ads_bootstrap, ask, client, envoy_filter, listens, local, redis_listener,
+    redplane, service, static_cluster, static_resources, tcp_listener, until_answered,
 };
 
 fn run(arguments: &[&str]) -> Output {
@@ -352,6 +355,251 @@ fn a_dead_redis_and_a_silent_name_hold_nobody_up() {
     assert_eq!(ask(&mut client(other), "SET a 1"), "OK");
     assert_eq!(ask(&mut client(port), "GET a"), "no upstream host");
     assert_eq!(proxy.stat("server.state"), Some(0));
+}
+
+#[test]
+fn a_bad_or_missing_first_assignment_holds_up_only_what_needs_it() {
+    let redis = Redis::plain();
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("eds.yaml");
+    let write = |host: &str, port: u32| {
+        let draft = folder.path().join("draft");
+        let assignment = format!(
+            "version_info: '{host}{port}'\nresources:\n- {{\"@type\": \
+             type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment, cluster_name: e, endpoints: \
+             [{{lb_endpoints: [{{endpoint: {{address: {{socket_address: {{address: {host}, port_value: \
+             {port}}}}}}}}}]}}]}}\n"
+        );
+        std::fs::write(&draft, assignment).expect("it is written");
+        std::fs::rename(&draft, &path).expect("it replaces the old one");
+    };
+    for bad in [Some(("127.0.0.1", 70000)), Some(("nowhere", 1)), None] {
+        match bad {
+            Some((host, port)) => write(host, port),
+            None => drop(std::fs::remove_file(&path)),
+        }
+        let (admin_port, served, empty) = (free_port(), free_port(), free_port());
+        let eds = format!(
+            "{{name: e, type: EDS, eds_cluster_config: {{eds_config: {{path_config_source: {{path: {}}}, \
+             initial_fetch_timeout: 0s}}}}}}",
+            path.display()
+        );
+        let listeners = [redis_listener("l", served, "r"), redis_listener("e", empty, "e")];
+        let clusters = [static_cluster("r", redis.port()), eds];
+        let bootstrap = admin(admin_port) + &static_resources(&listeners, &clusters);
+        let proxy = start(&bootstrap, admin_port, &[]).wait_until_ready();
+        assert_eq!(ask(&mut client(served), "PING"), "PONG", "{bad:?}");
+        assert_eq!(ask(&mut client(empty), "GET a"), "no upstream host", "{bad:?}");
+        write("127.0.0.1", u32::from(redis.port()));
+        until_answered(empty, "PING", "PONG");
+        assert_eq!(proxy.stat("server.state"), Some(0));
+    }
+}
+
+/// A control plane that has nothing to say about the endpoints of a cluster.
+#[test]
+fn endpoints_that_never_come_hold_up_only_what_needs_them() {
+    let redis = Redis::plain();
+    let port = free_port();
+    let cluster = "{applyTo: CLUSTER, patch: {operation: INSERT_FIRST, value: {name: silent, type: EDS, \
+                   eds_cluster_config: {eds_config: {ads: {}, initial_fetch_timeout: 0s}}}}}";
+    let texts = [
+        service("one", port, redis.port()),
+        envoy_filter("silent", cluster),
+    ];
+    // In this form nothing is said about a name that has none.
+    let address = redplane_control::Address::Tcp(local(0));
+    let stage = Stage::over(&address, crate::stage::Api::Sotw, &texts, &[]);
+    assert_eq!(ask(&mut client(port), "PING"), "PONG");
+    assert_eq!(stage.stat("cluster_manager.warming_clusters"), 1);
+    assert_eq!(stage.stat("server.state"), 0);
+}
+
+#[test]
+fn static_listeners_open_when_their_clusters_are_warm() {
+    let cluster = Cluster::three_and_three();
+    let seeds: Vec<u16> = cluster.nodes().iter().map(Redis::port).collect();
+    for _ in 0..5 {
+        let (admin_port, port, plain) = (free_port(), free_port(), free_port());
+        let clusters = [
+            crate::front::discovered("c", &seeds[..1], "", ""),
+            static_cluster("r", seeds[0]),
+        ];
+        let listeners = [redis_listener("c", port, "c"), tcp_listener("r", plain, "r")];
+        let bootstrap = admin(admin_port) + &static_resources(&listeners, &clusters);
+        let _proxy = start(&bootstrap, admin_port, &["--concurrency", "1"]);
+        // The first connection that is taken is served.
+        let words = ["GET", "nothing"];
+        let mut answer = None;
+        until("the first connection", PATIENCE, || {
+            answer = Client::connect(local(port))
+                .ok()
+                .and_then(|mut client| client.command(&words).ok());
+            answer.is_some()
+        });
+        let answer = answer.expect("there was one");
+        assert_eq!(answer, Reply::Bulk(None), "{answer}");
+    }
+}
+
+#[test]
+fn unknown_fields_that_are_allowed_are_counted_and_logged() {
+    let (admin_port, port) = (free_port(), free_port());
+    let cluster = static_cluster("r", 1).replacen("connect_timeout", "conect_timeout", 1);
+    let filter = redis_listener("l", port, "r").replace(
+        "stat_prefix: l",
+        "stat_prefix: l, downstream_auth_passwordz: [{inline_string: x}]",
+    );
+    let bootstrap = admin(admin_port) + &static_resources(&[filter], &[cluster]);
+    let flags = ["--allow-unknown-static-fields"];
+    let proxy = start(&bootstrap, admin_port, &flags).wait_until_ready();
+    assert_eq!(proxy.stat("server.static_unknown_fields"), Some(2));
+    let log = proxy.process().output();
+    for field in [
+        "static_resources.clusters[0].conect_timeout",
+        "typed_config.downstream_auth_passwordz",
+    ] {
+        let named = |line: &str| line.contains("warning") && line.contains(field);
+        assert!(log.lines().any(named), "{field}\n{log}");
+    }
+}
+
+/// Each row: what is wrong with a bootstrap that can be read, and what both validation and the start say.
+#[test]
+fn validate_refuses_what_the_start_refuses() {
+    let url = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3";
+    let tls = |fields: &str| {
+        let socket = format!(
+            "{{transport_socket: {{name: tls, typed_config: {{\"@type\": {url}.UpstreamTlsContext, {fields}}}}}, "
+        );
+        static_resources(&[], &[static_cluster("c", 1).replacen('{', &socket, 1)])
+    };
+    let port = free_port();
+    let shared = static_resources(
+        &[tcp_listener("a", port, "c"), tcp_listener("b", port, "c")],
+        &[static_cluster("c", 1)],
+    );
+    let sds = "common_tls_context: {validation_context_sds_secret_config: {name: vc, sds_config: {api_config_source: \
+               {api_type: GRPC, grpc_services: [{envoy_grpc: {cluster_name: sds-grpc}}]}}}}";
+    let rows = [
+        (
+            tls("sni: 'not a name'"),
+            "static_resources.clusters: 'c': transport_socket: sni: not a name",
+        ),
+        (
+            tls("sni: s, auto_sni_san_validation: true"),
+            "auto_sni_san_validation: 'auto_sni_san_validation' was configured without a validation context",
+        ),
+        (
+            tls("common_tls_context: {validation_context_sds_secret_config: {name: vc}}"),
+            "static_resources.clusters: 'c': Unknown static certificate validation context: vc",
+        ),
+        (
+            tls(sds),
+            "static_resources.clusters: 'c': secret `vc`: sds_config: unknown cluster 'sds-grpc'",
+        ),
+        (
+            shared,
+            "static_resources.listeners: 'b': error adding listener: 'b' has duplicate address",
+        ),
+        (
+            "dynamic_resources: {cds_config: {path: /nowhere/at/all.yaml}}".to_owned(),
+            "dynamic_resources: CDS: ",
+        ),
+    ];
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("b.yaml");
+    for (bootstrap, told) in rows {
+        let node = "node: {id: n, cluster: c}\n";
+        std::fs::write(&path, format!("{node}{bootstrap}")).expect("it is written");
+        for mode in ["validate", "serve"] {
+            let output = run(&["--mode", mode, "-c", &path.display().to_string(), "-l", "off"]);
+            let line = text(&output.stderr);
+            assert_eq!(output.status.code(), Some(1), "{mode} {bootstrap}\n{line}");
+            assert!(line.contains(told), "{mode} {bootstrap}\n{line}");
+        }
+    }
+}
+
+/// What stands between redplane and its control plane: it can stop to pass anything on, without a word.
+fn relay(target: u16) -> (u16, Arc<AtomicBool>) {
+    let listener = TcpListener::bind(local(0)).expect("a port");
+    let port = listener.local_addr().expect("an address").port();
+    let silent = Arc::new(AtomicBool::new(false));
+    let is_silent = Arc::clone(&silent);
+    std::thread::spawn(move || {
+        for from in listener.incoming().flatten() {
+            let Ok(to) = TcpStream::connect(local(target)) else {
+                continue;
+            };
+            for (mut from, mut to) in [
+                (
+                    from.try_clone().expect("a socket"),
+                    to.try_clone().expect("a socket"),
+                ),
+                (to, from),
+            ] {
+                let silent = Arc::clone(&is_silent);
+                std::thread::spawn(move || {
+                    let mut bytes = [0; 4096];
+                    while let Ok(read @ 1..) = from.read(&mut bytes) {
+                        if !silent.load(Ordering::Relaxed) && to.write_all(&bytes[..read]).is_err() {
+                            return;
+                        }
+                    }
+                });
+            }
+        }
+    });
+    (port, silent)
+}
+
+#[test]
+fn a_control_plane_that_falls_silent_is_noticed_as_configured() {
+    let redis = Redis::plain();
+    let port = free_port();
+    let mut relayed = None;
+    let stage = Stage::with(
+        &redplane_control::Address::Tcp(local(0)),
+        &[service("one", port, redis.port())],
+        &[],
+        |control, admin_port| {
+            let redplane_control::Address::Tcp(address) = control else {
+                unreachable!("it was asked for TCP")
+            };
+            let (port, silent) = relay(address.port());
+            relayed = Some((port, silent));
+            let through = redplane_control::Address::Tcp(local(port));
+            ads_bootstrap(&through, crate::stage::Api::Delta, admin_port)
+                .replace(
+                    "http2_protocol_options: {}",
+                    "http2_protocol_options: {connection_keepalive: {interval: 0.5s, timeout: 0.5s}}, \
+                     upstream_connection_options: {tcp_keepalive: {keepalive_time: 300, keepalive_interval: 7}}",
+                )
+        },
+    );
+    let (relay_port, silent) = relayed.expect("it was started");
+    assert_eq!(stage.stat("control_plane.connected_state"), 1);
+    // `02` in the column of timers is the kernel's keepalive.
+    let sockets = std::fs::read_to_string("/proc/net/tcp").expect("it can be read");
+    let remote = format!("0100007F:{relay_port:04X}");
+    let timers: Vec<&str> = sockets
+        .lines()
+        .map(|line| line.split_whitespace().collect::<Vec<_>>())
+        .filter(|columns| columns.get(2) == Some(&remote.as_str()))
+        .filter_map(|columns| columns.get(5).and_then(|timer| timer.split(':').next()))
+        .map(|timer| if timer == "02" { "keepalive" } else { "none" })
+        .collect();
+    assert_eq!(timers, ["keepalive"], "{sockets}");
+    silent.store(true, Ordering::Relaxed);
+    until("the silence to be noticed", PATIENCE, || {
+        stage.stat("control_plane.connected_state") == 0
+    });
+    assert_eq!(ask(&mut client(port), "PING"), "PONG");
+    silent.store(false, Ordering::Relaxed);
+    until("another stream", PATIENCE, || {
+        stage.stat("control_plane.connected_state") == 1
+    });
 }
 
 #[test]

@@ -14,18 +14,20 @@ use redplane_proto::pb::envoy::config::bootstrap::v3 as proto;
 use redplane_proto::pb::envoy::config::bootstrap::v3::bootstrap::application_log_config::log_format;
 use redplane_proto::pb::envoy::config::bootstrap::v3::runtime_layer::LayerSpecifier;
 use redplane_proto::pb::envoy::config::core::v3 as core;
+use redplane_proto::pb::envoy::extensions::transport_sockets::tls::v3::secret::Type as SecretType;
 
-pub use dynamic::Ads;
 pub use load::LoadError;
 pub use stats::{Stats, StatsMatcher, StatsTag, TagValue};
 
 use dynamic::Dynamic;
 
-use crate::cluster::{Cluster, ConfigSource};
+use crate::cluster::Cluster;
+use crate::config_source::{ConfigSource, GrpcSource};
 use crate::field::duration_or;
 use crate::invalid::ignore_fields;
 use crate::listener::{Listener, LogFormat};
 use crate::metadata::pairs;
+use crate::tls::NamedSecret;
 use crate::{Address, Ignored, Invalid};
 
 /// What the process starts with.
@@ -39,8 +41,10 @@ pub struct Bootstrap {
     pub listeners: Vec<Arc<Listener>>,
     /// `static_resources.clusters`.
     pub clusters: Vec<Arc<Cluster>>,
+    /// `static_resources.secrets`.
+    pub secrets: Vec<NamedSecret>,
     /// `dynamic_resources.ads_config`.
-    pub ads: Option<Ads>,
+    pub ads: Option<GrpcSource>,
     /// `dynamic_resources.cds_config`.
     pub cds: Option<ConfigSource>,
     /// `dynamic_resources.lds_config`.
@@ -53,6 +57,8 @@ pub struct Bootstrap {
     pub log_format: Option<LogFormat>,
     /// `layered_runtime.layers`, shown in `/runtime`: the name and the values of each. Nothing here reads them.
     pub runtime: Vec<(String, Vec<(String, String)>)>,
+    /// Fields that their messages do not have, by path; only where such were allowed.
+    pub unknown: Vec<String>,
     /// Accepted but without effect.
     pub ignored: Ignored,
 }
@@ -78,9 +84,12 @@ impl Bootstrap {
         let mut ignored = Ignored::default();
         note_ignored(message, &mut ignored);
         let resources = message.static_resources.clone().unwrap_or_default();
-        let (clusters, listeners) = ignored.scope("static_resources", |ignored| {
-            ignore_fields!(ignored, resources, secrets);
-            Ok((clusters(&resources, ignored)?, listeners(&resources, ignored)?))
+        let (secrets, clusters, listeners) = ignored.scope("static_resources", |ignored| {
+            Ok((
+                secrets(&resources, ignored)?,
+                clusters(&resources, ignored)?,
+                listeners(&resources, ignored)?,
+            ))
         })?;
         let dynamic = message.dynamic_resources.clone().unwrap_or_default();
         let dynamic = ignored.scope("dynamic_resources", |ignored| {
@@ -91,6 +100,7 @@ impl Bootstrap {
             admin: admin(message.admin.as_ref(), &mut ignored)?,
             listeners,
             clusters,
+            secrets,
             ads: dynamic.ads,
             cds: dynamic.cds,
             lds: dynamic.lds,
@@ -98,6 +108,7 @@ impl Bootstrap {
             stats: Stats::from_proto(message.stats_config.as_ref(), &mut ignored)?,
             log_format: log_format(message),
             runtime: runtime(message, &mut ignored),
+            unknown: Vec::new(),
             ignored,
         })
     }
@@ -200,6 +211,31 @@ fn runtime(message: &proto::Bootstrap, ignored: &mut Ignored) -> Vec<(String, Ve
         (layer.name.clone(), values)
     };
     layers.enumerate().map(read).collect()
+}
+
+fn secrets(
+    message: &proto::bootstrap::StaticResources,
+    ignored: &mut Ignored,
+) -> Result<Vec<NamedSecret>, Invalid> {
+    let mut names = HashSet::new();
+    let secrets = ignored.each("secrets", &message.secrets, |message, ignored| {
+        if matches!(
+            message.r#type,
+            Some(SecretType::SessionTicketKeys(_) | SecretType::GenericSecret(_))
+        ) {
+            ignored.note("only certificates and validation contexts are asked for");
+            return Ok(None);
+        }
+        let secret = NamedSecret::from_proto(message, ignored)?;
+        if !names.insert((secret.name.clone(), secret.value.kind())) {
+            return Err(Invalid::new(
+                "name",
+                format!("duplicate static secret '{}'", secret.name),
+            ));
+        }
+        Ok(Some(secret))
+    })?;
+    Ok(secrets.into_iter().flatten().collect())
 }
 
 fn clusters(

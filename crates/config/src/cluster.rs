@@ -14,11 +14,15 @@ use std::time::Duration;
 
 use redplane_proto::pb::envoy::config::cluster::v3 as proto;
 use redplane_proto::pb::envoy::config::cluster::v3::cluster::ClusterDiscoveryType;
-use redplane_proto::pb::envoy::config::core::v3::{BindConfig, RoutingPriority, TcpKeepalive};
+use redplane_proto::pb::envoy::config::core::v3::{
+    BindConfig, Http2ProtocolOptions, RoutingPriority, TcpKeepalive,
+};
 use redplane_proto::pb::envoy::extensions::upstreams::http::v3::HttpProtocolOptions;
+use redplane_proto::pb::envoy::extensions::upstreams::http::v3::http_protocol_options::UpstreamProtocolOptions;
+use redplane_proto::pb::envoy::extensions::upstreams::http::v3::http_protocol_options::explicit_http_config::ProtocolConfig;
 use redplane_proto::type_url;
 
-pub use crate::config_source::ConfigSource;
+pub use crate::config_source::{ConfigSource, GrpcSource, Source};
 pub use aws_iam::{AwsCredentials, AwsIam, AwsSource, AwsToken};
 pub use discovery::{Discovery, Dns, DnsFamily};
 pub use load_balancing::{CommonLb, LbPolicy, RingHashFunction};
@@ -29,7 +33,7 @@ pub use transport::{Transport, TransportMatch};
 use load_balancing::LoadBalancing;
 
 use crate::extension::Extension;
-use crate::field::{non_empty, positive_or};
+use crate::field::{non_empty, positive_or, required};
 use crate::http::{HttpCluster, UpstreamProtocol};
 use crate::invalid::ignore_fields;
 use crate::{Address, Ignored, Invalid};
@@ -64,6 +68,8 @@ pub struct Cluster {
     pub http2: bool,
     /// How HTTP is spoken to it.
     pub http: HttpCluster,
+    /// `connection_keepalive` of its HTTP/2 options.
+    pub http2_keepalive: Option<Http2Keepalive>,
     /// `circuit_breakers` of the default priority: how many connections tcp_proxy may open over all workers, and how
     /// many a blocking Redis command may lease of each host.
     pub max_connections: u32,
@@ -80,6 +86,15 @@ pub struct Keepalive {
     pub interval: Option<Duration>,
     /// Probes before the connection is given up.
     pub probes: Option<u32>,
+}
+
+/// Pings on HTTP/2 connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Http2Keepalive {
+    /// Time between two pings.
+    pub interval: Duration,
+    /// How long an answer may take before the connection is given up.
+    pub timeout: Duration,
 }
 
 impl Cluster {
@@ -122,6 +137,7 @@ impl Cluster {
             source_address: source_address(message.upstream_bind_config.as_ref(), &mut ignored)?,
             http2: options.http2,
             http: options.http,
+            http2_keepalive: options.http2_keepalive,
             max_connections: max_connections(message),
             name,
             ignored,
@@ -302,11 +318,27 @@ fn source_address(
     })
 }
 
+/// `connection_keepalive`: without an interval there are no pings.
+fn http2_keepalive(message: &Http2ProtocolOptions, path: &str) -> Result<Option<Http2Keepalive>, Invalid> {
+    let Some(keepalive) = message.connection_keepalive.as_ref() else {
+        return Ok(None);
+    };
+    let within = |invalid: Invalid| invalid.within("connection_keepalive").within(path);
+    let timeout = required(keepalive.timeout.as_ref(), "timeout").map_err(within)?;
+    let timeout = positive_or(Some(timeout), "timeout", Duration::ZERO).map_err(within)?;
+    let Some(interval) = keepalive.interval.as_ref() else {
+        return Ok(None);
+    };
+    let interval = positive_or(Some(interval), "interval", Duration::ZERO).map_err(within)?;
+    Ok(Some(Http2Keepalive { interval, timeout }))
+}
+
 /// `typed_extension_protocol_options`, as far as they are known.
 struct Options {
     redis_auth: RedisAuth,
     http2: bool,
     http: HttpCluster,
+    http2_keepalive: Option<Http2Keepalive>,
 }
 
 impl Options {
@@ -315,9 +347,11 @@ impl Options {
             redis_auth: RedisAuth::default(),
             http2: message.http2_protocol_options.is_some(),
             http: HttpCluster::default(),
+            http2_keepalive: None,
         };
-        if options.http2 {
+        if let Some(http2) = message.http2_protocol_options.as_ref() {
             options.http.protocol = UpstreamProtocol::Http2;
+            options.http2_keepalive = http2_keepalive(http2, "http2_protocol_options")?;
         }
         // In the order of the keys, as a protobuf map has none of its own.
         let mut entries: Vec<_> = message.typed_extension_protocol_options.iter().collect();
@@ -340,6 +374,13 @@ impl Options {
                 let http: HttpProtocolOptions = extension.decode(ignored)?;
                 self.http = HttpCluster::from_proto(&http, ignored)?;
                 self.http2 |= self.http.protocol == UpstreamProtocol::Http2;
+                if let Some(UpstreamProtocolOptions::ExplicitHttpConfig(explicit)) =
+                    &http.upstream_protocol_options
+                    && let Some(ProtocolConfig::Http2ProtocolOptions(http2)) = &explicit.protocol_config
+                {
+                    let path = "explicit_http_config.http2_protocol_options";
+                    self.http2_keepalive = http2_keepalive(http2, path)?;
+                }
             }
             _ => ignored.note("not known"),
         }

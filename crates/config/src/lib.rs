@@ -14,7 +14,7 @@ pub mod access_log;
 pub mod address;
 pub mod bootstrap;
 pub mod cluster;
-mod config_source;
+pub mod config_source;
 mod data_source;
 pub mod endpoint;
 mod extension;

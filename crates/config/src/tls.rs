@@ -1,10 +1,11 @@
 //! TLS settings of chains and clusters: `envoy.extensions.transport_sockets.tls.v3`.
 //!
 //! The model holds certificates as PEM bytes that were read and parsed once; building rustls objects is the work
-//! of the crates that open sockets. Secrets by SDS are named, not held.
+//! of the crates that open sockets. A secret that comes by SDS stands here by its name, with its source.
 
 mod certificate;
 mod common_context;
+mod secret;
 mod string_matcher;
 #[cfg(test)]
 mod tests;
@@ -16,6 +17,7 @@ use redplane_proto::pb::envoy::extensions::transport_sockets::tls::v3 as proto;
 
 pub use certificate::Certificate;
 pub use common_context::Versions;
+pub use secret::{NamedSecret, Secret, SecretKind, SecretName, SecretValue, Trust};
 pub use string_matcher::StringMatcher;
 pub use validation::{SanKind, SanMatcher, Validation};
 
@@ -46,9 +48,9 @@ impl<T> Usable<T> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerTls {
     /// Certificates to present, at least one.
-    pub certificates: Vec<Arc<Certificate>>,
+    pub certificates: Vec<Secret<Arc<Certificate>>>,
     /// How clients are checked; `None` asks for no certificate.
-    pub validation: Option<Arc<Validation>>,
+    pub validation: Option<Trust>,
     /// A client without a certificate is refused.
     pub require_client_certificate: bool,
     /// Offered protocols in order of preference; `istio-peer-exchange` is never selected.
@@ -61,9 +63,9 @@ pub struct ServerTls {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientTls {
     /// Certificates given when the server asks.
-    pub certificates: Vec<Arc<Certificate>>,
+    pub certificates: Vec<Secret<Arc<Certificate>>>,
     /// How the server is checked; `None` accepts any certificate, as Envoy does without a validation context.
-    pub validation: Option<Arc<Validation>>,
+    pub validation: Option<Trust>,
     /// Server name sent; empty sends none (or the host name with `auto_host_sni`).
     pub sni: String,
     /// `auto_host_sni`: the endpoint's host name is the SNI.
@@ -88,6 +90,11 @@ impl ServerTls {
             (Some(own), Some(other)) => own.is_stricter_than(other),
         };
         asks_more || checks_more
+    }
+
+    /// The secrets that it needs by name.
+    pub fn secrets(&self) -> impl Iterator<Item = (SecretKind, &SecretName)> {
+        secret::named(&self.certificates, self.validation.as_ref())
     }
 
     /// Reads the message.
@@ -140,20 +147,12 @@ impl ServerTls {
     }
 }
 
-/// A name is worth nothing in a certificate that anybody may have signed. Envoy: `ClientContextConfigImpl`.
-fn can_check_names(validation: Option<&Validation>) -> Result<(), Invalid> {
-    let missing = match validation {
-        None => "a validation context",
-        Some(validation) if validation.roots.is_empty() && !validation.system_roots => {
-            "configuring a trusted CA"
-        }
-        Some(_) => return Ok(()),
-    };
-    let reason = format!("'auto_sni_san_validation' was configured without {missing}");
-    Err(Invalid::new("auto_sni_san_validation", reason))
-}
-
 impl ClientTls {
+    /// The secrets that it needs by name.
+    pub fn secrets(&self) -> impl Iterator<Item = (SecretKind, &SecretName)> {
+        secret::named(&self.certificates, self.validation.as_ref())
+    }
+
     /// Reads the message.
     pub fn from_proto(
         message: &proto::UpstreamTlsContext,
@@ -174,7 +173,7 @@ impl ClientTls {
             Common::from_proto(common, ignored)
         })?;
         if let (true, Usable::Ready(common)) = (message.auto_sni_san_validation, &common) {
-            can_check_names(common.validation.as_deref())?;
+            refuse_names_without_trust(common.validation.as_ref())?;
         }
         Ok(common.map(
             |Common {
@@ -193,4 +192,15 @@ impl ClientTls {
             },
         ))
     }
+}
+
+/// Envoy: a name is worth nothing when nobody vouches for it. What comes by SDS is looked at when it is there.
+fn refuse_names_without_trust(validation: Option<&Trust>) -> Result<(), Invalid> {
+    let what = match validation {
+        None => "a validation context",
+        Some(trust) if trust.secret.is_none() && !trust.own.has_roots() => "configuring a trusted CA",
+        Some(_) => return Ok(()),
+    };
+    let reason = format!("'auto_sni_san_validation' was configured without {what}");
+    Err(Invalid::new("auto_sni_san_validation", reason))
 }

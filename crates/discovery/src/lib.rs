@@ -24,6 +24,7 @@ use redplane_config::{Address, Invalid};
 use redplane_upstream::balancer::{Balancer, Plan};
 use redplane_upstream::cluster::{Cluster, Context, Moves, Roster};
 use redplane_upstream::host::{Draft, Host};
+use redplane_upstream::tls::secrets::Secrets;
 use redplane_upstream::topology::{Layout, SlotMap};
 
 pub use node::{Node, NodeAddress, ShardView};
@@ -64,6 +65,16 @@ pub fn assign(cluster: &Cluster, assignment: &Assignment) {
     if matches!(cluster.config().discovery, Discovery::Eds { .. }) {
         eds::assign(cluster, assignment);
     }
+}
+
+/// Looks whether a cluster could be started, and starts nothing.
+///
+/// # Errors
+///
+/// As [`start`].
+pub fn validate(config: &Config, secrets: &Secrets) -> Result<(), Invalid> {
+    check(config)?;
+    Cluster::check(config, secrets)
 }
 
 /// Refuses what cannot be discovered.

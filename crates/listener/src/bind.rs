@@ -55,6 +55,20 @@ impl Bound {
         Ok(bound)
     }
 
+    /// Whether an address could be bound now; nothing stays open.
+    pub(crate) fn check(address: &Address, listener: &Listener, workers: usize) -> Result<(), String> {
+        match address {
+            Address::Ip(_) => {
+                let shared = listener.reuse_port && workers > 1;
+                bind(address, listener, shared)
+                    .map(drop)
+                    .map_err(|error| refusal(address, &error))
+            }
+            // To try it would make a file.
+            Address::Pipe(_) | Address::Name { .. } => Ok(()),
+        }
+    }
+
     /// Starts listening, or takes up another backlog.
     pub(crate) fn listen(&self, listener: &Listener) -> Result<(), String> {
         // The kernel lowers it to `net.core.somaxconn`, which is Envoy's default.

@@ -3,9 +3,10 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use redplane_config::tls::{SanKind, ServerTls};
+use redplane_config::tls::SanKind;
 use redplane_http::{Downstream, Tls};
-use redplane_upstream::tls::{pem, san};
+use redplane_upstream::tls::san;
+use redplane_world::tls::TlsServer;
 use redplane_world::{Chain, TlsFacts};
 use ring::digest;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -51,7 +52,7 @@ fn downstream(session: &Session, chain: &Chain) -> Downstream {
 
 fn session_of(tls: &TlsFacts, chain: &Chain) -> Tls {
     let leaf = tls.certificates.first();
-    let own = chain.config.tls.as_deref().map(own_uri_sans);
+    let own = chain.tls.as_deref().map(own_uri_sans);
     Tls {
         version: tls.version,
         cipher: tls.cipher.clone(),
@@ -69,12 +70,9 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 /// URI names of the certificate that a chain presents first.
-fn own_uri_sans(tls: &ServerTls) -> Vec<String> {
-    let leaf = tls
-        .certificates
-        .first()
-        .and_then(|certificate| pem::certificates(&certificate.chain).ok());
-    let names = leaf.and_then(|chain| san::names(chain.first()?).ok());
+fn own_uri_sans(tls: &TlsServer) -> Vec<String> {
+    let identity = tls.identity();
+    let names = identity.and_then(|identity| san::names(identity.key.cert.first()?).ok());
     let uris = names
         .into_iter()
         .flatten()

@@ -8,6 +8,7 @@
 mod accept;
 mod bind;
 mod chain;
+mod check;
 mod connection;
 mod context;
 mod descriptor;
@@ -26,5 +27,6 @@ mod worker;
 mod workers;
 
 pub use chain::{Choice, choose};
+pub use check::check;
 pub use context::{Context, MakeDriver};
 pub use workers::{BoundListener, Workers};

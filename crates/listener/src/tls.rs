@@ -39,6 +39,8 @@ pub(crate) async fn handshake(
 
 async fn accept(server: &TlsServer, stream: Stream) -> io::Result<TlsStream<Stream>> {
     let start = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
-    let config = server.for_client(&start.client_hello());
+    let config = server
+        .for_client(&start.client_hello())
+        .map_err(redplane_upstream::not_ready)?;
     start.into_stream(config).await
 }

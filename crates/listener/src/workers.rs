@@ -58,7 +58,11 @@ impl Workers {
             threads: Vec::new(),
             listeners: BTreeMap::new(),
             taken: HashMap::new(),
-            preparer: Preparer::new(context.registry.clone(), Arc::clone(&context.files)),
+            preparer: Preparer::new(
+                context.registry.clone(),
+                Arc::clone(&context.files),
+                context.store.secrets().clone(),
+            ),
             staged: BTreeSet::new(),
             left: Vec::new(),
             stats: Arc::new(Mutex::new(stats)),
@@ -103,6 +107,20 @@ impl Workers {
                 stats.inc(names::TOTAL_LISTENERS_ACTIVE);
             }
         });
+        result
+    }
+
+    /// Looks whether [`stage`](Self::stage) would take a listener now, and changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// As [`stage`](Self::stage).
+    pub fn check(&self, listener: &Arc<Listener>) -> Result<(), String> {
+        let mut state = self.lock();
+        let result = state.check(listener);
+        if result.is_err() {
+            state.count(|stats| stats.inc(names::LISTENER_CREATE_FAILURE));
+        }
         result
     }
 

@@ -9,7 +9,7 @@ use std::time::SystemTime;
 
 use redplane_admin::{DumpInput, Dumped, DynamicResource, FailedUpdate, ResourceVersion};
 use redplane_proto::Any;
-use redplane_xds::type_url::{CLUSTER, ENDPOINT, LISTENER};
+use redplane_xds::type_url::{CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET};
 use rpds::RedBlackTreeMapSync;
 
 /// Where a resource came from.
@@ -32,6 +32,8 @@ pub(crate) struct Pages {
     pub(crate) clusters: Section,
     pub(crate) endpoints: Section,
     pub(crate) listeners: Section,
+    pub(crate) routes: Section,
+    pub(crate) secrets: Section,
     /// Subscriptions that start-up still waits for.
     pub(crate) waiting: BTreeSet<&'static str>,
 }
@@ -43,6 +45,8 @@ impl Pages {
             CLUSTER => Some(&mut self.clusters),
             ENDPOINT => Some(&mut self.endpoints),
             LISTENER => Some(&mut self.listeners),
+            ROUTE => Some(&mut self.routes),
+            SECRET => Some(&mut self.secrets),
             _ => None,
         }
     }
@@ -73,6 +77,8 @@ impl Book {
             clusters: pages.clusters.dumped(),
             endpoints: pages.endpoints.dumped(),
             listeners: pages.listeners.dumped(),
+            routes: pages.routes.dumped(),
+            secrets: pages.secrets.dumped(),
             ..DumpInput::default()
         }
     }

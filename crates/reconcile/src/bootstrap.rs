@@ -1,12 +1,11 @@
 //! What the process starts with: the bootstrap, with the flags laid over it.
 //!
 //! `config` reads the file and validates what is served; here are the parts that belong to the process itself: log
-//! format, stats, runtime layers, and how long start-up waits for the control plane.
+//! format, stats and runtime layers.
 
 mod stats_config;
 
 use std::path::Path;
-use std::time::Duration;
 
 use redplane_admin::RuntimeView;
 use redplane_config::bootstrap::Bootstrap as Config;
@@ -14,14 +13,10 @@ use redplane_proto::Json;
 use redplane_proto::pb::envoy::config::bootstrap::v3 as proto;
 use redplane_proto::pb::envoy::config::bootstrap::v3::bootstrap::application_log_config::log_format::LogFormat;
 use redplane_proto::pb::envoy::config::bootstrap::v3::runtime_layer::LayerSpecifier;
-use redplane_proto::pb::envoy::config::core::v3 as core;
 use redplane_proto::pb::google::protobuf::Struct;
 use redplane_telemetry::StatsConfig;
 use redplane_xds::node::wire_node;
 use serde_json::Value;
-
-/// Envoy's `initial_fetch_timeout` where none is given.
-const INITIAL_FETCH: Duration = Duration::from_secs(15);
 
 /// Where the bootstrap is, and what the flags lay over it.
 #[derive(Clone, Copy, Debug, Default)]
@@ -54,10 +49,6 @@ pub struct Bootstrap {
     pub log: Option<String>,
     /// `layered_runtime`
     pub runtime: RuntimeView,
-    /// How long CDS may keep start-up waiting; `None` is for ever.
-    pub cds_patience: Option<Duration>,
-    /// The same for LDS.
-    pub lds_patience: Option<Duration>,
 }
 
 impl Bootstrap {
@@ -75,28 +66,15 @@ impl Bootstrap {
         override_node(&mut config, &mut message, given);
         let stats = stats_config::read(message.stats_config.as_ref())
             .map_err(|error| format!("{source}: {error}"))?;
-        let dynamic = message.dynamic_resources.clone().unwrap_or_default();
         Ok(Self {
             stats,
             node: json.message_value(&message.node.clone().unwrap_or_default()),
             log: log_pattern(&message),
             runtime: runtime(&message),
-            cds_patience: initial_fetch_timeout(dynamic.cds_config.as_ref()),
-            lds_patience: initial_fetch_timeout(dynamic.lds_config.as_ref()),
             config,
             message,
         })
     }
-}
-
-/// `initial_fetch_timeout`: 15 s where it is not given, `None` for 0, which is for ever.
-pub(crate) fn initial_fetch_timeout(source: Option<&core::ConfigSource>) -> Option<Duration> {
-    let Some(given) = source.and_then(|source| source.initial_fetch_timeout.as_ref()) else {
-        return Some(INITIAL_FETCH);
-    };
-    let seconds = u64::try_from(given.seconds).unwrap_or(0);
-    let nanos = u32::try_from(given.nanos).unwrap_or(0).min(999_999_999);
-    Some(Duration::new(seconds, nanos)).filter(|timeout| !timeout.is_zero())
 }
 
 fn override_node(config: &mut Config, message: &mut proto::Bootstrap, given: &Given<'_>) {

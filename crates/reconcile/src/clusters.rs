@@ -1,11 +1,12 @@
 //! CDS: clusters come, warm, replace their predecessors and go.
 //!
 //! A changed cluster serves only when it is warm; its predecessor serves until then. A new configuration that is equal to
-//! the one that lives changes nothing but the dump.
+//! the one that lives changes nothing but the dump. One that a listener still names goes when the listeners of the same
+//! push are here.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use redplane_admin::ResourceVersion;
 use redplane_config::cluster::{Cluster as Config, Discovery};
@@ -15,44 +16,56 @@ use redplane_telemetry::stats::{cluster_manager as names, server};
 use redplane_telemetry::{Block, Registry};
 use redplane_upstream::Cluster;
 use redplane_xds::{Rejected, Resource, Update};
-use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
 use crate::book::{Origin, version};
-use crate::bootstrap::initial_fetch_timeout;
 use crate::incoming::Incoming;
-use crate::owner::Reconcile;
-use crate::start_up::Phase;
+use crate::needs::{Need, Waiter};
+use crate::owner::{Needs, Reconcile};
+use crate::{endpoints, listeners, secrets};
 
 /// How long a DNS answer, a Redis topology or a token is worth waiting for. A cluster without one goes on looking.
-const MOMENT: Duration = Duration::from_secs(2);
+pub(crate) const MOMENT: Duration = Duration::from_secs(2);
 
 /// How long the predecessor serves on when its successor finds no Redis topology.
 const REPLACEMENT: Duration = Duration::from_secs(10);
 
-/// How often a Redis cluster is looked at while its first topology is awaited.
-const LOOK_EVERY: Duration = Duration::from_millis(5);
+/// How long a removed cluster serves on while a listener names it. Clusters come before listeners on the stream, and
+/// what was configured must come to pass.
+const LINGER: Duration = Duration::from_secs(5);
 
 /// What is known of clusters beside the snapshot.
 pub(crate) struct Clusters {
     /// Those of the bootstrap, which CDS cannot change.
     fixed: HashSet<String>,
     warming: HashMap<String, Warming>,
-    /// Waits that start-up waits for.
-    holding: HashSet<u64>,
+    /// Those of the bootstrap that have their place and are not warm yet.
+    settling: HashMap<String, Option<Watching>>,
+    /// Removed, with the number of their wait.
+    lingering: HashMap<String, u64>,
     /// Replaced or removed, to be stopped when the next snapshot is out.
     retired: Vec<Arc<Cluster>>,
-    waits: u64,
+    discoveries: u64,
     stats: Block,
 }
 
 /// A cluster that does not serve yet.
 struct Warming {
-    id: u64,
+    wait: u64,
     cluster: Arc<Cluster>,
     resource: ResourceVersion,
     assignment: Option<Any>,
-    wait: AbortHandle,
+    /// Ends with the wait.
+    _watching: Option<Watching>,
+}
+
+/// The task that waits for a cluster's discovery.
+struct Watching(AbortHandle);
+
+impl Drop for Watching {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 impl Clusters {
@@ -60,20 +73,20 @@ impl Clusters {
         Self {
             fixed: HashSet::new(),
             warming: HashMap::new(),
-            holding: HashSet::new(),
+            settling: HashMap::new(),
+            lingering: HashMap::new(),
             retired: Vec::new(),
-            waits: 0,
+            discoveries: 0,
             stats: registry.scope("cluster_manager.", &names::SCHEMA).block(),
         }
     }
 
-    /// Whether start-up may go on.
-    pub(crate) fn are_settled(&self) -> bool {
-        self.holding.is_empty()
-    }
-
     pub(crate) fn stop_retired(&mut self) {
         self.retired.drain(..).for_each(|cluster| cluster.stop());
+    }
+
+    pub(crate) fn gauge_warming(&self) {
+        self.stats.set(names::WARMING_CLUSTERS, self.warming.len() as u64);
     }
 }
 
@@ -87,16 +100,37 @@ impl Reconcile {
         let cluster = redplane_discovery::start(Arc::clone(config), &self.context)
             .map_err(|invalid| refuse(invalid.to_string()))?;
         self.join(&cluster).map_err(refuse)?;
-        if !is_ready(&cluster) {
-            let (id, _) = self.wait(&cluster, patience(message, &cluster, None));
-            self.clusters.holding.insert(id);
-        }
         let block = self.world.server.block();
         block.add(server::STATIC_UNKNOWN_FIELDS, config.ignored.0.len() as u64);
         drop(block);
         self.clusters.fixed.insert(config.name.clone());
         let assignment = message.load_assignment.as_ref().map(pack);
-        self.enter(cluster, Origin::Static, version(pack(message), ""), assignment);
+        self.enter(
+            Arc::clone(&cluster),
+            Origin::Static,
+            version(pack(message), ""),
+            assignment,
+        );
+        Ok(())
+    }
+
+    /// Lets those of the bootstrap wait for what they need. All of them have their place by then: one may be the way to
+    /// the secrets of another.
+    pub(crate) fn settle_static_clusters(&mut self) -> Result<(), String> {
+        let names: Vec<String> = self.clusters.fixed.iter().cloned().collect();
+        for name in names {
+            let Some(cluster) = self.draft.cluster(&name).cloned() else {
+                continue;
+            };
+            let asked = self.join_secrets(&secrets::of_cluster(cluster.config()));
+            let mut needs =
+                asked.map_err(|reason| format!("static_resources.clusters: '{name}': {reason}"))?;
+            let watching = self.discovery_needs(&cluster, None, &mut needs);
+            if !needs.is_empty() {
+                self.wait(Waiter::Cluster(name.clone()), needs);
+                self.clusters.settling.insert(name, watching);
+            }
+        }
         Ok(())
     }
 
@@ -108,9 +142,6 @@ impl Reconcile {
             }
         }
         self.release_clusters(&update.removed);
-        self.ask_endpoints();
-        self.publish();
-        self.gauge_warming();
         rejected
     }
 
@@ -126,7 +157,9 @@ impl Reconcile {
             );
             return Ok(());
         }
-        self.keep_cluster(&name);
+        if let Some(wait) = self.clusters.lingering.remove(&name) {
+            self.ledger.close(wait);
+        }
         let resource_version = version(resource.body.clone(), &resource.version);
         let assignment = message.load_assignment.as_ref().map(pack);
         let warming = self.clusters.warming.get_mut(&name);
@@ -140,76 +173,106 @@ impl Reconcile {
             self.dump(active, Origin::Dynamic, resource_version, assignment);
             return Ok(());
         }
-        let cluster = redplane_discovery::start_after(Arc::clone(&config), &self.context, active.as_deref())
-            .map_err(|invalid| invalid.to_string())?;
-        self.join(&cluster)?;
-        self.forget_warming(&name);
-        self.count_ignored(&name, &config.ignored);
-        let stats = &self.clusters.stats;
-        match active {
-            Some(_) => stats.inc(names::CLUSTER_MODIFIED),
-            None => stats.inc(names::CLUSTER_ADDED),
-        }
-        if is_ready(&cluster) {
-            self.enter(cluster, Origin::Dynamic, resource_version, assignment);
-        } else {
-            let patience = patience(&message, &cluster, active.as_ref());
-            self.warm(cluster, patience, resource_version, assignment);
-        }
-        Ok(())
+        self.start_cluster(&config, active, resource_version, assignment)
     }
 
-    /// Lets a cluster wait for what it needs; start-up waits along.
-    fn warm(
+    /// Starts a cluster that is new or has changed; it takes its place when it has what it needs.
+    fn start_cluster(
         &mut self,
-        cluster: Arc<Cluster>,
-        patience: Option<Duration>,
+        config: &Arc<Config>,
+        active: Option<Arc<Cluster>>,
         resource: ResourceVersion,
         assignment: Option<Any>,
-    ) {
-        let (id, wait) = self.wait(&cluster, patience);
-        if self.phase == Phase::Clusters {
-            self.clusters.holding.insert(id);
+    ) -> Result<(), String> {
+        let mut needs = self.join_secrets(&secrets::of_cluster(config))?;
+        let started = redplane_discovery::start_after(Arc::clone(config), &self.context, active.as_deref())
+            .map_err(|invalid| invalid.to_string())
+            .and_then(|cluster| self.join(&cluster).map(|()| cluster));
+        let cluster = match started {
+            Ok(cluster) => cluster,
+            Err(reason) => {
+                self.leave_secrets(&secrets::of_cluster(config));
+                return Err(reason);
+            }
+        };
+        self.forget_warming(&config.name);
+        self.count_ignored(&config.name, &config.ignored);
+        self.clusters.stats.inc(match active {
+            Some(_) => names::CLUSTER_MODIFIED,
+            None => names::CLUSTER_ADDED,
+        });
+        let watching = self.discovery_needs(&cluster, active.as_ref(), &mut needs);
+        if needs.is_empty() {
+            self.enter(cluster, Origin::Dynamic, resource, assignment);
+            return Ok(());
         }
-        let name = cluster.name().to_owned();
+        let name = config.name.clone();
         let mut pages = self.world.book.pages();
         pages.clusters.set_warming(&name, resource.clone());
+        drop(pages);
         let warming = Warming {
-            id,
+            wait: self.wait(Waiter::Cluster(name.clone()), needs),
             cluster,
             resource,
             assignment,
-            wait,
+            _watching: watching,
         };
         self.clusters.warming.insert(name, warming);
+        Ok(())
     }
 
-    /// A wait is over.
-    pub(crate) fn warmed(&mut self, name: &str, id: u64, timed_out: bool) {
-        self.clusters.holding.remove(&id);
-        if timed_out {
-            tracing::warn!(
-                name,
-                "the cluster goes live without hosts; it goes on looking for them"
-            );
+    /// What a cluster has to find out before it serves: its endpoints, or its first topology, DNS answer and token.
+    fn discovery_needs(
+        &mut self,
+        cluster: &Arc<Cluster>,
+        active: Option<&Arc<Cluster>>,
+        needs: &mut Needs,
+    ) -> Option<Watching> {
+        let mut discovers = !cluster.can_log_in();
+        if let (Discovery::Eds { source, .. }, Some(service)) =
+            (&cluster.config().discovery, endpoints::service(cluster))
+        {
+            if !cluster.is_warm() && !self.endpoints.are_answered(&service) {
+                needs.push((Need::Endpoints(service), source.initial_fetch_timeout));
+            }
+        } else {
+            discovers |= !cluster.is_ready();
         }
-        let Some(warming) = self.clusters.warming.remove(name) else {
-            return;
+        if !discovers {
+            return None;
+        }
+        // A predecessor that serves may go on doing so; one that does not is not worth keeping.
+        let patience = match active.is_some_and(|active| active.topology().shard_count() > 0) {
+            true => REPLACEMENT,
+            false => MOMENT,
         };
-        if warming.id != id {
-            self.clusters.warming.insert(name.to_owned(), warming);
-            return;
+        self.clusters.discoveries += 1;
+        let id = self.clusters.discoveries;
+        needs.push((Need::Discovery(id), Some(patience)));
+        let (cluster, queue) = (Arc::clone(cluster), self.feeds.queue().clone());
+        let task = tokio::spawn(async move {
+            cluster.ready().await;
+            // Nobody left to tell is as good.
+            let _ = queue.send(Incoming::Discovered(id)).await;
+        });
+        Some(Watching(task.abort_handle()))
+    }
+
+    /// A cluster has what it needs, or has waited long enough.
+    pub(crate) fn cluster_is_warm(&mut self, name: &str) {
+        if self.clusters.settling.remove(name).is_none() {
+            let Some(warming) = self.clusters.warming.remove(name) else {
+                return;
+            };
+            let Warming {
+                cluster,
+                resource,
+                assignment,
+                ..
+            } = warming;
+            self.enter(cluster, Origin::Dynamic, resource, assignment);
         }
-        self.enter(
-            warming.cluster,
-            Origin::Dynamic,
-            warming.resource,
-            warming.assignment,
-        );
-        self.take_over();
-        self.ask_endpoints();
-        self.publish();
-        self.gauge_warming();
+        self.meet(&Need::Cluster(name.to_owned()));
     }
 
     /// Puts a cluster into the draft, in place of its predecessor.
@@ -252,16 +315,61 @@ impl Reconcile {
         }
     }
 
-    /// Whether a cluster is there and not the bootstrap's.
-    pub(crate) fn is_removable(&self, name: &str) -> bool {
-        !self.clusters.fixed.contains(name) && self.draft.cluster(name).is_some()
+    /// Whether a listener had better wait for a cluster: it is on its way, and nothing serves in its place.
+    pub(crate) fn is_awaited(&self, name: &str) -> bool {
+        self.clusters.settling.contains_key(name)
+            || self.clusters.warming.contains_key(name) && self.draft.cluster(name).is_none()
     }
 
-    pub(crate) fn is_warming(&self, name: &str) -> bool {
-        self.clusters.warming.contains_key(name)
+    /// Takes clusters away, those that a listener still names a little later.
+    fn release_clusters(&mut self, removed: &[String]) {
+        if removed.is_empty() {
+            return;
+        }
+        let draft = self.draft.clone();
+        let used: HashSet<&str> = draft
+            .listeners()
+            .flat_map(|listener| listeners::clusters_of(&listener.config))
+            .collect();
+        for name in removed {
+            let lives = !self.clusters.fixed.contains(name) && self.draft.cluster(name).is_some();
+            if lives && used.contains(name.as_str()) {
+                let need = (Need::Release(name.clone()), Some(LINGER));
+                let wait = self.wait(Waiter::Removed(name.clone()), vec![need]);
+                self.clusters.lingering.insert(name.clone(), wait);
+            } else {
+                self.remove_cluster(name);
+            }
+        }
+    }
+
+    /// Lets removed clusters go that no listener names any more.
+    pub(crate) fn release_unnamed(&mut self) {
+        if self.clusters.lingering.is_empty() {
+            return;
+        }
+        let draft = self.draft.clone();
+        let used: HashSet<&str> = draft
+            .listeners()
+            .flat_map(|listener| listeners::clusters_of(&listener.config))
+            .collect();
+        let lingering = self.clusters.lingering.keys();
+        let over: Vec<String> = lingering
+            .filter(|name| !used.contains(name.as_str()))
+            .cloned()
+            .collect();
+        if over.is_empty() {
+            return;
+        }
+        // The listeners that no longer name them must be out before they go.
+        self.publish();
+        for name in over {
+            self.meet(&Need::Release(name));
+        }
     }
 
     pub(crate) fn remove_cluster(&mut self, name: &str) {
+        self.clusters.lingering.remove(name);
         self.forget_warming(name);
         if self.clusters.fixed.contains(name) {
             return;
@@ -281,73 +389,18 @@ impl Reconcile {
 
     fn forget_warming(&mut self, name: &str) {
         if let Some(warming) = self.clusters.warming.remove(name) {
-            warming.wait.abort();
-            self.clusters.holding.remove(&warming.id);
+            self.ledger.close(warming.wait);
             self.retire(warming.cluster);
         }
     }
 
     fn retire(&mut self, cluster: Arc<Cluster>) {
         self.leave(&cluster);
+        self.leave_secrets(&secrets::of_cluster(cluster.config()));
         self.clusters.retired.push(cluster);
     }
 
-    fn gauge_warming(&self) {
-        let warming = self.clusters.warming.len() as u64;
-        self.clusters.stats.set(names::WARMING_CLUSTERS, warming);
+    fn wait(&mut self, who: Waiter, needs: Needs) -> u64 {
+        self.ledger.open(who, needs, Instant::now())
     }
-
-    fn wait(&mut self, cluster: &Arc<Cluster>, patience: Option<Duration>) -> (u64, AbortHandle) {
-        self.clusters.waits += 1;
-        let id = self.clusters.waits;
-        let waiting = until_ready(Arc::clone(cluster), id, patience, self.feeds.queue().clone());
-        (id, tokio::spawn(waiting).abort_handle())
-    }
-}
-
-/// Whether a cluster has what it needs. A Redis cluster, or one behind Sentinels, counts as warm from the start; here its
-/// first topology counts, and for all the first IAM token where they are in use.
-fn is_ready(cluster: &Cluster) -> bool {
-    let discovers = matches!(
-        cluster.config().discovery,
-        Discovery::Redis(_) | Discovery::Sentinel(_)
-    );
-    cluster.is_warm() && cluster.can_log_in() && (!discovers || cluster.topology().shard_count() > 0)
-}
-
-/// How long a cluster may keep others waiting; `None` is for ever.
-fn patience(message: &proto::Cluster, cluster: &Cluster, active: Option<&Arc<Cluster>>) -> Option<Duration> {
-    match &cluster.config().discovery {
-        Discovery::Eds { .. } => {
-            let eds = message.eds_cluster_config.as_ref();
-            initial_fetch_timeout(eds.and_then(|eds| eds.eds_config.as_ref()))
-        }
-        // A predecessor that serves may go on doing so; one that does not is not worth keeping.
-        _ if active.is_some_and(|active| active.topology().shard_count() > 0) => Some(REPLACEMENT),
-        _ => Some(MOMENT),
-    }
-}
-
-async fn until_ready(
-    cluster: Arc<Cluster>,
-    id: u64,
-    patience: Option<Duration>,
-    queue: mpsc::Sender<Incoming>,
-) {
-    let ready = async {
-        cluster.warmed().await;
-        while !is_ready(&cluster) {
-            tokio::time::sleep(LOOK_EVERY).await;
-        }
-    };
-    let timed_out = match patience {
-        Some(patience) => tokio::time::timeout(patience, ready).await.is_err(),
-        None => {
-            ready.await;
-            false
-        }
-    };
-    let name = cluster.name().to_owned();
-    // Nobody left to tell is as good.
-    let _ = queue.send(Incoming::Warm { name, id, timed_out }).await;
 }

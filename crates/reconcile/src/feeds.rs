@@ -1,20 +1,24 @@
-//! Where resources come from: the ADS stream and the files, joined into one queue for the control thread.
+//! Where resources come from: the ADS stream, files, and streams for single resources, joined into one queue for the
+//! control thread.
 //!
 //! Each source keeps its own protocol state in `xds`; here its events get the handle that their verdict goes to.
 
-use std::path::PathBuf;
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use redplane_config::Address;
-use redplane_config::bootstrap::Ads;
-use redplane_config::cluster::{Cluster, ConfigSource, Discovery, Transport};
+use redplane_config::cluster::{Cluster, Discovery, GrpcSource, Source, Transport};
 use redplane_proto::pb::envoy::config::core::v3::Node;
 use redplane_upstream::tls::client::TlsClient;
-use redplane_upstream::{HostAddress, Transport as Wire};
+use redplane_upstream::tls::secrets::Secrets;
 use redplane_xds::{
-    Client, Config, Endpoint, Event, FileConfig, FileSource, Form, Handle, Names, NodePolicy, Tls,
+    Client, Config, Endpoint, Event, FileConfig, FileSource, Form, Handle, Keepalive, Names, NodePolicy,
+    TcpKeepalive, Tls,
 };
 use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
 
 use crate::incoming::{From, Incoming};
 
@@ -22,7 +26,10 @@ use crate::incoming::{From, Incoming};
 pub struct Feeds {
     ads: Option<Handle>,
     files: Vec<(PathBuf, &'static str, Handle)>,
+    streams: HashMap<(Arc<GrpcSource>, String), AbortHandle>,
     queue: mpsc::Sender<Incoming>,
+    /// Who we are, to those who are asked.
+    pub(crate) node: Node,
 }
 
 impl Feeds {
@@ -31,7 +38,9 @@ impl Feeds {
         Self {
             ads: None,
             files: Vec::new(),
+            streams: HashMap::new(),
             queue,
+            node: Node::default(),
         }
     }
 
@@ -50,18 +59,49 @@ impl Feeds {
     /// # Errors
     /// A cluster that cannot be dialled.
     pub(crate) fn start_ads(&mut self, config: Config) -> Result<(), String> {
-        let mut client = Client::start(config).map_err(|invalid| invalid.to_string())?;
-        let handle = client.handle();
-        self.ads = Some(handle.clone());
-        let queue = self.queue.clone();
-        tokio::spawn(async move {
+        let client = Client::start(config).map_err(|invalid| invalid.to_string())?;
+        self.ads = Some(client.handle());
+        self.follow(client, From::Ads);
+        Ok(())
+    }
+
+    /// Starts a stream for one resource and asks for it.
+    ///
+    /// # Errors
+    /// A cluster that cannot be dialled.
+    pub(crate) fn start_stream(
+        &mut self,
+        grpc: &Arc<GrpcSource>,
+        name: &str,
+        type_url: &'static str,
+        config: Config,
+    ) -> Result<(), String> {
+        let client = Client::start(config).map_err(|invalid| invalid.to_string())?;
+        client
+            .handle()
+            .subscribe(type_url, Names::List(vec![name.to_owned()]));
+        let task = self.follow(client, From::Stream(Arc::clone(grpc), name.to_owned()));
+        self.streams.insert((Arc::clone(grpc), name.to_owned()), task);
+        Ok(())
+    }
+
+    /// Ends a stream for one resource.
+    pub(crate) fn end_stream(&mut self, grpc: &Arc<GrpcSource>, name: &str) {
+        if let Some(task) = self.streams.remove(&(Arc::clone(grpc), name.to_owned())) {
+            task.abort();
+        }
+    }
+
+    fn follow(&self, mut client: Client, from: From) -> AbortHandle {
+        let (queue, handle) = (self.queue.clone(), client.handle());
+        let task = tokio::spawn(async move {
             while let Some(event) = client.next().await {
-                if forward(&queue, From::Ads, &handle, event).await.is_none() {
+                if forward(&queue, from.clone(), &handle, event).await.is_none() {
                     return;
                 }
             }
         });
-        Ok(())
+        task.abort_handle()
     }
 
     /// Subscribes to resources of a type.
@@ -70,38 +110,40 @@ impl Feeds {
     /// A file whose folder cannot be watched, or ADS where there is none.
     pub(crate) fn subscribe(
         &mut self,
-        source: &ConfigSource,
+        source: &Source,
         type_url: &'static str,
         names: Names,
     ) -> Result<(), String> {
         match (source, &self.ads) {
-            (ConfigSource::Ads, Some(ads)) => {
+            (Source::Ads, Some(ads)) => {
                 ads.subscribe(type_url, names);
                 Ok(())
             }
-            (ConfigSource::Ads, None) => Err("ads: dynamic_resources.ads_config is not set".to_owned()),
-            (ConfigSource::Path(path), _) => match self.file(path, type_url) {
+            (Source::Ads, None) => Err("ads: dynamic_resources.ads_config is not set".to_owned()),
+            (Source::Path(path), _) => match self.file(path, type_url) {
                 Some(file) => {
                     file.subscribe(type_url, names);
                     Ok(())
                 }
                 None => self.start_file(path.clone(), type_url, names),
             },
+            (Source::Grpc(_), _) => Err("api_config_source: only ads and files are supported".to_owned()),
         }
     }
 
     /// Takes names back.
-    pub(crate) fn unsubscribe(&self, source: &ConfigSource, type_url: &'static str, names: Vec<String>) {
+    pub(crate) fn unsubscribe(&self, source: &Source, type_url: &'static str, names: Vec<String>) {
         let handle = match source {
-            ConfigSource::Ads => self.ads.as_ref(),
-            ConfigSource::Path(path) => self.file(path, type_url),
+            Source::Ads => self.ads.as_ref(),
+            Source::Path(path) => self.file(path, type_url),
+            Source::Grpc(_) => None,
         };
         if let Some(handle) = handle {
             handle.unsubscribe(type_url, names);
         }
     }
 
-    fn file(&self, path: &PathBuf, type_url: &str) -> Option<&Handle> {
+    fn file(&self, path: &Path, type_url: &str) -> Option<&Handle> {
         let mut files = self.files.iter();
         files.find_map(|(known, kind, handle)| (known == path && *kind == type_url).then_some(handle))
     }
@@ -115,14 +157,12 @@ impl Feeds {
         };
         let mut file = FileSource::start(config).map_err(|unwatchable| unwatchable.to_string())?;
         let handle = file.handle();
-        self.files.push((path, type_url, handle.clone()));
+        self.files.push((path.clone(), type_url, handle.clone()));
         let queue = self.queue.clone();
         tokio::spawn(async move {
             while let Some(event) = file.next().await {
-                if forward(&queue, From::File(type_url), &handle, event)
-                    .await
-                    .is_none()
-                {
+                let from = From::File(path.clone(), type_url);
+                if forward(&queue, from, &handle, event).await.is_none() {
                     return;
                 }
             }
@@ -140,16 +180,34 @@ async fn forward(queue: &mpsc::Sender<Incoming>, from: From, handle: &Handle, ev
 ///
 /// # Errors
 /// The field at fault and the reason.
-pub(crate) fn ads_config(ads: &Ads, clusters: &[Arc<Cluster>], node: Node) -> Result<Config, String> {
+pub(crate) fn ads_config(
+    ads: &GrpcSource,
+    clusters: &[Arc<Cluster>],
+    node: &Node,
+    secrets: &Secrets,
+) -> Result<Config, String> {
     let cluster = clusters.iter().find(|cluster| cluster.name == ads.cluster);
     let cluster = cluster.ok_or_else(|| format!("ads_config: no static cluster '{}'", ads.cluster))?;
+    stream_config(ads, cluster, node, secrets).map_err(|reason| format!("ads_config: {reason}"))
+}
+
+/// How a gRPC source is reached: the settings of the stream, and the cluster that it names.
+///
+/// # Errors
+/// What about the cluster cannot be used, and why.
+pub(crate) fn stream_config(
+    grpc: &GrpcSource,
+    cluster: &Cluster,
+    node: &Node,
+    secrets: &Secrets,
+) -> Result<Config, String> {
     let assignment = match &cluster.discovery {
         Discovery::Fixed(assignment) => assignment,
         Discovery::StrictDns(dns) | Discovery::LogicalDns(dns) => &dns.assignment,
         Discovery::Eds { .. } | Discovery::OriginalDst | Discovery::Redis(_) | Discovery::Sentinel(_) => {
             return Err(format!(
-                "ads_config: cluster '{}' must be STATIC, STRICT_DNS or LOGICAL_DNS",
-                ads.cluster
+                "cluster '{}' must be STATIC, STRICT_DNS or LOGICAL_DNS",
+                cluster.name
             ));
         }
     };
@@ -159,15 +217,14 @@ pub(crate) fn ads_config(ads: &Ads, clusters: &[Arc<Cluster>], node: Node) -> Re
         Address::Pipe(path) => Endpoint::Unix(path.clone()),
     });
     let endpoints: Vec<Endpoint> = endpoints.collect();
+    let within = |reason: String| format!("cluster '{}': {reason}", cluster.name);
     let tls = match &cluster.transport {
         Transport::RawBuffer => None,
-        Transport::Tls(tls) => {
-            Some(dial_tls(tls, endpoints.first()).map_err(|reason| format!("{}: {reason}", cluster.name))?)
-        }
-        Transport::Inert(reason) => return Err(format!("ads_config: cluster '{}': {reason}", cluster.name)),
+        Transport::Tls(tls) => Some(dial_tls(tls, endpoints.first(), secrets).map_err(within)?),
+        Transport::Inert(reason) => return Err(within(reason.clone())),
     };
-    let form = if ads.delta { Form::Delta } else { Form::Sotw };
-    let node_policy = if ads.node_on_first_message_only {
+    let form = if grpc.delta { Form::Delta } else { Form::Sotw };
+    let node_policy = if grpc.node_on_first_message_only {
         NodePolicy::FirstMessage
     } else {
         NodePolicy::EveryMessage
@@ -176,35 +233,42 @@ pub(crate) fn ads_config(ads: &Ads, clusters: &[Arc<Cluster>], node: Node) -> Re
         authority: cluster.name.clone(),
         tls,
         node_policy,
-        initial_metadata: ads.initial_metadata.clone(),
+        initial_metadata: grpc.initial_metadata.clone(),
         connect_timeout: cluster.connect_timeout,
+        keepalive: cluster.http2_keepalive.map(|keepalive| Keepalive {
+            interval: keepalive.interval,
+            timeout: keepalive.timeout,
+        }),
+        tcp_keepalive: cluster.keepalive.map(|keepalive| TcpKeepalive {
+            time: keepalive.time,
+            interval: keepalive.interval,
+            probes: keepalive.probes,
+        }),
         seed: fastrand::u64(..),
-        ..Config::new(node, form, endpoints)
+        ..Config::new(node.clone(), form, endpoints)
     })
 }
 
 /// The cluster's TLS, and the name its control plane is asked for: the SNI, else the first host.
-fn dial_tls(tls: &redplane_config::tls::ClientTls, first: Option<&Endpoint>) -> Result<Tls, String> {
-    let client = TlsClient::new(tls)?;
-    let nowhere = HostAddress::Ip(([127, 0, 0, 1], 0).into());
+fn dial_tls(
+    tls: &redplane_config::tls::ClientTls,
+    first: Option<&Endpoint>,
+    secrets: &Secrets,
+) -> Result<Tls, String> {
+    let client = TlsClient::new(tls, secrets)?;
     let (address, hostname) = match first {
         Some(Endpoint::Tcp(host, port)) => match host.parse() {
-            Ok(ip) => (
-                HostAddress::Ip(std::net::SocketAddr::new(ip, *port)),
-                String::new(),
-            ),
-            Err(_) => (nowhere, host.clone()),
+            Ok(ip) => (Some(SocketAddr::new(ip, *port)), ""),
+            Err(_) => (None, host.as_str()),
         },
-        Some(Endpoint::Unix(_)) | None => (nowhere, String::new()),
+        Some(Endpoint::Unix(_)) | None => (None, ""),
     };
-    match client.transport(&address, &hostname) {
-        Wire::Tls(config, name) => Ok(Tls {
-            config,
-            server_name: match tls.sni.is_empty() && !hostname.is_empty() {
-                true => hostname,
-                false => name.to_str().into_owned(),
-            },
-        }),
-        Wire::Plain | Wire::Inert(_) => Err("transport_socket: cannot be used".to_owned()),
-    }
+    let name = client.server_name(address, hostname);
+    Ok(Tls {
+        config: client.config()?,
+        server_name: match tls.sni.is_empty() && !hostname.is_empty() {
+            true => hostname.to_owned(),
+            false => name.to_str().into_owned(),
+        },
+    })
 }

@@ -1,5 +1,9 @@
 //! What the control thread has to look at.
 
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use redplane_config::cluster::{GrpcSource, Source};
 use redplane_xds::{Event, Handle};
 
 /// An event for [`Reconcile::take`](crate::Reconcile::take).
@@ -13,26 +17,28 @@ pub enum Incoming {
         /// What it says.
         event: Box<Event>,
     },
-    /// A cluster has what it waited for, or has waited long enough.
-    Warm {
-        /// Its name.
-        name: String,
-        /// The number of the wait.
-        id: u64,
-        /// It has waited long enough.
-        timed_out: bool,
-    },
-    /// The first answer about a type has not come in time.
-    Overdue(&'static str),
-    /// A handover has waited long enough.
-    OutOfPatience(u64),
+    /// A cluster has the topology, names or token that it waited for; the number is that of its wait.
+    Discovered(u64),
 }
 
 /// Which source an event came from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum From {
     /// The ADS stream.
     Ads,
-    /// The file of this type.
-    File(&'static str),
+    /// A file of resources of a type.
+    File(PathBuf, &'static str),
+    /// A stream for one resource.
+    Stream(Arc<GrpcSource>, String),
+}
+
+impl From {
+    /// As configuration names it.
+    pub(crate) fn source(&self) -> Source {
+        match self {
+            Self::Ads => Source::Ads,
+            Self::File(path, _) => Source::Path(path.clone()),
+            Self::Stream(grpc, _) => Source::Grpc(Arc::clone(grpc)),
+        }
+    }
 }

@@ -1,12 +1,16 @@
-//! LDS: listeners come, change under open connections, and go.
+//! LDS: listeners come, wait for what they need, change under open connections, and go.
 //!
-//! A listener is validated, its sockets are bound, then it is published with everything else of the push by one swap; only
-//! then do workers accept for it. What cannot be bound refuses that listener alone.
+//! A listener opens, or takes the place of its predecessor, when it has its secrets and routes; for clusters that are on
+//! their way it waits a moment, so that its first client does not meet an empty one. Then its sockets are bound, it is
+//! published with everything else by one swap, and only then do workers accept for it. What cannot be bound refuses that
+//! listener alone, at once, also when it has to wait.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
 
-use redplane_config::listener::Listener as Config;
+use redplane_admin::{FailedUpdate, ResourceVersion};
+use redplane_config::listener::{FilterChain, Listener as Config, Terminal};
 use redplane_proto::pb::envoy::config::listener::v3 as proto;
 use redplane_proto::{pack, unpack};
 use redplane_proxy::Statistics;
@@ -15,25 +19,85 @@ use redplane_telemetry::{Block, Registry};
 use redplane_xds::{Rejected, Resource, Update};
 
 use crate::book::{Origin, version};
-use crate::owner::Reconcile;
+use crate::clusters::MOMENT;
+use crate::needs::{Need, Waiter};
+use crate::owner::{Needs, Reconcile};
+use crate::secrets;
+use crate::start_up::Phase;
+
+/// How long a listener that serves goes on as it is while the clusters of its next version warm.
+const HANDOVER: Duration = Duration::from_secs(5);
 
 /// What is known of listeners beside the snapshot.
 pub(crate) struct Listeners {
     /// Those of the bootstrap, which LDS cannot change.
     fixed: HashSet<String>,
+    waiting: HashMap<String, Waiting>,
     /// Held so that a listener's statistics stand from its beginning to its end.
     statistics: HashMap<String, Vec<Statistics>>,
-    pub(crate) stats: Block,
+    stats: Block,
+}
+
+/// A listener that does not serve yet.
+struct Waiting {
+    wait: u64,
+    config: Arc<Config>,
+    origin: Origin,
+    resource: ResourceVersion,
+    /// Start-up is not over without it.
+    first: bool,
+}
+
+/// A version of a listener that was accepted.
+struct Draft {
+    config: Arc<Config>,
+    origin: Origin,
+    resource: ResourceVersion,
 }
 
 impl Listeners {
     pub(crate) fn new(registry: &Registry) -> Self {
         Self {
             fixed: HashSet::new(),
+            waiting: HashMap::new(),
             statistics: HashMap::new(),
             stats: registry.scope("listener_manager.", &names::SCHEMA).block(),
         }
     }
+
+    /// Whether start-up still waits for one.
+    pub(crate) fn are_first_ones_waiting(&self) -> bool {
+        self.waiting.values().any(|waiting| waiting.first)
+    }
+}
+
+fn chains(listener: &Config) -> impl Iterator<Item = &Arc<FilterChain>> {
+    listener.chains.iter().chain(&listener.default_chain)
+}
+
+/// Every cluster that a listener sends something to.
+pub(crate) fn clusters_of(listener: &Config) -> impl Iterator<Item = &str> {
+    chains(listener).flat_map(|chain| -> Vec<&str> {
+        match &chain.terminal {
+            Terminal::Redis(proxy) => {
+                let routes = proxy.routes.prefixes.iter().chain(&proxy.routes.catch_all);
+                let clusters = routes.flat_map(|route| {
+                    let mirrors = route.mirrors.iter().map(|mirror| &mirror.cluster);
+                    std::iter::once(&route.cluster)
+                        .chain(&route.read_cluster)
+                        .chain(mirrors)
+                });
+                clusters.map(String::as_str).collect()
+            }
+            Terminal::Tcp(proxy) => proxy
+                .clusters
+                .iter()
+                .map(|weighted| weighted.cluster.as_str())
+                .collect(),
+            Terminal::Http(manager) => manager.clusters(),
+            Terminal::Inert { .. } => Vec::new(),
+        }
+    })
 }
 
 impl Reconcile {
@@ -43,30 +107,31 @@ impl Reconcile {
         message: &proto::Listener,
     ) -> Result<(), String> {
         let refuse = |reason| format!("static_resources.listeners: '{}': {reason}", config.name);
-        let staged = self.world.workers.stage(Arc::clone(config)).map_err(refuse)?;
-        self.draft.put_listener(staged);
-        self.publish();
         self.listeners.fixed.insert(config.name.clone());
-        self.hold_statistics(config);
         let block = self.world.server.block();
         block.add(server::STATIC_UNKNOWN_FIELDS, config.ignored.0.len() as u64);
-        let mut pages = self.world.book.pages();
-        pages
-            .listeners
-            .set_active(Origin::Static, &config.name, version(pack(message), ""));
+        drop(block);
+        let draft = Draft {
+            config: Arc::clone(config),
+            origin: Origin::Static,
+            resource: version(pack(message), ""),
+        };
+        let Some(draft) = self.wait_or_go(draft).map_err(refuse)? else {
+            return Ok(());
+        };
+        self.go_live(draft).map_err(refuse)?;
+        self.publish();
         Ok(())
     }
 
     pub(crate) fn apply_listeners(&mut self, update: &Update) -> Vec<Rejected> {
         // First, because a new listener may want the address of one that goes.
         for name in &update.removed {
-            self.forget_postponed(name);
             self.remove_listener(name);
         }
         let mut rejected = Vec::new();
         let mut drafts = Vec::with_capacity(update.resources.len());
         for resource in &update.resources {
-            self.forget_postponed(&resource.name);
             match self.draft_listener(resource) {
                 Ok(draft) => drafts.extend(draft),
                 Err(reason) => {
@@ -75,25 +140,18 @@ impl Reconcile {
                 }
             }
         }
-        for (config, resource) in drafts {
-            if self.postpone(&config, resource) {
-                continue;
-            }
-            if let Err(reason) = self.bind_listener(&config, resource) {
-                rejected.push(Rejected::new(&resource.name, reason));
+        for draft in drafts {
+            let name = draft.config.name.clone();
+            if let Err(reason) = self.go_live(draft) {
+                rejected.push(Rejected::new(name, reason));
             }
         }
-        self.take_over();
-        self.ask_endpoints();
-        self.publish();
+        self.gauge_waiting();
         rejected
     }
 
-    /// Validates a listener; `None` when nothing is to be done.
-    fn draft_listener<'a>(
-        &self,
-        resource: &'a Resource,
-    ) -> Result<Option<(Arc<Config>, &'a Resource)>, String> {
+    /// Validates a listener; `None` when nothing is to be done now.
+    fn draft_listener(&mut self, resource: &Resource) -> Result<Option<Draft>, String> {
         let message: proto::Listener = unpack(&resource.body)?;
         let config = Arc::new(Config::from_proto(&message).map_err(|invalid| invalid.to_string())?);
         if self.listeners.fixed.contains(&config.name) {
@@ -105,34 +163,154 @@ impl Reconcile {
             );
             return Ok(None);
         }
+        let resource = version(resource.body.clone(), &resource.version);
+        if let Some(waiting) = self.listeners.waiting.get_mut(&config.name)
+            && waiting.config == config
+        {
+            waiting.resource = resource;
+            return Ok(None);
+        }
         let active = self.draft.listener(&config.name);
         if active.is_some_and(|active| active.config == config) {
-            self.dump_listener(&config.name, resource);
+            self.forget_waiting(&config.name);
+            self.dump_listener(Origin::Dynamic, &config.name, resource);
             return Ok(None);
         }
         self.count_ignored(&config.name, &config.ignored);
-        Ok(Some((config, resource)))
+        self.wait_or_go(Draft {
+            config,
+            origin: Origin::Dynamic,
+            resource,
+        })
     }
 
-    pub(crate) fn bind_listener(&mut self, config: &Arc<Config>, resource: &Resource) -> Result<(), String> {
-        let staged = self.world.workers.stage(Arc::clone(config))?;
+    /// Lets a listener wait for what it needs; answers it when it needs nothing.
+    fn wait_or_go(&mut self, draft: Draft) -> Result<Option<Draft>, String> {
+        let config = Arc::clone(&draft.config);
+        let mut needs = self.join_secrets(&secrets::of_listener(&config))?;
+        match self.join_routes(&config) {
+            Ok(routes) => needs.extend(routes),
+            Err(reason) => {
+                self.leave_secrets(&secrets::of_listener(&config));
+                return Err(reason);
+            }
+        }
+        self.add_cluster_needs(&config, &mut needs);
+        // What it waits for is held for it; the version that waited before is not needed any more.
+        if needs.is_empty() {
+            self.forget_waiting(&config.name);
+            return Ok(Some(draft));
+        }
+        if let Err(reason) = self.world.workers.check(&config) {
+            self.leave_needs(&config);
+            return Err(reason);
+        }
+        self.forget_waiting(&config.name);
+        if draft.origin == Origin::Dynamic {
+            let mut pages = self.world.book.pages();
+            pages.listeners.set_warming(&config.name, draft.resource.clone());
+        }
+        let who = Waiter::Listener(config.name.clone());
+        let waiting = Waiting {
+            wait: self.ledger.open(who, needs, Instant::now()),
+            config: draft.config,
+            origin: draft.origin,
+            resource: draft.resource,
+            first: self.start.phase != Phase::Live,
+        };
+        self.listeners.waiting.insert(config.name.clone(), waiting);
+        Ok(None)
+    }
+
+    fn add_cluster_needs(&self, config: &Config, needs: &mut Needs) {
+        let patience = match self.draft.listener(&config.name).is_some() {
+            true => HANDOVER,
+            false => MOMENT,
+        };
+        let awaited: HashSet<&str> = clusters_of(config).filter(|name| self.is_awaited(name)).collect();
+        needs.extend(
+            awaited
+                .into_iter()
+                .map(|name| (Need::Cluster(name.to_owned()), Some(patience))),
+        );
+    }
+
+    /// A listener has what it needs, or has waited long enough.
+    pub(crate) fn listener_is_ready(&mut self, name: &str) {
+        let Some(waiting) = self.listeners.waiting.remove(name) else {
+            return;
+        };
+        self.gauge_waiting();
+        let Waiting {
+            config,
+            origin,
+            resource,
+            ..
+        } = waiting;
+        let failed = resource.clone();
+        let draft = Draft {
+            config,
+            origin,
+            resource,
+        };
+        if let Err(details) = self.go_live(draft) {
+            tracing::warn!(name, details, "a listener that was accepted cannot live");
+            if origin == Origin::Static {
+                self.fault = Some(format!("static_resources.listeners: '{name}': {details}"));
+            }
+            let failed = FailedUpdate {
+                resource: Some(failed.resource),
+                version_info: failed.version_info,
+                last_update_attempt: SystemTime::now(),
+                details,
+            };
+            self.world.book.pages().listeners.set_failed(name, failed);
+        }
+    }
+
+    /// Opens a listener, or lets a new version of it take over.
+    fn go_live(&mut self, draft: Draft) -> Result<(), String> {
+        let Draft {
+            config,
+            origin,
+            resource,
+        } = draft;
+        let staged = match self.world.workers.stage(Arc::clone(&config)) {
+            Ok(staged) => staged,
+            Err(reason) => {
+                self.leave_needs(&config);
+                return Err(reason);
+            }
+        };
+        let former = self.draft.listener(&config.name).cloned();
         self.draft.put_listener(staged);
-        self.dump_listener(&config.name, resource);
-        self.hold_statistics(config);
+        self.dump_listener(origin, &config.name, resource);
+        let statistics = Statistics::of_listener(&self.world.registry, &config);
+        self.listeners.statistics.insert(config.name.clone(), statistics);
+        if let Some(former) = former {
+            self.leave_needs(&former.config);
+        }
         Ok(())
     }
 
-    fn hold_statistics(&mut self, config: &Config) {
-        let statistics = Statistics::of_listener(&self.world.registry, config);
-        self.listeners.statistics.insert(config.name.clone(), statistics);
+    fn dump_listener(&self, origin: Origin, name: &str, resource: ResourceVersion) {
+        let mut pages = self.world.book.pages();
+        pages.listeners.set_active(origin, name, resource);
     }
 
-    fn dump_listener(&self, name: &str, resource: &Resource) {
-        let resource_version = version(resource.body.clone(), &resource.version);
-        let mut pages = self.world.book.pages();
-        pages
-            .listeners
-            .set_active(Origin::Dynamic, name, resource_version);
+    /// A newer version of a listener, or none, has come.
+    fn forget_waiting(&mut self, name: &str) {
+        if let Some(waiting) = self.listeners.waiting.remove(name) {
+            self.ledger.close(waiting.wait);
+            self.leave_needs(&waiting.config);
+            self.gauge_waiting();
+        }
+    }
+
+    /// Its secrets and routes are held for it no longer.
+    fn leave_needs(&mut self, config: &Config) {
+        self.leave_secrets(&secrets::of_listener(config));
+        self.leave_routes(config);
     }
 
     /// The port is closed at once; connections have the drain time.
@@ -140,10 +318,17 @@ impl Reconcile {
         if self.listeners.fixed.contains(name) {
             return;
         }
+        self.forget_waiting(name);
         self.world.book.pages().listeners.remove(Origin::Dynamic, name);
         self.listeners.statistics.remove(name);
-        if self.draft.remove_listener(name).is_some() {
+        if let Some(listener) = self.draft.remove_listener(name) {
             self.world.workers.remove(name, self.world.drain_time);
+            self.leave_needs(&listener.config);
         }
+    }
+
+    fn gauge_waiting(&self) {
+        let waiting = self.listeners.waiting.len() as u64;
+        self.listeners.stats.set(names::TOTAL_LISTENERS_WARMING, waiting);
     }
 }

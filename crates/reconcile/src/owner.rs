@@ -1,32 +1,40 @@
-//! The one road to live: an update goes in, is validated, warms, is published as one snapshot, and what left is drained.
+//! The owner of everything that is configured: an update goes in, what is good in it lives when this returns, or waits in
+//! the ledger for what it needs.
 //!
-//! Runs on the control thread alone and never waits: whatever takes time comes back through the queue. Bad resources
-//! are named in the verdict, the good ones of the same update live. Start-up waits for the first clusters (their
-//! endpoints as long as `initial_fetch_timeout` says; Redis topologies and DNS answers a moment only), then asks for
-//! listeners, then is live. Envoy: `ClusterManagerInitHelper`, `CdsApiImpl`, `LdsApiImpl`; xDS warming rules.
+//! Runs on the control thread alone and never waits: whatever takes time comes back through the queue or as a time limit
+//! of the ledger. Bad resources are named in the verdict, the good ones of the same update live.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use redplane_admin::FailedUpdate;
-use redplane_config::cluster::ConfigSource;
+use redplane_config::cluster::Source;
 use redplane_proto::Json;
 use redplane_telemetry::Block;
 use redplane_telemetry::stats::{cluster as cluster_stats, control_plane, server};
 use redplane_upstream::Context;
 use redplane_world::Snapshot;
-use redplane_xds::type_url::{CLUSTER, ENDPOINT, LISTENER};
+use redplane_xds::type_url::{CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET};
 use redplane_xds::{Event, Rejected, Resource, Update, Verdict};
 
 use crate::bootstrap::Bootstrap;
 use crate::clusters::Clusters;
 use crate::endpoints::Endpoints;
 use crate::feeds::{self, Feeds};
-use crate::handover::Handover;
 use crate::incoming::{From, Incoming};
+use crate::ledger::{Expired, Ledger};
 use crate::listeners::Listeners;
-use crate::start_up::{Phase, Watch};
+use crate::needs::{Need, Waiter};
+use crate::routes::Routes;
+use crate::secrets::Secrets;
+use crate::start_up::Start;
 use crate::world::World;
+
+/// How long something is waited for; `None` is for ever.
+pub(crate) type Patience = Option<Duration>;
+
+/// What has to be there first.
+pub(crate) type Needs = Vec<(Need, Patience)>;
 
 /// The owner of everything that is configured.
 pub struct Reconcile {
@@ -35,16 +43,23 @@ pub struct Reconcile {
     pub(crate) feeds: Feeds,
     /// The next snapshot in the making.
     pub(crate) draft: Snapshot,
+    pub(crate) ledger: Ledger<Waiter, Need>,
     pub(crate) clusters: Clusters,
     pub(crate) endpoints: Endpoints,
     pub(crate) listeners: Listeners,
-    pub(crate) handover: Handover,
-    pub(crate) cds: Watch,
-    pub(crate) lds: Watch,
-    control_plane: Block,
-    /// `cluster.<ads>.`: the ADS stream is a connection of its cluster as well.
-    ads_stats: Option<Block>,
-    pub(crate) phase: Phase,
+    pub(crate) routes: Routes,
+    pub(crate) secrets: Secrets,
+    pub(crate) start: Start,
+    /// Why start-up cannot go on.
+    pub(crate) fault: Option<String>,
+    control_plane: ControlPlane,
+}
+
+/// Stats of the ADS stream.
+struct ControlPlane {
+    block: Block,
+    /// `cluster.<ads>.`: the stream is a connection of its cluster as well.
+    cluster: Option<Block>,
 }
 
 impl Reconcile {
@@ -52,18 +67,19 @@ impl Reconcile {
     pub fn new(world: Arc<World>, context: Context, feeds: Feeds, bootstrap: &Bootstrap) -> Self {
         let registry = &world.registry;
         let config = &bootstrap.config;
-        let cds = Watch::new(registry, CLUSTER, config.cds.as_ref(), bootstrap.cds_patience);
-        let lds = Watch::new(registry, LISTENER, config.lds.as_ref(), bootstrap.lds_patience);
         Self {
-            cds,
-            lds,
+            start: Start::new(registry, config.cds.as_ref(), config.lds.as_ref()),
+            ledger: Ledger::default(),
             clusters: Clusters::new(registry),
             endpoints: Endpoints::default(),
             listeners: Listeners::new(registry),
-            handover: Handover::default(),
-            control_plane: registry.scope("control_plane.", &control_plane::SCHEMA).block(),
-            ads_stats: None,
-            phase: Phase::Clusters,
+            routes: Routes::default(),
+            secrets: Secrets::default(),
+            fault: None,
+            control_plane: ControlPlane {
+                block: registry.scope("control_plane.", &control_plane::SCHEMA).block(),
+                cluster: None,
+            },
             draft: Snapshot::default(),
             world,
             context,
@@ -78,27 +94,31 @@ impl Reconcile {
     pub fn start(&mut self, bootstrap: &Bootstrap) -> Result<(), String> {
         let resources = bootstrap.message.static_resources.clone().unwrap_or_default();
         let config = &bootstrap.config;
+        let unknown = config.unknown.len() as u64;
+        self.world
+            .server
+            .block()
+            .add(server::STATIC_UNKNOWN_FIELDS, unknown);
+        self.feeds.node = bootstrap.message.node.clone().unwrap_or_default();
+        self.add_static_secrets(&config.secrets, &resources.secrets)?;
         if let Some(ads) = &config.ads {
-            let node = bootstrap.message.node.clone().unwrap_or_default();
-            self.feeds
-                .start_ads(feeds::ads_config(ads, &config.clusters, node)?)?;
+            let stream = feeds::ads_config(ads, &config.clusters, &self.feeds.node, &self.context.secrets)?;
+            self.feeds.start_ads(stream)?;
         }
         for (config, message) in config.clusters.iter().zip(&resources.clusters) {
             self.add_static_cluster(config, message)?;
         }
+        self.settle_static_clusters()?;
         self.ask_endpoints();
         self.publish();
         for (config, message) in config.listeners.iter().zip(&resources.listeners) {
             self.add_static_listener(config, message)?;
         }
-        if let Some(cluster) = config
-            .ads
-            .as_ref()
-            .and_then(|ads| self.draft.cluster(&ads.cluster))
-        {
-            self.ads_stats = Some(cluster.stats().block());
+        let ads = config.ads.as_ref();
+        if let Some(cluster) = ads.and_then(|ads| self.draft.cluster(&ads.cluster)) {
+            self.control_plane.cluster = Some(cluster.stats().block());
         }
-        self.cds.ask(&mut self.feeds, &self.world)?;
+        self.ask_for_all(CLUSTER)?;
         self.advance()
     }
 
@@ -110,24 +130,85 @@ impl Reconcile {
         match incoming {
             Incoming::Xds { from, handle, event } => match *event {
                 Event::Update(update) => {
-                    let verdict = self.apply(&update);
+                    let verdict = self.apply(&from, &update);
+                    // What is asked because of an update is asked before it is answered.
+                    self.flush();
                     handle.verdict(verdict);
                 }
-                event => self.note(from, &event),
-            },
-            Incoming::Warm { name, id, timed_out } => self.warmed(&name, id, timed_out),
-            Incoming::Overdue(type_url) => {
-                if let Some(watch) = self.watch(type_url) {
-                    watch.give_up();
+                event => {
+                    self.note(&from, &event);
+                    self.flush();
                 }
+            },
+            Incoming::Discovered(id) => {
+                self.meet(&Need::Discovery(id));
+                self.flush();
             }
-            Incoming::OutOfPatience(wait) => self.out_of_patience(wait),
         }
-        self.advance()
+        self.go_on()
+    }
+
+    /// When [`expire`](Self::expire) is to be called next.
+    pub fn due(&self) -> Option<Instant> {
+        self.ledger.due()
+    }
+
+    /// Ends waits whose time has passed.
+    ///
+    /// # Errors
+    /// Start-up cannot go on.
+    pub fn expire(&mut self) -> Result<(), String> {
+        for Expired { who, need, over } in self.ledger.expire(Instant::now()) {
+            match &need {
+                Need::All(type_url) => self.give_up(type_url),
+                Need::Secret(key) => self.count_secret_timeout(key),
+                Need::Endpoints(_) | Need::Route(_) | Need::Discovery(_) => {}
+                Need::Cluster(_) | Need::Release(_) => {}
+            }
+            if matches!(who, Waiter::Cluster(_) | Waiter::Listener(_)) {
+                tracing::warn!(?who, ?need, "waited long enough, it goes on without");
+            }
+            if over {
+                self.finish(&who);
+            }
+        }
+        self.flush();
+        self.go_on()
+    }
+
+    /// A need is met, or will never be: who has nothing else to wait for goes on.
+    pub(crate) fn meet(&mut self, need: &Need) {
+        for who in self.ledger.met(need) {
+            self.finish(&who);
+        }
+    }
+
+    fn finish(&mut self, who: &Waiter) {
+        match who {
+            Waiter::Start => {}
+            Waiter::Cluster(name) => self.cluster_is_warm(name),
+            Waiter::Listener(name) => self.listener_is_ready(name),
+            Waiter::Removed(name) => self.remove_cluster(name),
+        }
+    }
+
+    /// Publishes and asks for what has changed.
+    fn flush(&mut self) {
+        self.release_unnamed();
+        self.ask_endpoints();
+        self.publish();
+        self.clusters.gauge_warming();
+    }
+
+    fn go_on(&mut self) -> Result<(), String> {
+        match self.fault.take() {
+            Some(fault) => Err(fault),
+            None => self.advance(),
+        }
     }
 
     /// Applies one update: what is good in it lives when this returns, or warms.
-    fn apply(&mut self, update: &Update) -> Verdict {
+    fn apply(&mut self, from: &From, update: &Update) -> Verdict {
         let begun = Instant::now();
         if !update.control_plane.is_empty() {
             self.world
@@ -146,8 +227,10 @@ impl Reconcile {
         let _json = (wraps && !update.resources.is_empty()).then(Json::load);
         let rejected = match update.type_url.as_str() {
             CLUSTER => self.apply_clusters(update),
-            ENDPOINT => self.apply_endpoints(update),
+            ENDPOINT => self.apply_endpoints(from, update),
             LISTENER => self.apply_listeners(update),
+            ROUTE => self.apply_routes(from, update),
+            SECRET => self.apply_secrets(from, update),
             _ => Vec::new(),
         };
         for rejected in rejected.iter().chain(&update.refused) {
@@ -162,7 +245,7 @@ impl Reconcile {
         let good = rejected.is_empty() && update.refused.is_empty();
         let took = Instant::now().duration_since(begun);
         log(update, rejected.len(), took);
-        if let Some(watch) = self.watch(&update.type_url) {
+        if let Some(watch) = self.start.watch(&update.type_url) {
             watch.answered = true;
             match good {
                 true => {
@@ -171,6 +254,8 @@ impl Reconcile {
                 }
                 false => watch.stats.rejected(took),
             }
+            let all = watch.type_url;
+            self.meet(&Need::All(all));
         }
         if good && let Some(section) = self.world.book.pages().section(&update.type_url) {
             section.version.clone_from(&update.version);
@@ -206,10 +291,10 @@ impl Reconcile {
     }
 
     /// Connections of the sources, for stats and log.
-    fn note(&mut self, from: From, event: &Event) {
-        match event {
-            Event::Connected { .. } => {
-                self.control_plane.set(control_plane::CONNECTED_STATE, 1);
+    fn note(&mut self, from: &From, event: &Event) {
+        match (event, from) {
+            (Event::Connected { .. }, From::Ads) => {
+                self.control_plane.block.set(control_plane::CONNECTED_STATE, 1);
                 self.count_ads(|block| {
                     block.inc(cluster_stats::UPSTREAM_CX_TOTAL);
                     block.inc(cluster_stats::UPSTREAM_RQ_TOTAL);
@@ -217,45 +302,78 @@ impl Reconcile {
                     block.set(cluster_stats::UPSTREAM_RQ_ACTIVE, 1);
                 });
             }
-            Event::Disconnected {
-                reason,
-                established,
-                retry_in,
-            } => {
+            (
+                Event::Disconnected {
+                    reason,
+                    established,
+                    retry_in,
+                },
+                From::Stream(_, name),
+            ) => {
+                tracing::warn!(
+                    name,
+                    reason,
+                    established,
+                    ?retry_in,
+                    "no stream for a secret; what came last stays"
+                );
+                self.count_secret_failure(name);
+            }
+            (
+                Event::Disconnected {
+                    reason,
+                    established,
+                    retry_in,
+                },
+                _,
+            ) => {
                 tracing::warn!(
                     reason,
                     ?retry_in,
                     "no stream to the control plane; the last good configuration stays"
                 );
-                self.control_plane.set(control_plane::CONNECTED_STATE, 0);
-                self.count_ads(|block| {
-                    block.set(cluster_stats::UPSTREAM_CX_ACTIVE, 0);
-                    block.set(cluster_stats::UPSTREAM_RQ_ACTIVE, 0);
-                    if !established {
-                        block.inc(cluster_stats::UPSTREAM_CX_CONNECT_FAIL);
-                    }
-                });
-                for watch in [&self.cds, &self.lds] {
-                    if watch.source == Some(ConfigSource::Ads) {
-                        watch.stats.failed();
-                    }
-                }
+                self.lose_ads(*established);
             }
-            Event::Unreadable { .. } => {
-                // The source has logged it. An unreadable file is an answer: waiting would not make it better.
-                if let From::File(type_url) = from
-                    && let Some(watch) = self.watch(type_url)
-                {
-                    watch.stats.failed();
-                    watch.answered = true;
-                }
+            // The source has logged it. An unreadable file is an answer: waiting would not make it better.
+            (Event::Unreadable { .. }, From::File(_, type_url)) => {
+                self.answer_unreadable(type_url, &from.source());
             }
-            Event::Update(_) => {}
+            _ => {}
+        }
+    }
+
+    fn lose_ads(&self, established: bool) {
+        self.control_plane.block.set(control_plane::CONNECTED_STATE, 0);
+        self.count_ads(|block| {
+            block.set(cluster_stats::UPSTREAM_CX_ACTIVE, 0);
+            block.set(cluster_stats::UPSTREAM_RQ_ACTIVE, 0);
+            if !established {
+                block.inc(cluster_stats::UPSTREAM_CX_CONNECT_FAIL);
+            }
+        });
+        for watch in [&self.start.cds, &self.start.lds] {
+            let source = watch.source.as_ref().map(|source| &source.source);
+            if source == Some(&Source::Ads) {
+                watch.stats.failed();
+            }
+        }
+    }
+
+    fn answer_unreadable(&mut self, type_url: &str, source: &Source) {
+        match type_url {
+            ENDPOINT => self.answer_endpoints_of(source),
+            SECRET => self.answer_secrets_of(source),
+            ROUTE => self.answer_routes_of(source),
+            _ => {}
+        }
+        if let Some(watch) = self.start.watch(type_url) {
+            watch.stats.failed();
+            watch.answered = true;
         }
     }
 
     fn count_ads(&self, count: impl FnOnce(&Block)) {
-        if let Some(block) = &self.ads_stats {
+        if let Some(block) = &self.control_plane.cluster {
             count(block);
         }
     }

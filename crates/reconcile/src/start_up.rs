@@ -1,23 +1,21 @@
 //! Start-up: which answers it waits for, and in which order.
 //!
-//! First the clusters of CDS and what they need, then the listeners of LDS, then live. An answer that was refused is an
-//! answer; none at all is waited for as long as `initial_fetch_timeout` says. Envoy: `InitManager`,
-//! `ClusterManagerInitHelper`.
+//! First the answer of CDS, then that of LDS, then the listeners that came with it and with the bootstrap, then live. A
+//! cluster is waited for by the listeners that name it, and by nobody else. An answer that was refused is an answer; none at
+//! all is waited for as long as `initial_fetch_timeout` says. Envoy: `InitManager`, `ClusterManagerInitHelper`.
 
-use std::time::Duration;
+use std::time::Instant;
 
 use redplane_admin::ServerState;
 use redplane_config::cluster::ConfigSource;
 use redplane_telemetry::Registry;
 use redplane_telemetry::stats::server;
 use redplane_xds::Names;
-use redplane_xds::type_url::CLUSTER;
+use redplane_xds::type_url::{CLUSTER, LISTENER};
 
-use crate::feeds::Feeds;
-use crate::incoming::Incoming;
+use crate::needs::{Need, Waiter};
 use crate::owner::Reconcile;
 use crate::stats::Subscription;
-use crate::world::World;
 
 /// How far start-up is.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -27,93 +25,99 @@ pub(crate) enum Phase {
     Live,
 }
 
+/// What start-up waits for.
+pub(crate) struct Start {
+    pub(crate) phase: Phase,
+    pub(crate) cds: Watch,
+    pub(crate) lds: Watch,
+}
+
 /// CDS or LDS: the subscriptions to everything of a type.
 pub(crate) struct Watch {
     pub(crate) type_url: &'static str,
     /// For people, and for `/init_dump`.
     word: &'static str,
     pub(crate) source: Option<ConfigSource>,
-    patience: Option<Duration>,
     pub(crate) stats: Subscription,
     pub(crate) answered: bool,
 }
 
-impl Watch {
-    pub(crate) fn new(
-        registry: &Registry,
-        type_url: &'static str,
-        source: Option<&ConfigSource>,
-        patience: Option<Duration>,
-    ) -> Self {
-        let (word, prefix) = match type_url {
-            CLUSTER => ("CDS", "cluster_manager.cds."),
-            _ => ("LDS", "listener_manager.lds."),
-        };
-        Self {
+impl Start {
+    pub(crate) fn new(registry: &Registry, cds: Option<&ConfigSource>, lds: Option<&ConfigSource>) -> Self {
+        let watch = |type_url, word, prefix, source: Option<&ConfigSource>| Watch {
             type_url,
             word,
             source: source.cloned(),
-            patience,
             stats: Subscription::new(registry, prefix),
             answered: source.is_none(),
+        };
+        Self {
+            phase: Phase::Clusters,
+            cds: watch(CLUSTER, "CDS", "cluster_manager.cds.", cds),
+            lds: watch(LISTENER, "LDS", "listener_manager.lds.", lds),
         }
     }
 
-    /// Subscribes, with the clock of the first answer.
-    pub(crate) fn ask(&self, feeds: &mut Feeds, world: &World) -> Result<(), String> {
-        let Some(source) = &self.source else { return Ok(()) };
-        self.stats.asked();
-        world.book.pages().waiting.insert(self.word);
-        feeds
-            .subscribe(source, self.type_url, Names::Wildcard)
-            .map_err(|reason| format!("dynamic_resources: {}: {reason}", self.word))?;
-        if let Some(patience) = self.patience {
-            let (queue, type_url) = (feeds.queue().clone(), self.type_url);
-            tokio::spawn(async move {
-                tokio::time::sleep(patience).await;
-                // Nobody left to tell is as good.
-                let _ = queue.send(Incoming::Overdue(type_url)).await;
-            });
-        }
-        Ok(())
-    }
-
-    /// Waits no longer for the first answer.
-    pub(crate) fn give_up(&mut self) {
-        if !self.answered {
-            tracing::warn!(subscription = self.word, "initial fetch timed out");
-            self.stats.timed_out();
-            self.answered = true;
-        }
-    }
-}
-
-impl Reconcile {
+    /// The subscription to everything of a type.
     pub(crate) fn watch(&mut self, type_url: &str) -> Option<&mut Watch> {
         let watches = [&mut self.cds, &mut self.lds];
         watches.into_iter().find(|watch| watch.type_url == type_url)
     }
+}
+
+impl Reconcile {
+    /// Subscribes to everything of a type, with the clock of the first answer.
+    pub(crate) fn ask_for_all(&mut self, type_url: &'static str) -> Result<(), String> {
+        let Some(watch) = self.start.watch(type_url) else {
+            return Ok(());
+        };
+        let Some(source) = watch.source.clone() else {
+            return Ok(());
+        };
+        let word = watch.word;
+        watch.stats.asked();
+        self.world.book.pages().waiting.insert(word);
+        self.feeds
+            .subscribe(&source.source, type_url, Names::Wildcard)
+            .map_err(|reason| format!("dynamic_resources: {word}: {reason}"))?;
+        let need = (Need::All(type_url), source.initial_fetch_timeout);
+        self.ledger.open(Waiter::Start, vec![need], Instant::now());
+        Ok(())
+    }
+
+    /// The first answer about a type has not come in time.
+    pub(crate) fn give_up(&mut self, type_url: &str) {
+        if let Some(watch) = self.start.watch(type_url)
+            && !watch.answered
+        {
+            tracing::warn!(subscription = watch.word, "initial fetch timed out");
+            watch.stats.timed_out();
+            watch.answered = true;
+        }
+    }
 
     /// Goes to the next phase when nothing is waited for any more.
     pub(crate) fn advance(&mut self) -> Result<(), String> {
-        if self.phase == Phase::Live {
+        if self.start.phase == Phase::Live {
             return Ok(());
         }
-        if self.phase == Phase::Clusters && self.cds.answered && self.clusters.are_settled() {
-            self.phase = Phase::Listeners;
+        if self.start.phase == Phase::Clusters && self.start.cds.answered {
+            self.start.phase = Phase::Listeners;
             self.world.set_state(ServerState::Initializing);
-            self.lds.ask(&mut self.feeds, &self.world)?;
+            self.ask_for_all(LISTENER)?;
         }
-        if self.phase == Phase::Listeners && self.lds.answered {
-            self.phase = Phase::Live;
+        let listening = self.start.lds.answered && !self.listeners.are_first_ones_waiting();
+        if self.start.phase == Phase::Listeners && listening {
+            self.start.phase = Phase::Live;
             self.world.set_state(ServerState::Live);
             let took = u64::try_from(self.world.uptime().as_millis()).unwrap_or(u64::MAX);
             let block = self.world.server.block();
             block.record(server::INITIALIZATION_TIME_MS, took);
             tracing::info!(took_ms = took, "all dependencies initialized, live");
         }
-        let watches = [&self.cds, &self.lds].into_iter().filter(|watch| !watch.answered);
-        self.world.book.pages().waiting = watches.map(|watch| watch.word).collect();
+        let watches = [&self.start.cds, &self.start.lds];
+        let open = watches.into_iter().filter(|watch| !watch.answered);
+        self.world.book.pages().waiting = open.map(|watch| watch.word).collect();
         Ok(())
     }
 }

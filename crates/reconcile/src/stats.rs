@@ -45,19 +45,19 @@ impl Server {
     }
 }
 
-/// `cluster_manager.cds.` or `listener_manager.lds.`
+/// `cluster_manager.cds.`, `listener_manager.lds.` or `sds.<name>.`
 pub(crate) struct Subscription {
-    prefix: &'static str,
+    prefix: String,
     registry: Registry,
     block: Block,
 }
 
 impl Subscription {
-    pub(crate) fn new(registry: &Registry, prefix: &'static str) -> Self {
+    pub(crate) fn new(registry: &Registry, prefix: &str) -> Self {
         Self {
-            prefix,
+            prefix: prefix.to_owned(),
             registry: registry.clone(),
-            // CDS and LDS have the same stats.
+            // All of them have the same stats.
             block: registry.scope(prefix, &cds::SCHEMA).block(),
         }
     }

@@ -9,8 +9,9 @@ use redplane_admin::{
     ListenerView, Locality, RedisHostView, Role, Thresholds, TlsCertificates,
 };
 use redplane_config::cluster::{Discovery, Transport};
-use redplane_config::tls::{Certificate, Validation};
+use redplane_config::tls::{Certificate, Secret, SecretKind, Trust};
 use redplane_telemetry::stats::listener;
+use redplane_upstream::tls::secrets::{SecretKey, Secrets};
 use redplane_upstream::{Cluster, Health, Host, HostAddress, Layout, Topology};
 
 use crate::world::World;
@@ -149,6 +150,7 @@ pub(crate) fn init(world: &World) -> Vec<InitTargets> {
         .map(|word| format!("target {word}"))
         .collect();
     targets.extend(pages.clusters.warming().map(|name| format!("Cluster {name}")));
+    targets.extend(pages.listeners.warming().map(|name| format!("Listener {name}")));
     if targets.is_empty() {
         return Vec::new();
     }
@@ -161,6 +163,7 @@ pub(crate) fn init(world: &World) -> Vec<InitTargets> {
 /// `/certs`: one element per TLS context in use.
 pub(crate) fn certificates(world: &World) -> Vec<TlsCertificates> {
     let snapshot = world.store.load_full();
+    let secrets = world.store.secrets();
     let mut contexts = Vec::new();
     for cluster in snapshot.clusters.values() {
         let config = cluster.config();
@@ -170,7 +173,7 @@ pub(crate) fn certificates(world: &World) -> Vec<TlsCertificates> {
             .map(|matching| &matching.transport);
         for transport in std::iter::once(&config.transport).chain(matches) {
             if let Transport::Tls(tls) = transport {
-                contexts.push(context(&tls.certificates, tls.validation.as_deref()));
+                contexts.push(context(secrets, &tls.certificates, tls.validation.as_ref()));
             }
         }
     }
@@ -178,18 +181,34 @@ pub(crate) fn certificates(world: &World) -> Vec<TlsCertificates> {
         let tls = listener
             .all_chains()
             .filter_map(|chain| chain.config.tls.as_ref());
-        contexts.extend(tls.map(|tls| context(&tls.certificates, tls.validation.as_deref())));
+        contexts.extend(tls.map(|tls| context(secrets, &tls.certificates, tls.validation.as_ref())));
     }
     contexts
 }
 
-fn context(certificates: &[Arc<Certificate>], validation: Option<&Validation>) -> TlsCertificates {
+/// What has not come yet is left out.
+fn context(
+    secrets: &Secrets,
+    certificates: &[Secret<Arc<Certificate>>],
+    trust: Option<&Trust>,
+) -> TlsCertificates {
     let now = SystemTime::now();
     let file = |path: &str, pem: &[u8]| CertificateFile {
         path: path.to_owned(),
         pem: pem.to_owned(),
         now,
     };
+    let own = |secret: &Secret<Arc<Certificate>>| match secret {
+        Secret::Here(certificate) => Some(Arc::clone(certificate)),
+        Secret::Named(name) => secrets.certificate(&SecretKey::new(SecretKind::Certificate, name)),
+    };
+    let validation = trust.and_then(|trust| match &trust.secret {
+        None => Some(Arc::clone(&trust.own)),
+        Some(name) => {
+            let came = secrets.validation(&SecretKey::new(SecretKind::Validation, name))?;
+            Some(Arc::new(trust.own.merged(&came)))
+        }
+    });
     TlsCertificates {
         ca_cert: validation
             .map(|ca| file(&ca.source, &ca.roots))
@@ -197,6 +216,7 @@ fn context(certificates: &[Arc<Certificate>], validation: Option<&Validation>) -
             .collect(),
         cert_chain: certificates
             .iter()
+            .filter_map(own)
             .map(|own| file(&own.source, &own.chain))
             .collect(),
     }

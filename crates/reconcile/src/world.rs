@@ -10,6 +10,7 @@ use redplane_proto::pack;
 use redplane_proxy::Peers;
 use redplane_telemetry::Registry;
 use redplane_telemetry::stats::server;
+use redplane_upstream::tls::secrets::Secrets;
 use redplane_world::Store;
 use serde_json::Value;
 
@@ -95,6 +96,11 @@ impl World {
     /// The worker threads.
     pub fn workers(&self) -> &Workers {
         &self.workers
+    }
+
+    /// The secrets that workers and clusters share.
+    pub fn secrets(&self) -> &Secrets {
+        self.store.secrets()
     }
 
     /// `/drain_listeners`, in `--drain-time-s`.

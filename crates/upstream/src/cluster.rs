@@ -7,6 +7,7 @@
 mod events;
 mod limits;
 mod login;
+mod readiness;
 mod roster;
 mod stats;
 mod transports;
@@ -21,17 +22,18 @@ use redplane_config::{Invalid, endpoint::Health};
 use redplane_telemetry::stats::cluster as names;
 use redplane_telemetry::{Block, Registry};
 use tokio::runtime::Handle;
-use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
 use crate::dns::Dns;
 use crate::host::{Draft, Host, HostAddress, Transport};
+use crate::tls::secrets::Secrets;
 use crate::topology::{Layout, Topology};
 
 pub use events::{Events, Moves, Signal, Tally};
 pub use limits::Permit;
 pub use login::Login;
 use login::Tokens;
+use readiness::Readiness;
 pub use roster::Roster;
 use stats::Stats;
 use transports::Transports;
@@ -45,6 +47,8 @@ pub struct Context {
     pub dns: Dns,
     /// Availability zone of this process (`node.locality.zone`); empty if not known.
     pub zone: String,
+    /// What comes by name.
+    pub secrets: Secrets,
     /// The runtime of the control thread, where discovery runs.
     pub runtime: Handle,
 }
@@ -56,6 +60,7 @@ impl Context {
             registry,
             dns,
             zone: zone.into(),
+            secrets: Secrets::default(),
             runtime: Handle::current(),
         }
     }
@@ -81,7 +86,7 @@ pub struct Cluster {
     rebalancing: AtomicBool,
     /// Connections that have a [`Permit`].
     open: AtomicU64,
-    warm: watch::Sender<bool>,
+    readiness: Readiness,
     stats: Stats,
     /// A std mutex: held while a topology is built, on the control side only.
     control: Mutex<Control>,
@@ -112,7 +117,7 @@ impl Cluster {
     ) -> Result<(Arc<Self>, Moves), Invalid> {
         let transports = match previous.filter(|previous| Transports::same(&previous.config, &config)) {
             Some(previous) => previous.transports.clone(),
-            None => Arc::new(Transports::new(&config)?),
+            None => Arc::new(Transports::new(&config, &context.secrets)?),
         };
         let stats = Stats::new(&config.stat_name, &context.registry, transports.any_tls());
         let control = Control {
@@ -128,7 +133,7 @@ impl Cluster {
             events: Arc::new(events),
             rebalancing: AtomicBool::new(false),
             open: AtomicU64::new(0),
-            warm: watch::Sender::new(false),
+            readiness: Readiness::new(),
             stats,
             control: Mutex::new(control),
             tasks: Mutex::default(),
@@ -140,6 +145,16 @@ impl Cluster {
         }
         cluster.count_members(&cluster.control(), &[], &[]);
         Ok((cluster, moves))
+    }
+
+    /// Looks whether a cluster could be made, and makes nothing.
+    ///
+    /// # Errors
+    ///
+    /// As [`new`](Self::new).
+    pub fn check(config: &Config, secrets: &Secrets) -> Result<(), Invalid> {
+        Transports::new(config, secrets)?;
+        login::check(config)
     }
 
     /// What was configured.
@@ -166,18 +181,7 @@ impl Cluster {
     pub fn republish(&self, topology: Arc<Topology>) {
         self.topology.store(topology);
         PUBLISHED.fetch_add(1, Ordering::Release);
-    }
-
-    /// Nothing has to be waited for any more. A cluster whose endpoints do not come stays cold (EDS, DNS); a Redis
-    /// cluster and one behind Sentinels are warm from the start.
-    pub fn is_warm(&self) -> bool {
-        *self.warm.borrow()
-    }
-
-    /// Waits until [`is_warm`](Self::is_warm).
-    pub async fn warmed(&self) {
-        // An error means that the sender is gone, which lives in `self`.
-        let _ = self.warm.subscribe().wait_for(|warm| *warm).await;
+        self.readiness.tell();
     }
 
     /// Ends discovery. The last topology stays readable.
@@ -221,11 +225,6 @@ impl Cluster {
     /// Where workers' signals are collected.
     pub fn events(&self) -> &Arc<Events> {
         &self.events
-    }
-
-    /// Discovery has its first answer, or needs none.
-    pub fn set_warm(&self) {
-        self.warm.send_if_modified(|warm| !std::mem::replace(warm, true));
     }
 
     /// Keeps a task's handle, to end it with the cluster.

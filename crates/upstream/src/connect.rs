@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use redplane_telemetry::Scope;
+use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
@@ -64,24 +65,15 @@ pub async fn connect_offering(
     wanted: Option<&[Vec<u8>]>,
     fallback: &[Vec<u8>],
 ) -> io::Result<Stream> {
-    let offered = |config: &rustls::ClientConfig| match wanted {
-        Some(wanted) => Some(wanted),
-        None => config.alpn_protocols.is_empty().then_some(fallback),
-    };
-    let transport = match &host.transport {
-        Transport::Tls(config, name) => match offered(config) {
-            Some(protocols) => {
-                let mut config = rustls::ClientConfig::clone(config);
-                config.alpn_protocols = protocols.to_vec();
-                Transport::Tls(Arc::new(config), name.clone())
-            }
-            None => host.transport.clone(),
-        },
-        other => other.clone(),
-    };
     limited(timeout, async {
         let stream = finish(socket_for(cluster, host)?).await?;
-        secure(cluster, stream, &transport, None).await
+        match &host.transport {
+            Transport::Tls(client, name) => {
+                let config = client.config_offering(wanted, fallback).map_err(not_ready)?;
+                shake_hands(cluster, stream, config, name.clone()).await
+            }
+            other => secure(cluster, stream, other, None).await,
+        }
     })
     .await
 }
@@ -161,19 +153,32 @@ async fn secure(
     match transport {
         Transport::Plain => Ok(stream),
         Transport::Inert(reason) => Err(inert(reason)),
-        Transport::Tls(config, name) => {
-            let connector = TlsConnector::from(Arc::clone(config));
-            let name = sni.unwrap_or_else(|| name.clone());
-            let result = connector.connect(name, Box::new(stream)).await;
-            if let Some(stats) = cluster.ssl_stats().map(Scope::block) {
-                match &result {
-                    Ok(stream) => fault::count(stream.get_ref().1, &stats),
-                    Err(error) => fault::count_failure(error, &stats),
-                }
-            }
-            Ok(Stream::Tls(Box::new(result?)))
+        Transport::Tls(client, name) => {
+            let config = client.config().map_err(not_ready)?;
+            shake_hands(cluster, stream, config, sni.unwrap_or_else(|| name.clone())).await
         }
     }
+}
+
+async fn shake_hands(
+    cluster: &Cluster,
+    stream: Stream,
+    config: Arc<ClientConfig>,
+    name: ServerName<'static>,
+) -> io::Result<Stream> {
+    let result = TlsConnector::from(config).connect(name, Box::new(stream)).await;
+    if let Some(stats) = cluster.ssl_stats().map(Scope::block) {
+        match &result {
+            Ok(stream) => fault::count(stream.get_ref().1, &stats),
+            Err(error) => fault::count_failure(error, &stats),
+        }
+    }
+    Ok(Stream::Tls(Box::new(result?)))
+}
+
+/// The error of a connection whose certificates or roots have not come yet.
+pub fn not_ready(reason: String) -> io::Error {
+    io::Error::new(io::ErrorKind::NotConnected, reason)
 }
 
 fn inert(reason: &str) -> io::Error {

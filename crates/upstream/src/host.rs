@@ -9,10 +9,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
 
-use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 
 pub use redplane_config::endpoint::Health;
+
+use crate::tls::client::TlsClient;
 
 /// Where a host can be reached.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -57,7 +58,7 @@ pub enum Transport {
     /// Plain text.
     Plain,
     /// TLS, with the name the host is asked for (an IP address sends no SNI).
-    Tls(Arc<ClientConfig>, ServerName<'static>),
+    Tls(Arc<TlsClient>, ServerName<'static>),
     /// Cannot be used, and why.
     Inert(String),
 }

@@ -18,8 +18,8 @@ pub mod topology;
 
 pub use cluster::{Cluster, Context, Login, Permit, Signal, published};
 pub use connect::{
-    ConnectingSocket, Stream, complete, connect, connect_http2, connect_offering, socket_for, socket_to,
-    transport_to,
+    ConnectingSocket, Stream, complete, connect, connect_http2, connect_offering, not_ready, socket_for,
+    socket_to, transport_to,
 };
 pub use dns::Dns;
 pub use host::{Health, Host, HostAddress, HostStats, Role, Transport};

@@ -9,6 +9,7 @@ pub mod fault;
 pub mod peer;
 pub mod pem;
 pub mod san;
+pub mod secrets;
 
 use std::sync::Arc;
 

@@ -8,6 +8,7 @@ use redplane_config::listener::{self as config, FilterChain, Terminal};
 use redplane_telemetry::Registry;
 use redplane_telemetry::access_log::Files;
 use redplane_telemetry::stats::tcp;
+use redplane_upstream::tls::secrets::Secrets;
 
 use crate::access_log;
 use crate::http::HttpService;
@@ -21,16 +22,19 @@ pub struct Preparer {
     registry: Registry,
     /// Where access logs are opened.
     files: Arc<Files>,
+    /// What comes by name.
+    secrets: Secrets,
     /// TLS contexts in use: the same configuration keeps its session tickets across updates.
     tls: Vec<Weak<TlsServer>>,
 }
 
 impl Preparer {
     /// One that has prepared nothing yet.
-    pub fn new(registry: Registry, files: Arc<Files>) -> Self {
+    pub fn new(registry: Registry, files: Arc<Files>, secrets: Secrets) -> Self {
         Self {
             registry,
             files,
+            secrets,
             tls: Vec::new(),
         }
     }
@@ -54,6 +58,18 @@ impl Preparer {
             access_logs: access_log::prepare(&config.access_log, &self.files)?,
             config,
         })
+    }
+
+    /// What [`prepare`](Self::prepare) would refuse, but for log files, which it would open.
+    ///
+    /// # Errors
+    ///
+    /// The reason of the refusal.
+    pub fn check(&mut self, config: &config::Listener) -> Result<(), String> {
+        for chain in config.chains.iter().chain(&config.default_chain) {
+            self.tls(chain)?;
+        }
+        Ok(())
     }
 
     fn chain(&mut self, config: &Arc<FilterChain>, serving: Option<&Listener>) -> Result<Arc<Chain>, String> {
@@ -102,8 +118,8 @@ impl Preparer {
         if known.is_some() {
             return Ok(known);
         }
-        let server =
-            TlsServer::new(Arc::clone(config)).map_err(|reason| format!("{}: {reason}", chain.id))?;
+        let server = TlsServer::new(Arc::clone(config), &self.secrets)
+            .map_err(|reason| format!("{}: {reason}", chain.id))?;
         let server = Arc::new(server);
         self.tls.push(Arc::downgrade(&server));
         Ok(Some(server))

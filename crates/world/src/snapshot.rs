@@ -8,7 +8,10 @@ use std::sync::Arc;
 
 use arc_swap::{ArcSwap, Cache, Guard};
 use redplane_config::Address;
+use redplane_config::cluster::Source;
+use redplane_config::http::RouteConfiguration;
 use redplane_upstream::Cluster;
+use redplane_upstream::tls::secrets::Secrets;
 use rpds::HashTrieMapSync;
 
 use crate::listener::Listener;
@@ -21,6 +24,8 @@ pub struct Snapshot {
     listeners: HashTrieMapSync<String, Arc<Listener>>,
     /// Listeners that open no socket, by address: what is redirected there is handed to them.
     places: HashTrieMapSync<SocketAddr, String>,
+    /// Route configurations that came by name, with their source.
+    pub routes: HashTrieMapSync<(Source, String), Arc<RouteConfiguration>>,
     /// Clusters by name; each publishes its own topology.
     pub clusters: HashTrieMapSync<String, Arc<Cluster>>,
 }
@@ -97,7 +102,10 @@ fn unbound(listener: &Listener) -> impl Iterator<Item = SocketAddr> + '_ {
 
 /// The current [`Snapshot`]. Cloning shares it.
 #[derive(Clone, Default)]
-pub struct Store(Arc<ArcSwap<Snapshot>>);
+pub struct Store {
+    current: Arc<ArcSwap<Snapshot>>,
+    secrets: Secrets,
+}
 
 impl Store {
     /// A store that holds an empty snapshot.
@@ -107,22 +115,27 @@ impl Store {
 
     /// The current snapshot, for a short look.
     pub fn load(&self) -> Guard<Arc<Snapshot>> {
-        self.0.load()
+        self.current.load()
+    }
+
+    /// The secrets that are named in it; each is exchanged by itself.
+    pub fn secrets(&self) -> &Secrets {
+        &self.secrets
     }
 
     /// The current snapshot, to be kept.
     pub fn load_full(&self) -> Arc<Snapshot> {
-        self.0.load_full()
+        self.current.load_full()
     }
 
     /// Makes a snapshot the current one. Only one owner may call this.
     pub fn publish(&self, next: Arc<Snapshot>) {
-        self.0.store(next);
+        self.current.store(next);
     }
 
     /// A reader for one worker: looking is one relaxed load as long as nothing was published.
     pub fn reader(&self) -> Reader {
-        Reader(Cache::new(Arc::clone(&self.0)))
+        Reader(Cache::new(Arc::clone(&self.current)))
     }
 }
 

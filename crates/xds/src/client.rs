@@ -22,7 +22,7 @@ use tokio::sync::mpsc;
 
 use crate::backoff;
 use crate::subscriptions::{Form, Names, NodePolicy};
-use crate::transport::{Dial, Endpoint, Invalid, Keepalive, Service, Target, Tls};
+use crate::transport::{Dial, Endpoint, Invalid, Keepalive, Service, Target, TcpKeepalive, Tls};
 use crate::update::{Update, Verdict};
 
 /// How many events may wait for the receiver.
@@ -51,6 +51,8 @@ pub struct Config {
     pub connect_timeout: Duration,
     /// `connection_keepalive` of the cluster.
     pub keepalive: Option<Keepalive>,
+    /// `tcp_keepalive` of the cluster.
+    pub tcp_keepalive: Option<TcpKeepalive>,
     /// `retry_back_off.base_interval`.
     pub backoff_base: Duration,
     /// `retry_back_off.max_interval`.
@@ -73,6 +75,7 @@ impl Config {
             initial_metadata: Vec::new(),
             connect_timeout: Duration::from_secs(5),
             keepalive: None,
+            tcp_keepalive: None,
             backoff_base: backoff::BASE,
             backoff_cap: backoff::CAP,
             seed: 0,
@@ -198,6 +201,31 @@ impl Handle {
     }
 }
 
+/// Looks whether a client could be started.
+///
+/// # Errors
+///
+/// As [`Client::start`].
+pub fn check(config: &Config) -> Result<(), Invalid> {
+    target(config).map(drop)
+}
+
+fn target(config: &Config) -> Result<Target, Invalid> {
+    if config.endpoints.is_empty() {
+        return Err(Invalid::NoEndpoint);
+    }
+    let dial = Dial {
+        authority: &config.authority,
+        tls: config.tls.as_ref(),
+        metadata: &config.initial_metadata,
+        keepalive: config.tcp_keepalive,
+    };
+    let mut target = Target::new(config.node.clone(), config.form, config.service, &dial)?;
+    target.keepalive = config.keepalive;
+    target.connect_timeout = config.connect_timeout;
+    Ok(target)
+}
+
 /// A running client.
 #[derive(Debug)]
 pub struct Client {
@@ -208,17 +236,7 @@ pub struct Client {
 impl Client {
     /// Checks the configuration and starts the task. Nothing is asked for until something is subscribed.
     pub fn start(config: Config) -> Result<Self, Invalid> {
-        if config.endpoints.is_empty() {
-            return Err(Invalid::NoEndpoint);
-        }
-        let dial = Dial {
-            authority: &config.authority,
-            tls: config.tls.as_ref(),
-            metadata: &config.initial_metadata,
-        };
-        let mut target = Target::new(config.node.clone(), config.form, config.service, &dial)?;
-        target.keepalive = config.keepalive;
-        target.connect_timeout = config.connect_timeout;
+        let target = target(&config)?;
         let (handle, commands) = Handle::new();
         let (sender, events) = mpsc::channel(EVENTS);
         let counters = Arc::clone(&handle.counters);

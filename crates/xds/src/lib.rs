@@ -19,8 +19,8 @@ pub mod type_url;
 mod update;
 pub mod wire;
 
-pub use client::{Client, Config, Counters, Event, Handle};
+pub use client::{Client, Config, Counters, Event, Handle, check};
 pub use file::{FileConfig, FileSource};
 pub use subscriptions::{Form, Names, NodePolicy, Subscriptions};
-pub use transport::{Endpoint, Invalid, Keepalive, Service, Tls};
+pub use transport::{Endpoint, Invalid, Keepalive, Service, TcpKeepalive, Tls};
 pub use update::{Rejected, Resource, Update, Verdict};

@@ -22,7 +22,7 @@ use tonic::transport::{Channel, Uri};
 use tonic::{Status, Streaming};
 
 use self::dial::Dialer;
-pub use self::dial::{Endpoint, Tls};
+pub use self::dial::{Endpoint, TcpKeepalive, Tls};
 use crate::subscriptions::{Form, Request, Response};
 use crate::wire;
 
@@ -81,6 +81,7 @@ pub(crate) struct Dial<'a> {
     pub(crate) authority: &'a str,
     pub(crate) tls: Option<&'a Tls>,
     pub(crate) metadata: &'a [(String, String)],
+    pub(crate) keepalive: Option<TcpKeepalive>,
 }
 
 impl Target {
@@ -96,7 +97,7 @@ impl Target {
             keepalive: None,
             connect_timeout: Duration::from_secs(5),
             authority,
-            dialer: Dialer::new(dial.tls)?,
+            dialer: Dialer::new(dial.tls, dial.keepalive)?,
             metadata: metadata(dial.metadata)?,
         })
     }

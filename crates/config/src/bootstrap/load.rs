@@ -10,7 +10,7 @@ use redplane_proto::pb::envoy::config::bootstrap::v3 as proto;
 use redplane_proto::{Json, yaml_value};
 
 use super::Bootstrap;
-use crate::{Ignored, Invalid, data_source};
+use crate::{Invalid, data_source};
 
 /// A bootstrap that cannot be used: the file (or the flag), the field, the reason.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -41,7 +41,7 @@ impl Bootstrap {
         allow_unknown: bool,
     ) -> Result<(Self, proto::Bootstrap), LoadError> {
         let mut message = proto::Bootstrap::default();
-        let mut ignored = Ignored::default();
+        let mut unknown = Vec::new();
         let mut source_name = OVERRIDE.to_owned();
         if let Some(path) = file {
             source_name = path.display().to_string();
@@ -49,14 +49,14 @@ impl Bootstrap {
                 source_name: source_name.clone(),
                 invalid,
             };
-            message = from_file(path, allow_unknown, &mut ignored).map_err(error)?;
+            message = from_file(path, allow_unknown, &mut unknown).map_err(error)?;
         }
         if let Some(text) = config_yaml.filter(|text| !text.trim().is_empty()) {
             let error = |invalid| LoadError {
                 source_name: OVERRIDE.to_owned(),
                 invalid,
             };
-            let over = from_text(text, allow_unknown, &mut ignored).map_err(error)?;
+            let over = from_text(text, allow_unknown, &mut unknown).map_err(error)?;
             merge(&mut message, &over).map_err(error)?;
         } else if file.is_none() {
             let reason = "At least one of --config-path or --config-yaml should be non-empty";
@@ -67,12 +67,16 @@ impl Bootstrap {
         }
         let mut bootstrap =
             Self::from_proto(&message).map_err(|invalid| LoadError { source_name, invalid })?;
-        bootstrap.ignored.0.splice(0..0, ignored.0);
+        bootstrap.unknown = unknown;
         Ok((bootstrap, message))
     }
 }
 
-fn from_file(path: &Path, allow_unknown: bool, ignored: &mut Ignored) -> Result<proto::Bootstrap, Invalid> {
+fn from_file(
+    path: &Path,
+    allow_unknown: bool,
+    unknown: &mut Vec<String>,
+) -> Result<proto::Bootstrap, Invalid> {
     let read = data_source::file(&path.to_string_lossy(), MAX_BYTES);
     let bytes = read.map_err(|reason| Invalid::new("", reason))?;
     if path.extension().is_some_and(|extension| extension == "pb") {
@@ -80,10 +84,14 @@ fn from_file(path: &Path, allow_unknown: bool, ignored: &mut Ignored) -> Result<
         return proto::Bootstrap::decode(bytes.as_slice()).map_err(malformed);
     }
     let text = String::from_utf8(bytes).map_err(|_| Invalid::new("", "is not valid UTF-8"))?;
-    from_text(&text, allow_unknown, ignored)
+    from_text(&text, allow_unknown, unknown)
 }
 
-fn from_text(text: &str, allow_unknown: bool, ignored: &mut Ignored) -> Result<proto::Bootstrap, Invalid> {
+fn from_text(
+    text: &str,
+    allow_unknown: bool,
+    unknown: &mut Vec<String>,
+) -> Result<proto::Bootstrap, Invalid> {
     let value = yaml_value(text).map_err(|error| Invalid::new("", error.to_string()))?;
     let json = Json::load();
     let refuse = |error: redplane_proto::JsonError| Invalid::new(error.path(), error.reason());
@@ -91,10 +99,7 @@ fn from_text(text: &str, allow_unknown: bool, ignored: &mut Ignored) -> Result<p
         return json.message(&value).map_err(refuse);
     }
     let read = json.message_lenient(&value).map_err(refuse)?;
-    read.ignored
-        .paths
-        .into_iter()
-        .for_each(|path| ignored.note(format!("{path}: unknown field")));
+    unknown.extend(read.ignored.paths);
     Ok(read.message)
 }
 

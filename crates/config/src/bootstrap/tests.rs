@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::*;
+use crate::config_source::Source;
 use crate::sample::{message, refusal};
 
 const CLUSTER: &str = "{name: xds-grpc, load_assignment: {cluster_name: xds-grpc, endpoints: [{lb_endpoints: \
@@ -13,7 +14,7 @@ fn read(yaml: &str) -> Result<Bootstrap, Invalid> {
 }
 
 /// A bootstrap with a control plane and these `ads_config` fields.
-fn ads(fields: &str) -> Result<Ads, Invalid> {
+fn ads(fields: &str) -> Result<GrpcSource, Invalid> {
     let yaml = format!(
         "static_resources: {{clusters: [{CLUSTER}]}}\ndynamic_resources: {{ads_config: {{{fields}}}}}"
     );
@@ -51,9 +52,9 @@ fn its_parts() {
         ("i", "z")
     );
     assert_eq!(bootstrap.admin.unwrap().to_string(), "127.0.0.1:15000");
-    assert_eq!(bootstrap.cds, Some(ConfigSource::Path("/cds.yaml".into())));
-    assert_eq!(bootstrap.lds, Some(ConfigSource::Ads));
-    let expected = Ads {
+    assert_eq!(bootstrap.cds, Some(Source::Path("/cds.yaml".into()).into()));
+    assert_eq!(bootstrap.lds, Some(ConfigSource::ads()));
+    let expected = GrpcSource {
         delta: true,
         cluster: "xds-grpc".into(),
         node_on_first_message_only: false,

@@ -124,8 +124,9 @@ impl Discovery {
         ignore_fields!(ignored, message, load_assignment);
         let eds = required(message.eds_cluster_config.as_ref(), "eds_cluster_config")?;
         let source = required(eds.eds_config.as_ref(), "eds_config").map_err(refuse)?;
-        let source =
-            ConfigSource::from_proto(source).map_err(|refusal| refuse(refusal.within("eds_config")))?;
+        let source = ignored.scope("eds_cluster_config.eds_config", |ignored| {
+            ConfigSource::shared(source, ignored)
+        })?;
         let service_name = if eds.service_name.is_empty() {
             &message.name
         } else {

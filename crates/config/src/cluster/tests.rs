@@ -187,7 +187,7 @@ fn eds() {
         found,
         Discovery::Eds {
             service_name: "c".into(),
-            source: ConfigSource::Ads
+            source: ConfigSource::ads()
         }
     );
     let file = "{service_name: s, eds_config: {path_config_source: {path: /eds.yaml}}}";
@@ -198,7 +198,7 @@ fn eds() {
         found,
         Discovery::Eds {
             service_name: "s".into(),
-            source: ConfigSource::Path("/eds.yaml".into())
+            source: Source::Path("/eds.yaml".into()).into()
         }
     );
     assert_eq!(

@@ -156,8 +156,9 @@ impl RouteSource {
                 let source = required(rds.config_source.as_ref(), "rds.config_source")?;
                 Ok(Self::Rds {
                     name: non_empty(&rds.route_config_name, "rds.route_config_name")?,
-                    source: ConfigSource::from_proto(source)
-                        .map_err(|refusal| refusal.within("rds.config_source"))?,
+                    source: ignored.scope("rds.config_source", |ignored| {
+                        ConfigSource::shared(source, ignored)
+                    })?,
                 })
             }
             Some(RouteSpecifier::ScopedRoutes(_)) => {

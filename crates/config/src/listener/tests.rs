@@ -443,9 +443,21 @@ fn chain_transport() {
     };
     let secret =
         "common_tls_context: {tls_certificate_sds_secret_configs: [{name: default, sds_config: {ads: {}}}]}";
+    let named = tls(secret).unwrap();
+    let names: Vec<&str> = named.chains[0]
+        .tls
+        .as_ref()
+        .unwrap()
+        .secrets()
+        .map(|(_, secret)| &*secret.name)
+        .collect();
+    assert_eq!(names, ["default"]);
+    let kubernetes = secret
+        .replace("default", "'kubernetes://cert'")
+        .replace("ads: {}", "path: /x");
     assert_eq!(
-        inert(tls(secret)),
-        "transport_socket: secret `default` comes by SDS, which is not supported"
+        inert(tls(&kubernetes)),
+        "transport_socket: secret `kubernetes://cert` is a Kubernetes secret, which comes over ads only"
     );
     let none = "filter_chains[0].transport_socket.typed_config.common_tls_context.tls_certificates: \
                 No TLS certificates found for server context";

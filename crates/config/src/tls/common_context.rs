@@ -6,8 +6,9 @@ use redplane_proto::pb::envoy::extensions::transport_sockets::tls::v3 as proto;
 use redplane_proto::pb::envoy::extensions::transport_sockets::tls::v3::common_tls_context::ValidationContextType;
 use redplane_proto::pb::envoy::extensions::transport_sockets::tls::v3::tls_parameters::TlsProtocol;
 
+use super::secret::{Secret, SecretName, Trust};
 use super::{Certificate, Usable, Validation};
-use crate::field::{enumeration, non_empty, required};
+use crate::field::{enumeration, required};
 use crate::invalid::ignore_fields;
 use crate::{Ignored, Invalid};
 
@@ -25,8 +26,8 @@ pub struct Versions {
 
 /// The shared part of both contexts.
 pub(super) struct Common {
-    pub certificates: Vec<Arc<Certificate>>,
-    pub validation: Option<Arc<Validation>>,
+    pub certificates: Vec<Secret<Arc<Certificate>>>,
+    pub validation: Option<Trust>,
     pub alpn: Vec<String>,
     pub versions: Versions,
 }
@@ -42,9 +43,9 @@ impl Common {
         ignore_fields!(ignored, message, key_log);
         refuse_extensions(message)?;
         let read = |certificate: &_, ignored: &mut Ignored| {
-            Certificate::from_proto(certificate, ignored).map(Arc::new)
+            Certificate::from_proto(certificate, ignored).map(|own| Secret::Here(Arc::new(own)))
         };
-        let certificates = ignored.each("tls_certificates", &message.tls_certificates, read)?;
+        let mut certificates = ignored.each("tls_certificates", &message.tls_certificates, read)?;
         let versions = Versions::from_proto(message.tls_params.as_ref(), ignored)?;
         let alpn = message
             .alpn_protocols
@@ -54,15 +55,17 @@ impl Common {
         let secrets = ignored.each(
             "tls_certificate_sds_secret_configs",
             &message.tls_certificate_sds_secret_configs,
-            secret,
+            SecretName::from_proto,
         )?;
         let validation = match validation(message, ignored)? {
             Usable::Ready(validation) => validation,
             Usable::Inert(reason) => return Ok(Usable::Inert(reason)),
         };
-        if let Some(reason) = secrets.into_iter().next() {
+        let validated = validation.iter().filter_map(|trust| trust.secret.as_ref());
+        if let Some(reason) = secrets.iter().chain(validated).find_map(SecretName::unobtainable) {
             return Ok(Usable::Inert(reason));
         }
+        certificates.extend(secrets.into_iter().map(Secret::Named));
         if message.tls_certificate_provider_instance.is_some() {
             return Ok(Usable::Inert(
                 "certificate provider instances are not supported".to_owned(),
@@ -93,16 +96,10 @@ fn refuse_extensions(message: &proto::CommonTlsContext) -> Result<(), Invalid> {
     Ok(())
 }
 
-/// Why a context that waits for this secret is inert.
-fn secret(message: &proto::SdsSecretConfig, _: &mut Ignored) -> Result<String, Invalid> {
-    let name = non_empty(&message.name, "name")?;
-    Ok(format!("secret `{name}` comes by SDS, which is not supported"))
-}
-
 fn validation(
     message: &proto::CommonTlsContext,
     ignored: &mut Ignored,
-) -> Result<Usable<Option<Arc<Validation>>>, Invalid> {
+) -> Result<Usable<Option<Trust>>, Invalid> {
     match message.validation_context_type.as_ref() {
         None => Ok(Usable::Ready(None)),
         Some(ValidationContextType::ValidationContext(context)) => {
@@ -111,17 +108,16 @@ fn validation(
                 if let Usable::Ready(validation) = &usable {
                     validation.refuse_names_without_roots()?;
                 }
-                Ok(usable.map(Some))
+                Ok(usable.map(|own| Some(Trust { own, secret: None })))
             })
         }
-        Some(ValidationContextType::ValidationContextSdsSecretConfig(sds)) => ignored
-            .scope("validation_context_sds_secret_config", |ignored| {
-                secret(sds, ignored)
-            })
-            .map(Usable::Inert),
+        Some(ValidationContextType::ValidationContextSdsSecretConfig(sds)) => {
+            let own = Arc::default();
+            Ok(Usable::Ready(Some(trust(own, sds, ignored)?)))
+        }
         Some(ValidationContextType::CombinedValidationContext(combined)) => ignored
             .scope("combined_validation_context", |ignored| {
-                combined_secret(combined, ignored)
+                combined_trust(combined, ignored)
             }),
         Some(
             ValidationContextType::ValidationContextCertificateProvider(_)
@@ -133,24 +129,35 @@ fn validation(
 }
 
 /// Names to check from the message, roots by SDS.
-fn combined_secret(
+fn combined_trust(
     message: &proto::common_tls_context::CombinedCertificateValidationContext,
     ignored: &mut Ignored,
-) -> Result<Usable<Option<Arc<Validation>>>, Invalid> {
+) -> Result<Usable<Option<Trust>>, Invalid> {
     let context = required(
         message.default_validation_context.as_ref(),
         "default_validation_context",
     )?;
-    ignored.scope("default_validation_context", |ignored| {
+    let own = ignored.scope("default_validation_context", |ignored| {
         Validation::from_proto(context, ignored)
     })?;
     let sds = message.validation_context_sds_secret_config.as_ref();
     let sds = required(sds, "validation_context_sds_secret_config")?;
-    ignored
-        .scope("validation_context_sds_secret_config", |ignored| {
-            secret(sds, ignored)
-        })
-        .map(Usable::Inert)
+    let trust = trust(Arc::default(), sds, ignored)?;
+    Ok(own.map(|own| Some(Trust { own, ..trust })))
+}
+
+fn trust(
+    own: Arc<Validation>,
+    sds: &proto::SdsSecretConfig,
+    ignored: &mut Ignored,
+) -> Result<Trust, Invalid> {
+    let secret = ignored.scope("validation_context_sds_secret_config", |ignored| {
+        SecretName::from_proto(sds, ignored)
+    })?;
+    Ok(Trust {
+        own,
+        secret: Some(secret),
+    })
 }
 
 impl Versions {

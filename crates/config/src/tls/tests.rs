@@ -3,6 +3,7 @@
 use rcgen::{CertifiedKey, KeyPair};
 
 use super::*;
+use crate::config_source::{ConfigSource, GrpcSource, Source};
 use crate::sample::{message, refusal};
 
 /// A certificate and its key as PEM.
@@ -46,9 +47,16 @@ fn ready<T>(usable: Result<Usable<T>, Invalid>) -> T {
     }
 }
 
+fn here(secret: &Secret<Arc<Certificate>>) -> &Certificate {
+    match secret {
+        Secret::Here(certificate) => certificate,
+        Secret::Named(name) => panic!("comes by name: {name:?}"),
+    }
+}
+
 fn validation(fields: &str) -> Result<Validation, Invalid> {
     let context = client(&format!("validation_context: {{{fields}}}"))?;
-    Ok(Validation::clone(ready(Ok(context)).validation.as_ref().unwrap()))
+    Ok(Validation::clone(&ready(Ok(context)).validation.unwrap().own))
 }
 
 #[test]
@@ -61,8 +69,11 @@ fn a_server_with_a_certificate() {
     );
     let yaml = format!("require_client_certificate: true\ncommon_tls_context: {{{common}}}");
     let tls = ready(ServerTls::from_proto(&message(&yaml), &mut Ignored::default()));
-    assert_eq!(tls.certificates[0].chain, chain.as_bytes());
-    assert_eq!(tls.certificates[0].source, "<inline>");
+    let own = here(&tls.certificates[0]);
+    assert_eq!(
+        (own.chain.as_slice(), own.source.as_str()),
+        (chain.as_bytes(), "<inline>")
+    );
     assert_eq!(tls.alpn, ["h2", "http/1.1"]);
     assert_eq!(
         tls.versions,
@@ -72,7 +83,10 @@ fn a_server_with_a_certificate() {
         }
     );
     assert!(tls.require_client_certificate && tls.validation.is_none());
-    assert_eq!(format!("{:?}", tls.certificates[0]), "Certificate(<inline>)");
+    assert_eq!(
+        format!("{:?}", tls.certificates[0]),
+        "Here(Certificate(<inline>))"
+    );
 }
 
 #[test]
@@ -97,10 +111,10 @@ fn a_client_from_files() {
         ("s", true, true)
     );
     assert_eq!(
-        (tls.certificates[0].source.as_str(), tls.alpn),
+        (here(&tls.certificates[0]).source.as_str(), tls.alpn),
         (path("chain.pem").as_str(), vec!["istio".to_owned()])
     );
-    let validation = tls.validation.unwrap();
+    let validation = tls.validation.unwrap().own;
     assert_eq!(
         (validation.roots.as_slice(), validation.source.as_str()),
         (chain.as_bytes(), path("chain.pem").as_str())
@@ -154,34 +168,113 @@ fn certificates_that_are_refused() {
 }
 
 #[test]
-fn secrets_by_sds_make_it_inert() {
-    let reason = |name: &str| format!("secret `{name}` comes by SDS, which is not supported");
-    let default = "tls_certificate_sds_secret_configs: [{name: default, sds_config: {ads: {}}}]";
+fn secrets_by_sds_are_named_with_their_source() {
+    let grpc = "{api_config_source: {api_type: GRPC, transport_api_version: V3, set_node_on_first_message_only: true, \
+                grpc_services: [{envoy_grpc: {cluster_name: sds-grpc}}]}, initial_fetch_timeout: 0s}";
+    let default = format!("tls_certificate_sds_secret_configs: [{{name: default, sds_config: {grpc}}}]");
     let combined = "combined_validation_context: {default_validation_context: {match_subject_alt_names: \
                     [{prefix: 'spiffe://'}]}, validation_context_sds_secret_config: {name: ROOTCA}}";
-    assert_eq!(client(default).unwrap(), Usable::Inert(reason("default")));
-    assert_eq!(client(combined).unwrap(), Usable::Inert(reason("ROOTCA")));
+    let tls = ready(client(&format!("{default}, {combined}")));
+    let source = ConfigSource {
+        source: Source::Grpc(Arc::new(GrpcSource {
+            delta: false,
+            cluster: "sds-grpc".into(),
+            node_on_first_message_only: true,
+            initial_metadata: Vec::new(),
+        })),
+        initial_fetch_timeout: None,
+    };
+    let own = SecretName {
+        name: "default".into(),
+        source: Some(source),
+    };
+    let root = SecretName {
+        name: "ROOTCA".into(),
+        source: None,
+    };
     assert_eq!(
-        server(&format!("{default}, {combined}")).unwrap(),
-        Usable::Inert(reason("ROOTCA"))
+        tls.secrets().collect::<Vec<_>>(),
+        [(SecretKind::Certificate, &own), (SecretKind::Validation, &root)]
     );
-    let alone = "validation_context_sds_secret_config: {name: ROOTCA}";
-    assert_eq!(client(alone).unwrap(), Usable::Inert(reason("ROOTCA")));
+    assert_eq!(tls.validation.unwrap().own.sans.len(), 1);
+    assert_eq!(ready(server(&default)).certificates, [Secret::Named(own)]);
+    let alone = ready(client("validation_context_sds_secret_config: {name: ROOTCA}"));
+    assert_eq!(
+        alone.validation.unwrap(),
+        Trust {
+            own: Arc::default(),
+            secret: Some(root)
+        }
+    );
     // What stands beside the secret is still checked.
     let both = refusal(client(&format!("{default}, tls_certificates: [{{}}]")));
     assert_eq!(
         both,
         "common_tls_context.tls_certificates[0].certificate_chain: value is required"
     );
-    let nameless = refusal(client("tls_certificate_sds_secret_configs: [{}]"));
-    let path = "common_tls_context.tls_certificate_sds_secret_configs[0].name";
+    let path = "common_tls_context.tls_certificate_sds_secret_configs[0]";
     assert_eq!(
-        nameless,
-        format!("{path}: value length must be at least 1 characters")
+        refusal(client("tls_certificate_sds_secret_configs: [{}]")),
+        format!("{path}.name: value length must be at least 1 characters")
+    );
+    let rest =
+        "tls_certificate_sds_secret_configs: [{name: a, sds_config: {api_config_source: {api_type: REST}}}]";
+    assert_eq!(
+        refusal(client(rest)),
+        format!("{path}.sds_config.api_config_source.api_type: must be GRPC or DELTA_GRPC")
     );
     let custom = "validation_context: {custom_validator_config: {name: envoy.tls.cert_validator.spiffe}}";
     let reason = "certificate validator `envoy.tls.cert_validator.spiffe` is not supported".to_owned();
     assert_eq!(client(custom).unwrap(), Usable::Inert(reason));
+}
+
+#[test]
+fn a_name_without_somebody_who_vouches_for_it_is_refused() {
+    let of = |common: &str| {
+        let yaml = format!("sni: s\nauto_sni_san_validation: true\ncommon_tls_context: {{{common}}}");
+        ClientTls::from_proto(&message(&yaml), &mut Ignored::default())
+    };
+    let what = "auto_sni_san_validation: 'auto_sni_san_validation' was configured without";
+    assert_eq!(refusal(of("")), format!("{what} a validation context"));
+    for context in ["", "trust_chain_verification: ACCEPT_UNTRUSTED"] {
+        let common = format!("validation_context: {{{context}}}");
+        assert_eq!(refusal(of(&common)), format!("{what} configuring a trusted CA"));
+    }
+    assert!(of("validation_context: {system_root_certs: {}}").is_ok());
+    assert!(of("validation_context_sds_secret_config: {name: ROOTCA}").is_ok());
+}
+
+#[test]
+fn a_secret_is_a_certificate_or_a_validation_context() {
+    let (chain, key) = pem();
+    let of = |yaml: &str| NamedSecret::from_proto(&message(yaml), &mut Ignored::default());
+    let own = of(&format!(
+        "name: default\ntls_certificate: {}",
+        certificate(&chain, &key)
+    ))
+    .unwrap();
+    assert_eq!(
+        (own.name.as_str(), own.value.kind()),
+        ("default", SecretKind::Certificate)
+    );
+    let root = format!(
+        "name: ROOTCA\nvalidation_context: {{trusted_ca: {{inline_string: {}}}}}",
+        quoted(&chain)
+    );
+    assert_eq!(of(&root).unwrap().value.kind(), SecretKind::Validation);
+    let (_, other) = pem();
+    let mixed = refusal(of(&format!(
+        "name: default\ntls_certificate: {}",
+        certificate(&chain, &other)
+    )));
+    assert!(
+        mixed.starts_with("tls_certificate.private_key: Failed to load private key"),
+        "{mixed}"
+    );
+    assert_eq!(refusal(of("name: x")), "type: value is required");
+    assert!(of("name: x\ngeneric_secret: {}").is_err());
+    let custom = "name: x\nvalidation_context: {custom_validator_config: {name: v}}";
+    assert!(of(custom).unwrap_err().reason.contains("not supported"));
 }
 
 #[test]
@@ -292,18 +385,4 @@ fn versions() {
         format!("{path}: TLSv1_1 leaves no version that is supported")
     );
     assert!(of("TLSv1_3", "TLSv1_2").is_err());
-}
-
-#[test]
-fn names_are_not_checked_without_a_trusted_authority() {
-    let read = |common: &str| {
-        let yaml = format!("sni: s\nauto_sni_san_validation: true\ncommon_tls_context: {{{common}}}");
-        refusal(ClientTls::from_proto(&message(&yaml), &mut Ignored::default()))
-    };
-    let without = "auto_sni_san_validation: 'auto_sni_san_validation' was configured without";
-    assert_eq!(read(""), format!("{without} a validation context"));
-    assert_eq!(
-        read("validation_context: {}"),
-        format!("{without} configuring a trusted CA")
-    );
 }

@@ -21,7 +21,7 @@ use crate::invalid::ignore_fields;
 use crate::{Ignored, Invalid};
 
 /// `CertificateValidationContext`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Validation {
     /// PEM roots; empty with `system_roots` false means that any chain is accepted.
     pub roots: Vec<u8>,
@@ -128,9 +128,33 @@ impl Validation {
         Ok(Usable::Ready(Arc::new(validation)))
     }
 
+    /// Whether there is a root that a chain must lead to.
+    pub fn has_roots(&self) -> bool {
+        !self.roots.is_empty() || self.system_roots
+    }
+
+    /// `CombinedCertificateValidationContext`: what comes by SDS is merged into the default, as protobuf merges.
+    #[must_use]
+    pub fn merged(&self, over: &Self) -> Self {
+        let own = |list: &[u8], other: &[u8]| if other.is_empty() { list } else { other }.to_vec();
+        Self {
+            roots: own(&self.roots, &over.roots),
+            source: match over.roots.is_empty() {
+                true => self.source.clone(),
+                false => over.source.clone(),
+            },
+            system_roots: self.system_roots || over.system_roots,
+            crl: own(&self.crl, &over.crl),
+            sans: [&self.sans[..], &over.sans].concat(),
+            certificate_hashes: [&self.certificate_hashes[..], &over.certificate_hashes].concat(),
+            spki_hashes: [&self.spki_hashes[..], &over.spki_hashes].concat(),
+            accept_untrusted: self.accept_untrusted || over.accept_untrusted,
+        }
+    }
+
     /// Envoy: names are worth nothing when nobody vouches for them.
     pub(crate) fn refuse_names_without_roots(&self) -> Result<(), Invalid> {
-        if self.sans.is_empty() || !self.roots.is_empty() || self.system_roots {
+        if self.sans.is_empty() || self.has_roots() {
             return Ok(());
         }
         let reason =

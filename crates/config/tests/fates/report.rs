@@ -70,7 +70,7 @@ pub(crate) fn cluster(cluster: &Cluster) -> String {
         Discovery::Fixed(assignment) => format!("STATIC with {} endpoints", assignment.endpoints().count()),
         Discovery::StrictDns(_) => "STRICT_DNS".to_owned(),
         Discovery::LogicalDns(_) => "LOGICAL_DNS".to_owned(),
-        Discovery::Eds { source, .. } => format!("EDS from {source:?}"),
+        Discovery::Eds { source, .. } => format!("EDS from {:?}", source.source),
         Discovery::OriginalDst => "ORIGINAL_DST".to_owned(),
         Discovery::Sentinel(sentinel) => {
             format!("Redis by {} Sentinels", sentinel.sentinels.endpoints().count())
@@ -85,11 +85,22 @@ pub(crate) fn cluster(cluster: &Cluster) -> String {
     for (name, transport) in std::iter::once(("transport".to_owned(), &cluster.transport)).chain(matches) {
         match transport {
             Transport::RawBuffer => {}
-            Transport::Tls(_) => writeln!(text, "  {name}: TLS").unwrap(),
+            Transport::Tls(tls) => {
+                let names: Vec<&str> = tls.secrets().map(|(_, secret)| secret.name.as_str()).collect();
+                writeln!(text, "  {name}: TLS{}", by_name(&names)).unwrap();
+            }
             Transport::Inert(reason) => writeln!(text, "  {name} inert: {reason}").unwrap(),
         }
     }
     text + &notes(&cluster.ignored)
+}
+
+/// The secrets of a context that come by name.
+fn by_name(names: &[&str]) -> String {
+    match names.is_empty() {
+        true => String::new(),
+        false => format!(", secrets {}", names.join(" and ")),
+    }
 }
 
 /// A listener: its chains, then what was ignored.
@@ -119,7 +130,13 @@ fn filter_chain(chain: &FilterChain) -> String {
         }
         Terminal::Inert { reason } => format!("inert: {reason}"),
     };
-    format!("  chain {} {fate}\n", chain.name)
+    let names: Vec<&str> = chain
+        .tls
+        .iter()
+        .flat_map(|tls| tls.secrets())
+        .map(|(_, secret)| secret.name.as_str())
+        .collect();
+    format!("  chain {} {fate}{}\n", chain.name, by_name(&names))
 }
 
 fn endpoints(assignment: &Assignment, ignored: &Ignored) -> String {

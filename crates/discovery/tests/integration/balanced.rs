@@ -14,7 +14,7 @@ use super::model::{assignment, config, endpoint, ip, localities, locality, named
 fn eds() -> Arc<Cluster> {
     let discovery = Discovery::Eds {
         service_name: "s".into(),
-        source: ConfigSource::Ads,
+        source: ConfigSource::ads(),
     };
     start(config("eds", discovery, LbPolicy::RoundRobin))
 }
@@ -140,7 +140,7 @@ async fn health_seen_by_workers_moves_the_balance() {
 async fn metadata_chooses_the_transport() {
     let discovery = Discovery::Eds {
         service_name: "s".into(),
-        source: ConfigSource::Ads,
+        source: ConfigSource::ads(),
     };
     let mut config = config("matches", discovery, LbPolicy::Random);
     let matched = |name: &str, pairs: Vec<(String, String)>, transport| TransportMatch {

@@ -9,7 +9,7 @@ use redplane_config::cluster::{
     Cluster as Config, CommonLb, Discovery, DnsFamily, LbPolicy, RedisAuth, RedisCluster, Transport,
 };
 use redplane_config::endpoint::{Assignment, Endpoint, Health, Locality};
-use redplane_config::tls::{ClientTls, Validation, Versions};
+use redplane_config::tls::{ClientTls, Trust, Validation, Versions};
 use redplane_config::{Address, Ignored};
 use redplane_telemetry::Registry;
 use redplane_upstream::{Cluster, Context, Dns};
@@ -36,6 +36,7 @@ pub(crate) fn config(name: &str, discovery: Discovery, lb_policy: LbPolicy) -> C
         source_address: None,
         http2: false,
         http: redplane_config::http::HttpCluster::default(),
+        http2_keepalive: None,
         max_connections: 1024,
         ignored: Ignored::default(),
     }
@@ -105,7 +106,7 @@ pub(crate) fn redis(seeds: Vec<Endpoint>, refresh: Duration) -> Config {
 
 pub(crate) fn tls(roots: Option<&str>) -> ClientTls {
     let validation = roots.map(|roots| {
-        Arc::new(Validation {
+        Trust::from(Arc::new(Validation {
             roots: roots.as_bytes().to_vec(),
             source: "<inline>".into(),
             system_roots: false,
@@ -114,7 +115,7 @@ pub(crate) fn tls(roots: Option<&str>) -> ClientTls {
             certificate_hashes: Vec::new(),
             spki_hashes: Vec::new(),
             accept_untrusted: false,
-        })
+        }))
     });
     ClientTls {
         certificates: Vec::new(),

@@ -6,7 +6,7 @@ use std::time::Duration;
 use redplane_config::cluster::{Cluster as Config, Transport};
 use redplane_config::endpoint::Health;
 use redplane_config::redis_proxy::ReadPolicy;
-use redplane_config::tls::ClientTls;
+use redplane_config::tls::{ClientTls, Secret};
 use redplane_telemetry::stats::cluster as names;
 use redplane_upstream::{Cluster, Layout, Pick, Role, Signal, SlotMap, Want};
 
@@ -288,7 +288,7 @@ async fn tls_with_client_certificates_passwords_and_names() {
         start(config)
     };
     let good = ClientTls {
-        certificates: vec![certificate],
+        certificates: vec![Secret::Here(certificate)],
         sni: "redis.test".into(),
         ..tls(Some(&root))
     };

@@ -74,11 +74,11 @@ impl Socket {
 
     pub(super) fn client(
         transport: Transport,
-        config: &Arc<ClientConfig>,
+        config: Arc<ClientConfig>,
         name: ServerName<'static>,
         handshake: Option<Arc<Scope>>,
     ) -> io::Result<Self> {
-        let session = ClientConnection::new(config.clone(), name).map_err(io::Error::other)?;
+        let session = ClientConnection::new(config, name).map_err(io::Error::other)?;
         Ok(Self {
             session: Session::Client(Box::new(session)),
             handshake,

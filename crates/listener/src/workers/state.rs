@@ -16,6 +16,7 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::BoundListener;
 use crate::bind::Bound;
+use crate::check::{duplicate, fixed_addresses};
 use crate::draining::locked;
 use crate::thread::Order;
 
@@ -110,6 +111,19 @@ impl State {
         Ok(prepared)
     }
 
+    /// Whether a version of a listener would be taken now; the error is the reason of the refusal.
+    pub(super) fn check(&mut self, config: &Arc<Listener>) -> Result<(), String> {
+        self.refuse_duplicate(config)?;
+        self.preparer.prepare(Arc::clone(config), None)?;
+        let old = self.listeners.get(&config.name);
+        let has = |address: &&Address| {
+            old.is_some_and(|old| old.bound.iter().any(|bound| bound.configured == **address))
+        };
+        let wanted = config.addresses.iter().filter(|_| config.bind_to_port);
+        let mut news = wanted.filter(|address| !has(address));
+        news.try_for_each(|address| Bound::check(address, config, self.threads.len()))
+    }
+
     /// The addresses of a listener that goes are free.
     pub(super) fn give_back(&mut self, config: &Listener) {
         for address in fixed_addresses(config) {
@@ -124,12 +138,7 @@ impl State {
             holder.is_some_and(|holder| *holder != config.name)
         };
         let shared = fixed_addresses(config).find(has_other);
-        shared.map_or(Ok(()), |address| {
-            let name = &config.name;
-            Err(format!(
-                "error adding listener: '{name}' has duplicate address '{address}' as existing listener"
-            ))
-        })
+        shared.map_or(Ok(()), |address| Err(duplicate(&config.name, address)))
     }
 
     /// Sends an order to every worker, made for its index.
@@ -158,16 +167,6 @@ impl State {
         }
         locked(&self.stats).set(names::WORKERS_STARTED, 0);
     }
-}
-
-/// The addresses that nobody else can have: those that are bound, and not to a port of the system's choice.
-fn fixed_addresses(config: &Listener) -> impl Iterator<Item = &Address> {
-    let fixed = |address: &&Address| !matches!(address, Address::Ip(ip) if ip.port() == 0);
-    config
-        .addresses
-        .iter()
-        .filter(|_| config.bind_to_port)
-        .filter(fixed)
 }
 
 /// The sockets that a version of a listener is to have.

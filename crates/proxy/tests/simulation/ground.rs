@@ -73,7 +73,11 @@ impl Ground {
         };
         let files = Arc::new(Files::new(registry.clone(), Options::default()));
         Self {
-            preparer: Mutex::new(Preparer::new(registry.clone(), files)),
+            preparer: Mutex::new(Preparer::new(
+                registry.clone(),
+                files,
+                redplane_upstream::tls::secrets::Secrets::default(),
+            )),
             registry,
             store: Arc::new(Store::new()),
             context,
@@ -298,6 +302,7 @@ fn config(name: &str, discovery: Discovery, lb_policy: LbPolicy) -> Config {
         source_address: None,
         http2: false,
         http: redplane_config::http::HttpCluster::default(),
+        http2_keepalive: None,
         max_connections: 1024,
         ignored: Ignored::default(),
     }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use redplane_aws::{Credentials, Environment, Source, Unavailable};
 use redplane_config::Invalid;
-use redplane_config::cluster::AwsIam;
+use redplane_config::cluster::{AwsIam, Cluster as Config};
 use tokio::sync::watch;
 
 use super::Cluster;
@@ -50,12 +50,7 @@ impl Tokens {
             return Ok(None);
         };
         let environment = Environment::of_process();
-        let region = iam.region.clone().or_else(|| redplane_aws::region(&environment));
-        let Some(region) = region else {
-            let path = "typed_extension_protocol_options[envoy.filters.network.redis_proxy].aws_iam.region";
-            let reason = "is neither configured nor in the environment or a profile";
-            return Err(Invalid::new(path, reason));
-        };
+        let region = region(iam, &environment)?;
         let predecessor = previous.filter(|previous| previous.config.redis_auth == *auth);
         let former = predecessor.and_then(|previous| previous.tokens.get()?.0.borrow().clone());
         let sender = watch::Sender::new(former);
@@ -75,6 +70,23 @@ impl Tokens {
     fn current(&self) -> Option<Arc<Token>> {
         let token = self.0.borrow().clone();
         token.filter(|token| token.until > Instant::now())
+    }
+}
+
+fn region(iam: &AwsIam, environment: &Environment) -> Result<String, Invalid> {
+    let region = iam.region.clone().or_else(|| redplane_aws::region(environment));
+    region.ok_or_else(|| {
+        let path = "typed_extension_protocol_options[envoy.filters.network.redis_proxy].aws_iam.region";
+        let reason = "is neither configured nor in the environment or a profile";
+        Invalid::new(path, reason)
+    })
+}
+
+/// Whether tokens could be made, where a cluster is configured for them.
+pub(super) fn check(config: &Config) -> Result<(), Invalid> {
+    match &config.redis_auth.aws_iam {
+        Some(iam) => region(iam, &Environment::of_process()).map(drop),
+        None => Ok(()),
     }
 }
 
@@ -103,15 +115,20 @@ impl Cluster {
         self.tokens.get().is_none_or(|tokens| tokens.current().is_some())
     }
 
+    /// Waits until there is a token, if the cluster needs one.
+    pub(crate) async fn token_made(&self) {
+        if let Some(tokens) = self.tokens.get() {
+            let valid =
+                |token: &Option<Arc<Token>>| token.as_ref().is_some_and(|token| token.until > Instant::now());
+            // An error means that the sender is gone, which lives in `self`.
+            let _ = tokens.0.subscribe().wait_for(valid).await;
+        }
+    }
+
     /// Waits until there is a token, if the cluster needs one, but not for long.
     pub async fn login_ready(&self) {
-        if let Some(tokens) = self.tokens.get() {
-            let mut changes = tokens.0.subscribe();
-            let made =
-                changes.wait_for(|token| token.as_ref().is_some_and(|token| token.until > Instant::now()));
-            // Whether it came in time, the login will tell.
-            let _ = tokio::time::timeout(self.config.connect_timeout, made).await;
-        }
+        // Whether it came in time, the login will tell.
+        let _ = tokio::time::timeout(self.config.connect_timeout, self.token_made()).await;
     }
 }
 

@@ -1,10 +1,13 @@
 //! Which transport a host gets: `transport_socket_matches` first, then `transport_socket`.
 
+use std::sync::Arc;
+
 use redplane_config::Invalid;
 use redplane_config::cluster::{Cluster, Transport as Config};
 
 use crate::host::{HostAddress, Transport};
 use crate::tls::client::TlsClient;
+use crate::tls::secrets::Secrets;
 
 /// Transports of a cluster, built once.
 pub(super) struct Transports {
@@ -14,17 +17,18 @@ pub(super) struct Transports {
 
 enum Built {
     Plain,
-    Tls(TlsClient),
+    Tls(Arc<TlsClient>),
     Inert(String),
 }
 
 impl Transports {
-    pub(super) fn new(config: &Cluster) -> Result<Self, Invalid> {
-        let default =
-            Built::new(&config.transport).map_err(|reason| Invalid::new("transport_socket", reason))?;
+    pub(super) fn new(config: &Cluster, secrets: &Secrets) -> Result<Self, Invalid> {
+        let default = Built::new(&config.transport, secrets)
+            .map_err(|reason| Invalid::new("transport_socket", reason))?;
         let build = |(at, matched): (usize, &redplane_config::cluster::TransportMatch)| {
             let path = format!("transport_socket_matches[{at}].transport_socket");
-            let built = Built::new(&matched.transport).map_err(|reason| Invalid::new(path, reason))?;
+            let built =
+                Built::new(&matched.transport, secrets).map_err(|reason| Invalid::new(path, reason))?;
             Ok((matched.pairs.clone(), built))
         };
         let matches = config
@@ -64,17 +68,19 @@ impl Transports {
         match built {
             Built::Plain => Transport::Plain,
             Built::Inert(reason) => Transport::Inert(reason.clone()),
-            Built::Tls(client) => client.transport(address, hostname),
+            Built::Tls(client) => {
+                Transport::Tls(Arc::clone(client), client.server_name(address.ip(), hostname))
+            }
         }
     }
 }
 
 impl Built {
-    fn new(config: &Config) -> Result<Self, String> {
+    fn new(config: &Config, secrets: &Secrets) -> Result<Self, String> {
         Ok(match config {
             Config::RawBuffer => Self::Plain,
             Config::Inert(reason) => Self::Inert(reason.clone()),
-            Config::Tls(tls) => Self::Tls(TlsClient::new(tls)?),
+            Config::Tls(tls) => Self::Tls(Arc::new(TlsClient::new(tls, secrets)?)),
         })
     }
 }

@@ -5,9 +5,9 @@
 
 use std::sync::Arc;
 
-use redplane_config::tls::{ServerTls, Validation};
 use redplane_upstream::tls::peer::PeerRules;
-use redplane_upstream::tls::{pem, provider};
+use redplane_upstream::tls::provider;
+use redplane_upstream::tls::secrets::Anchors;
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, UnixTime};
@@ -26,36 +26,30 @@ pub(super) struct ClientCheck {
 
 impl ClientCheck {
     /// Prepares the checks; `None` if clients are not asked for a certificate. The error is the reason of the refusal.
-    pub(super) fn new(tls: &ServerTls) -> Result<Option<Self>, String> {
-        if tls.validation.is_none() && !tls.require_client_certificate {
+    pub(super) fn new(anchors: Option<&Anchors>, mandatory: bool) -> Result<Option<Self>, String> {
+        if anchors.is_none() && !mandatory {
             return Ok(None);
         }
         let mut check = Self {
             chain: None,
             rules: PeerRules::default(),
-            mandatory: tls.require_client_certificate,
+            mandatory,
             algorithms: provider().signature_verification_algorithms,
         };
-        if let Some(validation) = tls
-            .validation
-            .as_deref()
-            .filter(|validation| !validation.accept_untrusted)
-        {
-            check.chain = chain(validation)?;
-            check.rules = PeerRules::new(validation)?;
+        if let Some(anchors) = anchors.filter(|anchors| !anchors.config.accept_untrusted) {
+            check.chain = chain(anchors)?;
+            check.rules = PeerRules::new(&anchors.config)?;
         }
         Ok(Some(check))
     }
 }
 
-fn chain(validation: &Validation) -> Result<Option<Arc<dyn ClientCertVerifier>>, String> {
-    let roots = match (validation.system_roots, validation.roots.is_empty()) {
-        (true, _) => pem::system_roots()?,
-        (false, false) => pem::roots(&validation.roots).map_err(|error| format!("trusted_ca: {error}"))?,
-        (false, true) => return Ok(None),
+fn chain(anchors: &Anchors) -> Result<Option<Arc<dyn ClientCertVerifier>>, String> {
+    let Some(roots) = &anchors.roots else {
+        return Ok(None);
     };
-    let lists = pem::revocation_lists(&validation.crl).map_err(|error| format!("crl: {error}"))?;
-    let mut builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider());
+    let lists = anchors.revocation_lists()?;
+    let mut builder = WebPkiClientVerifier::builder_with_provider(Arc::clone(roots), provider());
     if !lists.is_empty() {
         builder = builder.with_crls(lists).allow_unknown_revocation_status();
     }

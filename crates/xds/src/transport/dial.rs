@@ -7,6 +7,7 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -47,6 +48,18 @@ pub struct Tls {
 /// Opens byte streams, through TLS if there is any.
 pub(super) struct Dialer {
     tls: Option<(TlsConnector, ServerName<'static>)>,
+    keepalive: Option<TcpKeepalive>,
+}
+
+/// Probes of the kernel on an idle TCP connection; what is not given is as the system has it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TcpKeepalive {
+    /// Idle time before the first probe.
+    pub time: Option<Duration>,
+    /// Time between probes.
+    pub interval: Option<Duration>,
+    /// Probes before the connection is given up.
+    pub probes: Option<u32>,
 }
 
 /// Any byte stream.
@@ -55,9 +68,10 @@ pub(super) trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 
 impl Dialer {
-    pub(super) fn new(tls: Option<&Tls>) -> Result<Self, Invalid> {
+    pub(super) fn new(tls: Option<&Tls>, keepalive: Option<TcpKeepalive>) -> Result<Self, Invalid> {
         Ok(Self {
             tls: tls.map(connector).transpose()?,
+            keepalive,
         })
     }
 
@@ -66,6 +80,9 @@ impl Dialer {
             Endpoint::Tcp(host, port) => {
                 let stream = TcpStream::connect((host.as_str(), *port)).await?;
                 stream.set_nodelay(true)?;
+                if let Some(keepalive) = self.keepalive {
+                    socket2::SockRef::from(&stream).set_tcp_keepalive(&keepalive.as_socket2())?;
+                }
                 Box::new(stream)
             }
             Endpoint::Unix(path) => Box::new(UnixStream::connect(socket_path(path)).await?),
@@ -74,6 +91,22 @@ impl Dialer {
             None => Ok(plain),
             Some((connector, name)) => Ok(Box::new(connector.connect(name.clone(), plain).await?)),
         }
+    }
+}
+
+impl TcpKeepalive {
+    fn as_socket2(self) -> socket2::TcpKeepalive {
+        let mut keepalive = socket2::TcpKeepalive::new();
+        if let Some(time) = self.time {
+            keepalive = keepalive.with_time(time);
+        }
+        if let Some(interval) = self.interval {
+            keepalive = keepalive.with_interval(interval);
+        }
+        if let Some(probes) = self.probes {
+            keepalive = keepalive.with_retries(probes);
+        }
+        keepalive
     }
 }
 

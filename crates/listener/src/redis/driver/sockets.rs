@@ -70,7 +70,8 @@ impl Driver {
             ConnectingSocket::Unix(stream) => Transport::Unix(mio::net::UnixStream::from_std(stream)),
         };
         let mut socket = match &host.transport {
-            HostTransport::Tls(config, name) => {
+            HostTransport::Tls(client, name) => {
+                let config = client.config().map_err(redplane_upstream::not_ready)?;
                 Socket::client(transport, config, name.clone(), cluster.ssl_stats().cloned())?
             }
             _ => Socket::plain(transport),

@@ -1,7 +1,7 @@
 //! The verifier against certificates made here: every rule, and what is not checked.
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, SanType};
-use redplane_config::tls::{SanKind, SanMatcher, StringMatcher, Versions};
+use redplane_config::tls::{SanKind, SanMatcher, StringMatcher, Trust, Validation, Versions};
 
 use super::*;
 use crate::tls::peer::sha256;
@@ -48,7 +48,7 @@ fn validation(roots: &str) -> Validation {
 fn context(validation: Option<Validation>) -> ClientTls {
     ClientTls {
         certificates: Vec::new(),
-        validation: validation.map(Arc::new),
+        validation: validation.map(|own| Trust::from(Arc::new(own))),
         sni: String::new(),
         auto_host_sni: false,
         auto_sni_san_validation: false,
@@ -62,7 +62,8 @@ fn context(validation: Option<Validation>) -> ClientTls {
 
 fn verdict(tls: &ClientTls, leaf: &CertificateDer<'_>, name: &str) -> Result<(), String> {
     let name = ServerName::try_from(name.to_owned()).unwrap();
-    let check = ServerCheck::new(tls)?;
+    let anchors = tls.validation.as_ref().map(|trust| Anchors::new(&trust.own));
+    let check = ServerCheck::new(anchors.transpose()?.as_deref(), tls.auto_sni_san_validation)?;
     check
         .verify_server_cert(leaf, &[], &name, &[], UnixTime::now())
         .map(drop)
@@ -135,11 +136,9 @@ fn the_name_of_a_host_follows_the_settings() {
             auto_host_sni: auto,
             ..context(None)
         };
-        let address = HostAddress::Ip("10.0.0.7:6379".parse().unwrap());
-        match TlsClient::new(&tls).unwrap().transport(&address, hostname) {
-            Transport::Tls(_, name) => name.to_str().into_owned(),
-            other => format!("{other:?}"),
-        }
+        let address = Some("10.0.0.7:6379".parse().unwrap());
+        let client = TlsClient::new(&tls, &Secrets::default()).unwrap();
+        client.server_name(address, hostname).to_str().into_owned()
     };
     assert_eq!(
         name("outbound_.6379_._.redis.svc", false, "node"),
@@ -149,10 +148,13 @@ fn the_name_of_a_host_follows_the_settings() {
     assert_eq!(name("fixed", true, ""), "fixed");
     assert_eq!(name("", false, "node"), "10.0.0.7");
     assert!(
-        TlsClient::new(&ClientTls {
-            sni: "not a name".into(),
-            ..context(None)
-        })
+        TlsClient::new(
+            &ClientTls {
+                sni: "not a name".into(),
+                ..context(None)
+            },
+            &Secrets::default()
+        )
         .is_err()
     );
 }

@@ -1,0 +1,39 @@
+//! What something can need before it lives, and who can need it.
+
+use redplane_config::cluster::Source;
+use redplane_upstream::tls::secrets::SecretKey;
+
+/// A name at a source. The same name at two sources is two things.
+pub(crate) type Named = (Source, String);
+
+/// What is waited for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Need {
+    /// The first answer about everything of a type.
+    All(&'static str),
+    /// The assignment of an EDS service.
+    Endpoints(Named),
+    /// A secret.
+    Secret(SecretKey),
+    /// A route configuration.
+    Route(Named),
+    /// The first topology, DNS answer or token of a cluster, by the number of its wait.
+    Discovery(u64),
+    /// A cluster that warms.
+    Cluster(String),
+    /// That no listener names a removed cluster any more.
+    Release(String),
+}
+
+/// Who waits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Waiter {
+    /// The start.
+    Start,
+    /// A cluster: one that takes its place when it is warm, or one of the bootstrap, which has it already.
+    Cluster(String),
+    /// A listener.
+    Listener(String),
+    /// A cluster that has been removed.
+    Removed(String),
+}
