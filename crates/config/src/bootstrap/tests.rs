@@ -230,7 +230,10 @@ fn errors_name_the_file_and_the_field() {
         "{error}"
     );
     let lenient = load(&file(&folder, "extra.yaml", "nod: {}\nnode: {id: i}"), true).unwrap();
-    assert_eq!(lenient.ignored.0, ["nod: unknown field"]);
+    assert_eq!(
+        (lenient.unknown.as_slice(), lenient.ignored.0.len()),
+        (&["nod".to_owned()][..], 0)
+    );
     let bad = text(&file(&folder, "bad.yaml", "static_resources: {clusters: [{}]}"));
     assert!(
         bad.ends_with(
