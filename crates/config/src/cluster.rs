@@ -158,6 +158,11 @@ fn fitting(
             Discovery::Redis(_) | Discovery::Sentinel(_) | Discovery::OriginalDst,
             LbPolicy::ClusterProvided,
         ) => return Ok(policy),
+        // The default of the enum: it was not set, or says so.
+        (Discovery::Redis(_), LbPolicy::RoundRobin) if message.load_balancing_policy.is_none() => {
+            ignored.note("lb_policy: CLUSTER_PROVIDED is used, as for every cluster of this type");
+            return Ok(LbPolicy::ClusterProvided);
+        }
         (Discovery::Redis(_), _) => {
             "must be CLUSTER_PROVIDED for envoy.clusters.redis: any other policy would spread a key over all nodes"
         }

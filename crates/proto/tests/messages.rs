@@ -55,7 +55,7 @@ fn reads_what_the_json_mapping_allows() {
         "max_requests_per_connection": "1", "per_connection_buffer_limit_bytes": 4.0,
         "maglev_lb_config": {"table_size": "65537"}, "outlier_detection": null,
         "alt_stat_name": "x", "metadata": {"filter_metadata": {"istio": {"n": 1.5, "none": null, "l": [1, "a", {}]}}}});
-    let camel = json!({"name": "a", "type": 1, "connectTimeout": ".25s", "lbPolicy": 5,
+    let camel = json!({"name": "a", "type": 1, "connectTimeout": "0.250s", "lbPolicy": 5,
         "maxRequestsPerConnection": 1, "perConnectionBufferLimitBytes": "4",
         "maglevLbConfig": {"tableSize": 65537},
         "altStatName": "x", "metadata": {"filterMetadata": {"istio": {"n": 1.5, "none": null, "l": [1, "a", {}]}}}});

@@ -23,7 +23,7 @@ pub use client::{Client, command_bytes};
 pub use http::{HttpReply, http_get, http_post};
 pub use ports::{free_port, free_redis_port};
 pub use process::Process;
-pub use proxy::{Proxy, ProxyKind, repository_root};
+pub use proxy::{Proxy, ProxyKind, envoy_path, repository_root};
 pub use redis::{Cluster, Redis, RedisConfig, Role, SentinelConfig, Sentinels};
 pub use reply::{Decoded, Reply, decode};
 pub use script::{Act, Backend, Bound, Request};

@@ -185,7 +185,9 @@ pub fn repository_root() -> PathBuf {
         .to_owned()
 }
 
-fn envoy_path() -> &'static Path {
+/// The real Envoy. One that is missing, or of another version, ends the test.
+#[must_use]
+pub fn envoy_path() -> &'static Path {
     static FOUND: OnceLock<PathBuf> = OnceLock::new();
     FOUND.get_or_init(|| {
         let path = std::env::var_os("REDPLANE_ENVOY").map_or_else(envoy_of_venv, PathBuf::from);

@@ -302,7 +302,14 @@ fn redis_that_is_refused() {
     );
     let other = redis(", typed_config: {'@type': type.googleapis.com/google.protobuf.Duration, value: 5s}");
     assert!(refusal(other).starts_with(&format!("{at}: expected RedisClusterConfig")));
-    let spread = REDIS.replace("lb_policy: CLUSTER_PROVIDED\n", "");
+    let by_default = REDIS.replace("lb_policy: CLUSTER_PROVIDED\n", "");
+    let by_default = read(&format!(
+        "{by_default}cluster_type: {{name: envoy.clusters.redis}}"
+    ))
+    .unwrap();
+    assert_eq!(by_default.lb_policy, LbPolicy::ClusterProvided);
+    assert!(by_default.ignored.0[0].starts_with("lb_policy: CLUSTER_PROVIDED is used"));
+    let spread = REDIS.replace("CLUSTER_PROVIDED", "MAGLEV");
     let spread = refusal(read(&format!(
         "{spread}cluster_type: {{name: envoy.clusters.redis}}"
     )));

@@ -1,7 +1,9 @@
 //! JSON to a message, by descriptors. Every error and every unknown field carries its path.
 //!
-//! Field names may be snake_case, camelCase or the names of v2 (which sit in the descriptors under
-//! `hidden_envoy_deprecated_`). Follows the proto3 JSON mapping; `Any` of an unknown type becomes a TypedStruct.
+//! Field names may be snake_case, camelCase or, unless unknown fields are refused, the names of v2 (which sit in the
+//! descriptors under `hidden_envoy_deprecated_`). Follows the proto3 JSON mapping and the forms that Envoy's reader takes
+//! beside it: one element in place of a list, lists inside lists, null for an empty message in a list or a map, and a
+//! duration or a wrapper spelled out as an object. `Any` of an unknown type becomes a TypedStruct.
 
 use std::collections::HashMap;
 
@@ -26,6 +28,8 @@ pub(crate) struct Reader<'a> {
     unknown: UnknownField,
     path: Path,
     depth: usize,
+    /// Inside a message whose type URL is of v2, and inside a configuration dump, the names of v2 are its own.
+    in_v2: bool,
     ignored: Ignored,
 }
 
@@ -36,6 +40,7 @@ impl<'a> Reader<'a> {
             unknown,
             path: Path::default(),
             depth: 0,
+            in_v2: false,
             ignored: Ignored::default(),
         }
     }
@@ -55,7 +60,7 @@ impl<'a> Reader<'a> {
         self.depth += 1;
         let message = match descriptor.full_name() {
             "google.protobuf.Any" => self.any(descriptor, value),
-            name if well_known::is_special(name) => {
+            name if well_known::is_special(name) && !well_known::is_spelled_out(name, value) => {
                 well_known::read(descriptor, value).map_err(|reason| self.error(reason))
             }
             _ => self
@@ -86,6 +91,9 @@ impl<'a> Reader<'a> {
             let before = self.path.field(key);
             match find(descriptor, key) {
                 Some(field) if is_absent(&field, value) => {}
+                Some(field) if self.is_dropped(&field) => {
+                    return Err(self.error("was dropped with version 3 of Envoy's API"));
+                }
                 Some(field) => {
                     self.free(&message, &field)?;
                     let read = self.field(&field, value)?;
@@ -99,6 +107,11 @@ impl<'a> Reader<'a> {
             self.path.leave(before);
         }
         Ok(message)
+    }
+
+    /// Envoy has no field of v2 any more: what it would not load is not loaded here.
+    fn is_dropped(&self, field: &FieldDescriptor) -> bool {
+        self.unknown == UnknownField::Refuse && !self.in_v2 && field.name().starts_with(HIDDEN)
     }
 
     fn unknown(&mut self, descriptor: &MessageDescriptor) -> Result<(), JsonError> {
@@ -132,22 +145,26 @@ impl<'a> Reader<'a> {
             return self.map(field, value).map(Field::Map);
         }
         if field.is_list() {
-            let list = value
-                .as_array()
-                .ok_or_else(|| self.error(format!("{} is not a list", show(value))))?;
-            return self.list(&field.kind(), list).map(Field::List);
+            let mut read = Vec::new();
+            match value {
+                Value::Array(list) => self.list(&field.kind(), list, &mut read)?,
+                one => read.push(self.single(&field.kind(), one)?),
+            }
+            return Ok(Field::List(read));
         }
         self.single(&field.kind(), value)
     }
 
-    fn list(&mut self, kind: &Kind, list: &[Value]) -> Result<Vec<Field>, JsonError> {
-        let mut read = Vec::with_capacity(list.len());
+    fn list(&mut self, kind: &Kind, list: &[Value], read: &mut Vec<Field>) -> Result<(), JsonError> {
         for (index, value) in list.iter().enumerate() {
             let before = self.path.index(index);
-            read.push(self.single(kind, value)?);
+            match value {
+                Value::Array(inner) if !holds_lists(kind) => self.list(kind, inner, read)?,
+                one => read.push(self.single(kind, one)?),
+            }
             self.path.leave(before);
         }
-        Ok(read)
+        Ok(())
     }
 
     fn map(
@@ -174,6 +191,9 @@ impl<'a> Reader<'a> {
 
     fn single(&mut self, kind: &Kind, value: &Value) -> Result<Field, JsonError> {
         match kind {
+            Kind::Message(descriptor) if value.is_null() && !holds_null(kind) => {
+                Ok(Field::Message(DynamicMessage::new(descriptor.clone())))
+            }
             Kind::Message(descriptor) => self.message(descriptor, value).map(Field::Message),
             _ => scalar(kind, value).map_err(|reason| self.error(reason)),
         }
@@ -204,7 +224,12 @@ impl<'a> Reader<'a> {
             self.path.leave(before);
             message
         } else {
-            self.fields(&known.message, object)?
+            // A dump says what its proxy was configured with, which may be older than this one.
+            let is_dump = known.message.full_name().starts_with("envoy.admin.");
+            let outside = std::mem::replace(&mut self.in_v2, known.is_v2 || is_dump);
+            let message = self.fields(&known.message, object)?;
+            self.in_v2 = outside;
+            message
         };
         if !known.is_v2 {
             legacy::upgrade(&mut message, &mut self.ignored);
@@ -251,7 +276,14 @@ fn camel_hidden(key: &str) -> String {
 
 /// JSON's null leaves a field unset, except where null is a value.
 fn is_absent(field: &FieldDescriptor, value: &Value) -> bool {
-    let holds_null =
-        |kind: Kind| matches!(kind, Kind::Message(m) if m.full_name() == "google.protobuf.Value");
-    value.is_null() && (field.is_list() || !holds_null(field.kind()))
+    value.is_null() && (field.is_list() || !holds_null(&field.kind()))
+}
+
+fn holds_null(kind: &Kind) -> bool {
+    matches!(kind, Kind::Message(message) if message.full_name() == "google.protobuf.Value")
+}
+
+fn holds_lists(kind: &Kind) -> bool {
+    let names = ["google.protobuf.Value", "google.protobuf.ListValue"];
+    matches!(kind, Kind::Message(message) if names.contains(&message.full_name()))
 }

@@ -1,5 +1,6 @@
-//! Scalars and enums out of JSON values, by the proto3 JSON mapping: numbers may be strings and whole floats are
-//! integers, but a number is never a string and nothing is cut off.
+//! Scalars and enums out of JSON values, by the proto3 JSON mapping and what Envoy's reader allows beyond it: numbers
+//! and flags may be strings, whole floats are integers, names of enums are read in any case. A number is never a string
+//! or a flag, and nothing is cut off.
 
 use base64::Engine as _;
 use base64::alphabet::{STANDARD, URL_SAFE};
@@ -16,7 +17,7 @@ const LENIENT: GeneralPurposeConfig =
 /// Reads one scalar or enum; the error is the reason without a path.
 pub(super) fn scalar(kind: &Kind, value: &Value) -> Result<Field, String> {
     let field = match kind {
-        Kind::Bool => value.as_bool().map(Field::Bool),
+        Kind::Bool => value.as_bool().or_else(|| flag(value.as_str()?)).map(Field::Bool),
         Kind::String => value.as_str().map(|text| Field::String(text.to_owned())),
         Kind::Bytes => return bytes(value).map(|bytes| Field::Bytes(bytes.into())),
         Kind::Enum(descriptor) => return enumeration(descriptor, value).map(Field::EnumNumber),
@@ -43,6 +44,16 @@ pub(super) fn map_key(kind: &Kind, key: &str) -> Result<MapKey, String> {
         .ok_or_else(|| format!("{key} cannot be a key"))
 }
 
+/// The words of Abseil's `SimpleAtob`.
+fn flag(text: &str) -> Option<bool> {
+    let is = |words: &[&str]| words.iter().any(|word| text.eq_ignore_ascii_case(word));
+    match text {
+        _ if is(&["true", "t", "yes", "y", "1"]) => Some(true),
+        _ if is(&["false", "f", "no", "n", "0"]) => Some(false),
+        _ => None,
+    }
+}
+
 fn integer(value: &Value) -> Option<i128> {
     match value {
         Value::Number(number) => number
@@ -50,9 +61,21 @@ fn integer(value: &Value) -> Option<i128> {
             .map(i128::from)
             .or_else(|| number.as_u64().map(i128::from))
             .or_else(|| number.as_f64().and_then(whole)),
-        Value::String(text) => text.parse().ok().or_else(|| text.parse().ok().and_then(whole)),
+        Value::String(text) => {
+            let decimal = text.parse().ok().or_else(|| text.parse().ok().and_then(whole));
+            decimal.or_else(|| hexadecimal(text))
+        }
         _ => None,
     }
+}
+
+fn hexadecimal(text: &str) -> Option<i128> {
+    let digits = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X"))?;
+    digits
+        .bytes()
+        .all(|byte| byte.is_ascii_hexdigit())
+        .then_some(())?;
+    i128::from_str_radix(digits, 16).ok()
 }
 
 fn whole(number: f64) -> Option<i128> {
@@ -93,10 +116,24 @@ fn bytes(value: &Value) -> Result<Vec<u8>, String> {
 
 fn enumeration(descriptor: &EnumDescriptor, value: &Value) -> Result<i32, String> {
     let found = match value {
-        Value::String(name) => descriptor
-            .get_value_by_name(name)
-            .or_else(|| descriptor.get_value_by_name(name.strip_prefix(HIDDEN)?))
-            .map(|value| value.number()),
+        Value::String(name) => {
+            let in_any_case = || {
+                descriptor
+                    .values()
+                    .find(|known| known.name().eq_ignore_ascii_case(name))
+            };
+            let named = descriptor
+                .get_value_by_name(name)
+                .or_else(|| descriptor.get_value_by_name(name.strip_prefix(HIDDEN)?))
+                .or_else(in_any_case);
+            // A word that is no name may be a number in quotes, as in Envoy.
+            let number = || {
+                name.parse()
+                    .ok()
+                    .filter(|number| descriptor.get_value(*number).is_some())
+            };
+            named.map(|value| value.number()).or_else(number)
+        }
         // Numbers without a name are legal: the message keeps what a newer control plane said.
         _ => integer(value).and_then(fit),
     };

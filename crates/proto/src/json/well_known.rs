@@ -38,6 +38,15 @@ pub(super) fn is_wrapper(full_name: &str) -> bool {
     })
 }
 
+/// Whether a duration, a timestamp or a wrapper is written as an object of its fields.
+pub(super) fn is_spelled_out(full_name: &str, value: &Value) -> bool {
+    let is_time = matches!(
+        full_name,
+        "google.protobuf.Duration" | "google.protobuf.Timestamp"
+    );
+    value.is_object() && (is_time || is_wrapper(full_name))
+}
+
 /// Reads one; the error is the reason without a path.
 pub(super) fn read(descriptor: &MessageDescriptor, value: &Value) -> Result<DynamicMessage, String> {
     let mut message = DynamicMessage::new(descriptor.clone());
@@ -78,16 +87,12 @@ fn duration(value: &Value) -> Result<(i64, i32), String> {
         .and_then(|text| text.strip_suffix('s'))
         .ok_or_else(wrong)?;
     let (sign, digits) = text.strip_prefix('-').map_or((1, text), |rest| (-1, rest));
-    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
-    let all_digits = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
-    if digits.is_empty() || fraction.len() > 9 || !all_digits(whole) || !all_digits(fraction) {
+    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, "0"));
+    let is_number = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+    if fraction.len() > 9 || !is_number(whole) || !is_number(fraction) {
         return Err(wrong());
     }
-    let seconds: i64 = if whole.is_empty() {
-        0
-    } else {
-        whole.parse().map_err(|_| wrong())?
-    };
+    let seconds: i64 = whole.parse().map_err(|_| wrong())?;
     let nanos: i32 = format!("{fraction:0<9}").parse().map_err(|_| wrong())?;
     if seconds > LONGEST {
         return Err(wrong());
