@@ -5,6 +5,7 @@
 //! not get there first. Pools and filters live as long as something uses them; nothing here opens a connection.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use redplane_config::redis_proxy::{Protocol, RedisProxy};
 use redplane_telemetry::stats::redis_proxy;
@@ -14,7 +15,12 @@ use crate::engine::Engine;
 use redplane_redis_core::client::Client;
 use redplane_redis_core::client::features::Feature;
 use redplane_redis_core::filter::{self, Answered, ChainLife, Filter};
-use redplane_redis_core::pool::{Greeting, Live, Pool, PoolKey, PoolUse};
+use redplane_redis_core::pool::{Greeting, Live, Pool, PoolKey, PoolUse, Tracking};
+
+/// Microseconds for which a pool is kept that nobody uses.
+const IDLE: u64 = 60_000_000;
+/// Pools of databases other than 0 that are kept so.
+const MAX_IDLE: usize = 16;
 
 impl Engine {
     /// Takes over the published configuration, clusters first, and the topologies of what is in use.
@@ -25,7 +31,7 @@ impl Engine {
         self.snapshot = latest;
         let mut changed = Vec::new();
         for key in 0..self.pools.capacity() {
-            let in_use = self.pools.get(key).is_some_and(|pool| pool.users > 0);
+            let in_use = self.pools.get(key).is_some_and(Pool::is_in_use);
             if in_use && ((reconfigured && self.resolve_pool(key)) || self.refresh_pool(key)) {
                 changed.push(key);
             }
@@ -115,7 +121,7 @@ impl Engine {
         let waiting = own.map(|(_, client)| client.replies.open()).sum::<u64>();
         next.stats.add(redis_proxy::DOWNSTREAM_RQ_ACTIVE, waiting);
         self.filters[key] = next;
-        self.release_pools(&former);
+        self.leave_pools(&former, false);
         true
     }
 
@@ -147,6 +153,7 @@ impl Engine {
         let pool = self.pools.insert(Pool {
             key,
             users: 1,
+            idle_since: 0,
             live: None,
         });
         self.resolve_pool(pool);
@@ -158,21 +165,68 @@ impl Engine {
         pools.iter().for_each(|&key| self.pools[key].users += 1);
     }
 
+    /// They are referred to no more. One that is used by nobody now is kept for a while: its connections, what it knows of
+    /// dead hosts and the commands that it has learnt are there for the next one that comes.
     pub(crate) fn release_pools(&mut self, pools: &[usize]) {
+        self.leave_pools(pools, true);
+    }
+
+    fn leave_pools(&mut self, pools: &[usize], keeps: bool) {
         for &key in pools {
             let pool = &mut self.pools[key];
             pool.users -= 1;
-            if pool.users == 0 {
-                let left: Vec<u32> = pool.live.take().iter().flat_map(Live::connections).collect();
-                self.drain_connections(&left);
-                // Connections that still drain refer to the pool by its place: it goes with the last of them.
-                self.drop_pool_if_unused(key);
+            if pool.users > 0 {
+                continue;
+            }
+            pool.idle_since = self.now;
+            let gone = pool.live.is_none();
+            if gone || !keeps || !self.may_idle(key) {
+                self.close_pool(key);
             }
         }
     }
 
+    /// Whether a pool is kept though nobody uses it. What clients ask for (databases) is without number; a server goes on
+    /// telling what nobody reads to those that track or are subscribed.
+    fn may_idle(&self, key: usize) -> bool {
+        let asked_for = |pool: &Pool| pool.key.greeting.database != 0;
+        let pool = &self.pools[key];
+        let others = self.pools.iter().map(|(_, pool)| pool);
+        pool.key.greeting.tracking == Tracking::Off
+            && pool.key.purpose == PoolUse::Requests
+            && (!asked_for(pool)
+                || others.filter(|other| other.is_idle() && asked_for(other)).count() <= MAX_IDLE)
+    }
+
+    /// A pool that nobody uses closes its connections as soon as they are answered.
+    fn close_pool(&mut self, key: usize) {
+        let live = self.pools[key].live.take();
+        let left: Vec<u32> = live.iter().flat_map(Live::connections).collect();
+        self.drain_connections(&left);
+        // Connections that still drain refer to the pool by its place: it goes with the last of them.
+        self.drop_pool_if_unused(key);
+    }
+
+    /// Closes what was idle for long.
+    pub(crate) fn tick_pools(&mut self) {
+        let now = self.now;
+        let over = |pool: &Pool| pool.is_idle() && now >= pool.idle_since + IDLE;
+        for key in 0..self.pools.capacity() {
+            if self.pools.get(key).is_some_and(over) {
+                self.close_pool(key);
+            }
+        }
+    }
+
+    /// When [`Self::tick_pools`] has something to do.
+    pub(crate) fn next_pool_tick(&self) -> Option<Duration> {
+        let idle = self.pools.iter().filter(|(_, pool)| pool.is_idle());
+        let ends = idle.map(|(_, pool)| (pool.idle_since + IDLE).saturating_sub(self.now));
+        ends.min().map(Duration::from_micros)
+    }
+
     pub(crate) fn drop_pool_if_unused(&mut self, key: usize) {
-        let unused = self.pools.get(key).is_some_and(|pool| pool.users == 0);
+        let unused = self.pools.get(key).is_some_and(|pool| !pool.is_in_use());
         if unused
             && !self
                 .connections
@@ -234,6 +288,8 @@ impl Engine {
             self.track_from(key, former);
         }
         self.leave_filter(former, in_flight);
+        // A filter may have to be made for it, which is more work than a request.
+        self.rest_a_turn(key);
     }
 
     /// A client with so many requests in flight leaves a filter; the last one takes it along.

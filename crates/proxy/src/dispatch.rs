@@ -17,6 +17,7 @@ use crate::pubsub;
 use redplane_merge::Failure;
 use redplane_redis_core::client::features::Feature;
 use redplane_redis_core::client::inlet::Rest;
+use redplane_redis_core::client::queue::MAX_ANSWERED;
 use redplane_redis_core::client::{Client, Slot, Waiter};
 use redplane_redis_core::output::LARGE;
 
@@ -267,6 +268,9 @@ impl Engine {
         let client = &mut self.clients[key];
         client.replies.out.lend(|| self.buffers.take_empty());
         client.replies.reply(write);
+        if client.replies.backlog() > MAX_ANSWERED {
+            self.rest_until_written(key);
+        }
     }
 
     /// Takes a place in the client's order for a reply that servers will give.

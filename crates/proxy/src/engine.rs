@@ -30,6 +30,7 @@ use crate::lessons::LessonRequest;
 use crate::pause::Pause;
 use crate::peers::{PeerHandle, Peers};
 use crate::pubsub::PubSub;
+use crate::reading::Reading;
 use crate::redirect::Unresolved;
 use crate::scan::Walks;
 use crate::tracking::TrackingState;
@@ -81,7 +82,7 @@ pub enum Action {
     Connect(ConnId, Arc<Cluster>, Arc<Host>),
     /// Close an upstream connection. The engine has forgotten it already.
     CloseUpstream(ConnId),
-    /// Close a client's connection. The engine has forgotten it already.
+    /// Close a client's connection. The engine has forgotten it by now.
     CloseClient(ClientId, Traffic),
     /// Read from this client again: its socket may hold bytes that no event will tell of.
     Resume(ClientId),
@@ -116,6 +117,10 @@ pub struct Engine {
     pub(crate) pools: Slab<Pool>,
     pub(crate) filters: Slab<Filter>,
     pub(crate) dirty_clients: Vec<u32>,
+    /// Clients that leave with the next actions, by number and generation.
+    closing: Vec<(u32, u32)>,
+    /// Clients for which very much waits.
+    pub(crate) slow_readers: Vec<Reading>,
     pub(crate) dirty_connections: Vec<u32>,
     /// Clients whose input goes on, since servers have room again: index and generation.
     pub(crate) unchoked: Vec<(u32, u32)>,
@@ -176,6 +181,8 @@ impl Engine {
             pools: Slab::new(),
             filters: Slab::new(),
             dirty_clients: Vec::new(),
+            closing: Vec::new(),
+            slow_readers: Vec::new(),
             dirty_connections: Vec::new(),
             unchoked: Vec::new(),
             actions: Vec::new(),
@@ -253,10 +260,25 @@ impl Engine {
         self.filters[self.clients[key].filter].greeting.protocol == Protocol::Resp3
     }
 
-    /// Closes a client from our side.
+    /// Closes a client from our side. Nothing more is read from it or written to it, but it stays in its place until
+    /// [`Self::actions`]: whoever is in the middle of serving it, or of telling it something, goes on to find it there.
     pub(crate) fn close_client(&mut self, id: ClientId) {
-        let traffic = self.client_closed(id);
-        self.actions.push(Action::CloseClient(id, traffic));
+        if let Some(client) = self.clients.get_mut(id.0 as usize)
+            && !client.inlet.is_closed()
+        {
+            client.inlet.rest(Rest::Closed);
+            self.closing.push((id.0, client.generation));
+        }
+    }
+
+    /// Lets the clients go that were closed.
+    fn end_closing(&mut self) {
+        while let Some((key, generation)) = self.closing.pop() {
+            if self.clients.known(key, generation).is_some() {
+                let traffic = self.client_closed(ClientId(key));
+                self.actions.push(Action::CloseClient(ClientId(key), traffic));
+            }
+        }
     }
 
     /// Lets a client go whose connection is gone. Its requests in flight are answered to nobody.
@@ -373,6 +395,7 @@ impl Engine {
         if !self.unchoked.is_empty() {
             self.go_on_unchoked();
         }
+        self.end_closing();
         self.clients.wake();
         self.connections.wake();
         std::mem::take(&mut self.actions)
@@ -389,12 +412,24 @@ impl Engine {
             .map(|client| &mut client.replies.out)
     }
 
+    /// Whether something waits that [`Self::tick`] may have to end soon. Ticks that were planned before it waited may be
+    /// far away.
+    #[inline]
+    pub fn is_waiting(&self) -> bool {
+        self.in_flight > 0
+            || !self.delayed.is_empty()
+            || !self.pauses.is_empty()
+            || self.blocked_clients() > 0
+    }
+
     /// How long until [`Self::tick`] has something to do; `None` when nothing waits.
     pub fn next_tick(&self) -> Option<Duration> {
         let ticks = [
             self.next_request_tick(),
             self.next_pubsub_tick(),
             self.next_tracking_tick(),
+            self.next_reader_tick(),
+            self.next_pool_tick(),
         ];
         ticks.into_iter().flatten().min()
     }

@@ -11,7 +11,7 @@
 
 use redplane_command::{Local, RequestPolicy, Transaction as Step};
 
-use crate::dispatch::{Request, Served};
+use crate::dispatch::{Request, Served, mark_dirty};
 use crate::engine::{Action, Engine};
 use redplane_redis_core::client::features::Feature;
 use redplane_redis_core::client::inlet::Rest;
@@ -60,6 +60,13 @@ impl Engine {
         if !client.replies.is_quiet() {
             client.inlet.rest(Rest::Order);
         }
+    }
+
+    /// The others get their turn: nothing more is looked at before what there is for the client is written, be it nothing.
+    pub(crate) fn rest_a_turn(&mut self, key: usize) {
+        let client = &mut self.clients[key];
+        client.inlet.rest(Rest::Order);
+        mark_dirty(client, key, &mut self.dirty_clients);
     }
 
     /// A request takes a redirection's extra way: what its client sends next must not get there first.

@@ -27,6 +27,7 @@ mod local;
 mod pause;
 mod peers;
 mod pubsub;
+mod reading;
 mod redirect;
 mod scan;
 mod scripts;

@@ -61,17 +61,25 @@ pub(crate) fn parse(raw: &[u8]) -> Option<Redirection<'_>> {
     })
 }
 
-/// A redirected request whose target's name is being resolved.
+/// A name that redirections led to and that is being resolved, and all that waits for it.
 pub(crate) struct Unresolved {
     pool: usize,
     /// The pool's place may have been given to another cluster meanwhile.
     cluster: Arc<Cluster>,
+    host: String,
+    /// In the order in which they were redirected.
+    waiting: Vec<Redirected>,
+}
+
+/// A redirected request that waits outside all queues.
+struct Redirected {
     pending: Pending,
     frame: Bytes,
     ask: bool,
     slot: u16,
     port: u16,
-    host: String,
+    /// Where it goes; `None` while that is a name.
+    address: Option<SocketAddr>,
     error: Vec<u8>,
 }
 
@@ -131,23 +139,44 @@ impl Engine {
         let Some(frame) = connection.frame_of(pending) else {
             return false;
         };
-        match self.target_of(key, to) {
-            // The side that imports a slot refuses commands over several keys unless it has them all.
-            Some(address)
-                if to.ask
-                    && let Some(singles) = self.single_keys(pending, &frame) =>
-            {
-                for (own, frame) in &singles {
-                    self.resend(pool, *own, frame, to, address, raw);
-                }
-                true
+        let address = self.target_of(key, to);
+        match address {
+            Some(address) if !self.waits_for_name(pool, pending, to) => {
+                self.send_on(pool, pending, &frame, (to, address), raw)
             }
-            Some(address) => self.resend(pool, *pending, &frame, to, address, raw),
-            None => {
-                self.resolve(pool, *pending, frame, to, raw);
+            _ => {
+                self.resolve(pool, *pending, frame, (to, address), raw);
                 true
             }
         }
+    }
+
+    /// Sends a redirected request to where it was led.
+    fn send_on(
+        &mut self,
+        pool: usize,
+        pending: &Pending,
+        frame: &Bytes,
+        (to, address): (Redirection<'_>, SocketAddr),
+        raw: &[u8],
+    ) -> bool {
+        // The side that imports a slot refuses commands over several keys unless it has them all.
+        if to.ask
+            && let Some(singles) = self.single_keys(pending, frame)
+        {
+            for (own, frame) in &singles {
+                self.resend(pool, *own, frame, to, address, raw);
+            }
+            return true;
+        }
+        self.resend(pool, *pending, frame, to, address, raw)
+    }
+
+    /// Whether what the same client sent before to the same slot waits for a name: nothing must overtake it.
+    fn waits_for_name(&self, pool: usize, pending: &Pending, to: Redirection<'_>) -> bool {
+        self.unresolved
+            .values()
+            .any(|name| name.pool == pool && name.holds(pending, to.slot))
     }
 
     /// The address of a redirection's target, where it can be known without asking.
@@ -306,14 +335,40 @@ impl Engine {
         }
     }
 
-    /// Has a name resolved; the request waits outside all queues.
-    fn resolve(&mut self, pool: usize, pending: Pending, frame: Bytes, to: Redirection<'_>, raw: &[u8]) {
+    /// Has a name resolved, once for all that wait for it.
+    fn resolve(
+        &mut self,
+        pool: usize,
+        pending: Pending,
+        frame: Bytes,
+        (to, address): (Redirection<'_>, Option<SocketAddr>),
+        raw: &[u8],
+    ) {
         let Some(live) = &self.pools[pool].live else {
             let failed = Answer::Failed(Failure::NoHost);
             return self.settle(pending.waiter, pending.command, pending.since, failed);
         };
         let cluster = live.cluster.clone();
         self.rest_behind_redirected(pending.waiter);
+        self.in_flight += 1;
+        let waiting = Redirected {
+            pending,
+            frame,
+            ask: to.ask,
+            slot: to.slot,
+            port: to.port,
+            address,
+            error: raw.to_vec(),
+        };
+        let mut names = self.unresolved.values_mut().filter(|name| name.pool == pool);
+        let same = |name: &&mut Unresolved| name.host == to.host && Arc::ptr_eq(&name.cluster, &cluster);
+        let known = match address {
+            Some(_) => names.find(|name| name.holds(&pending, to.slot)),
+            None => names.find(same),
+        };
+        if let Some(known) = known {
+            return known.waiting.push(waiting);
+        }
         self.tickets += 1;
         let ticket = self.tickets;
         self.actions.push(Action::Resolve {
@@ -322,99 +377,85 @@ impl Engine {
             cluster: cluster.clone(),
             family: self.pools[pool].key.settings.dns_cache,
         });
-        self.in_flight += 1;
-        let waiting = Unresolved {
+        let name = Unresolved {
             pool,
             cluster,
-            pending,
-            frame,
-            ask: to.ask,
-            slot: to.slot,
-            port: to.port,
             host: to.host.to_owned(),
-            error: raw.to_vec(),
+            waiting: vec![waiting],
         };
-        self.unresolved.insert(ticket, waiting);
+        self.unresolved.insert(ticket, name);
     }
 
     /// The driver has resolved a name, or could not.
     pub fn resolved(&mut self, ticket: u64, address: Option<IpAddr>) {
-        let Some(waiting) = self.unresolved.remove(&ticket) else {
+        let Some(name) = self.unresolved.remove(&ticket) else {
             return;
         };
-        self.in_flight -= 1;
-        let Unresolved {
-            pool,
-            cluster,
-            pending,
-            frame,
-            ask,
-            slot,
-            port,
-            host,
-            error,
-        } = waiting;
-        let live = self.pools.get(pool).and_then(|pool| pool.live.as_ref());
-        let same = live.is_some_and(|live| Arc::ptr_eq(&live.cluster, &cluster));
-        match address.filter(|_| same) {
-            Some(ip) => {
-                let to = Redirection {
-                    ask,
-                    slot,
-                    host: &host,
-                    port,
-                };
-                self.resend(
-                    pool,
-                    pending,
-                    &frame,
-                    to,
-                    SocketAddr::new(ip.to_canonical(), port),
-                    &error,
-                );
+        let live = self.pools.get(name.pool).and_then(|pool| pool.live.as_ref());
+        let same = live.is_some_and(|live| Arc::ptr_eq(&live.cluster, &name.cluster));
+        self.in_flight -= name.waiting.len();
+        for waiting in name.waiting {
+            let pending = waiting.pending;
+            let named = address.map(|ip| SocketAddr::new(ip.to_canonical(), waiting.port));
+            let to = Redirection {
+                ask: waiting.ask,
+                slot: waiting.slot,
+                host: &name.host,
+                port: waiting.port,
+            };
+            match waiting.address.or(named).filter(|_| same) {
+                Some(address) => {
+                    self.send_on(name.pool, &pending, &waiting.frame, (to, address), &waiting.error);
+                }
+                None => {
+                    let answer = Answer::Raw(&waiting.error);
+                    self.settle(pending.waiter, pending.command, pending.since, answer);
+                }
             }
-            None => self.settle(
-                pending.waiter,
-                pending.command,
-                pending.since,
-                Answer::Raw(&error),
-            ),
         }
     }
 
     /// Those that wait for a name.
     pub(crate) fn requests_to_resolve(&self) -> impl Iterator<Item = (&Pending, &str)> {
-        let waiting = self.unresolved.values();
-        waiting.map(|waiting| (&waiting.pending, waiting.host.as_str()))
+        let names = self.unresolved.values();
+        names.flat_map(|name| {
+            name.waiting
+                .iter()
+                .map(|waiting| (&waiting.pending, name.host.as_str()))
+        })
     }
 
     /// Names that take too long.
     pub(crate) fn expire_unresolved(&mut self) {
         let now = self.now;
-        let due = |waiting: &Unresolved, pools: &slab::Slab<redplane_redis_core::pool::Pool>| {
-            let timeout = pools
-                .get(waiting.pool)
-                .map_or(0, |pool| pool.key.settings.op_timeout.as_micros() as u64);
-            now >= waiting.pending.since + timeout
-        };
-        let late: Vec<u64> = self
-            .unresolved
-            .iter()
-            .filter(|(_, w)| due(w, &self.pools))
-            .map(|(ticket, _)| *ticket)
-            .collect();
-        for ticket in late {
-            if let Some(waiting) = self.unresolved.remove(&ticket) {
-                self.in_flight -= 1;
-                let pending = waiting.pending;
-                self.settle(
-                    pending.waiter,
-                    pending.command,
-                    pending.since,
-                    Answer::Failed(Failure::Upstream),
-                );
-            }
+        let mut late = Vec::new();
+        for name in self.unresolved.values_mut() {
+            let settings = self.pools.get(name.pool).map(|pool| &pool.key.settings);
+            let timeout = settings.map_or(0, |settings| settings.op_timeout.as_micros() as u64);
+            let is_late = |waiting: &mut Redirected| now >= waiting.pending.since + timeout;
+            late.extend(
+                name.waiting
+                    .extract_if(.., is_late)
+                    .map(|waiting| waiting.pending),
+            );
         }
+        self.unresolved.retain(|_, name| !name.waiting.is_empty());
+        self.in_flight -= late.len();
+        for pending in late {
+            let failed = Answer::Failed(Failure::Upstream);
+            self.settle(pending.waiter, pending.command, pending.since, failed);
+        }
+    }
+}
+
+impl Unresolved {
+    /// Whether a request of the same client to the same slot waits here.
+    fn holds(&self, pending: &Pending, slot: u16) -> bool {
+        let (client, generation) = (pending.waiter.client, pending.waiter.generation);
+        self.waiting.iter().any(|waiting| {
+            let own = waiting.pending.waiter;
+            own.client == client && own.generation == generation && waiting.slot == slot
+        })
     }
 }
 

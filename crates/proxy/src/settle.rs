@@ -138,15 +138,13 @@ impl Engine {
             return false;
         };
         client.dirty = false;
-        if client.replies.backlog() > MAX_OUTPUT {
-            tracing::warn!(target: "redis", client = client.session.id, "closed: it does not read its replies");
-            self.close_client(id);
-            return false;
-        }
         client.replies.out.wrote_for_good(count);
         client.replies.sent += count as u64;
         self.tally.sent(client.filter, &self.filters, count);
         if client.replies.out.unwritten() > 0 {
+            if client.replies.backlog() > MAX_OUTPUT {
+                self.watch_reader(key);
+            }
             return true;
         }
         if let Some(buffer) = client.replies.out.take_idle_buffer() {
@@ -163,6 +161,9 @@ impl Engine {
     fn after_output(&mut self, key: usize) {
         let client = &mut self.clients[key];
         let id = ClientId(key as u32);
+        if client.inlet.is_closed() {
+            return;
+        }
         if client.replies.is_empty() {
             if client.inlet.is_ending() {
                 // Half an array is no reply.

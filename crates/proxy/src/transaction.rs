@@ -69,6 +69,19 @@ struct Watch {
     connection: u32,
     host: u64,
     target: Target,
+    /// A redirection led there, and the slot map may not say so yet: the server judges, not the map.
+    redirected: bool,
+    /// That was ASK: what goes there says ASKING first.
+    asks: bool,
+    /// Something is guarded.
+    holds: bool,
+}
+
+impl Watch {
+    /// Whether keys of this place are guarded where the map does not say.
+    fn leads(&self, pool: usize, target: Target) -> bool {
+        self.redirected && self.pool == pool && same_place(self.target, target)
+    }
 }
 
 impl Transaction {
@@ -116,6 +129,11 @@ impl Transaction {
     /// A command could not be queued.
     pub(crate) fn spoil(&mut self) {
         self.spoiled |= self.open;
+    }
+
+    /// What goes out on the leased connection says ASKING first.
+    fn asks(&self) -> bool {
+        self.watch.is_some_and(|watch| watch.asks)
     }
 
     /// The leased connection.

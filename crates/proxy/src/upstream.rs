@@ -1,5 +1,6 @@
 //! What upstream connections tell: that they are open, what they answered, that they are gone, that they are late.
 
+mod busy;
 mod departures;
 mod replies;
 
@@ -100,7 +101,11 @@ impl Engine {
         let now = self.now;
         let mut late = Vec::new();
         let mut overdue = Vec::new();
+        let mut kept = Vec::new();
         for (key, connection) in self.connections.iter() {
+            if busy::is_kept_by_script(connection, now) {
+                kept.push(key);
+            }
             let settings = &self.pools[connection.pool].key.settings;
             let op_timeout = settings.op_timeout.as_micros() as u64;
             let connect_timeout = connection.cluster.config().connect_timeout.as_micros() as u64;
@@ -127,9 +132,16 @@ impl Engine {
         for (key, why) in late {
             self.upstream_gone(ConnId(key as u32), why);
         }
+        for key in kept {
+            if self.connections.get(key).is_some() {
+                self.leave_to_script(key);
+            }
+        }
         self.end_pauses();
         self.tick_pubsub();
         self.tick_tracking();
+        self.tick_readers();
+        self.tick_pools();
         self.release_held();
         self.send_again();
         self.tick_waits();

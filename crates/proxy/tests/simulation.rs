@@ -21,6 +21,7 @@ mod simulation {
     mod learning;
     mod mirroring;
     mod node;
+    mod outliving;
     mod pressing;
     mod random;
     mod redirecting;
@@ -30,6 +31,7 @@ mod simulation {
     mod straight;
     mod subscribing;
     mod transacting;
+    mod turns;
     mod waiting;
     mod walking;
     mod world;

@@ -240,7 +240,7 @@ impl Client {
             .into_iter()
             .any(|rest| self.inlet.rests_for(rest));
         let begun = self.features.has(Feature::Transaction) || self.features.has(Feature::Share);
-        self.replies.is_quiet() && !waits && !begun
+        self.replies.is_quiet() && !waits && !begun && !self.inlet.is_closed()
     }
 
     /// Nothing more is looked at before the replies that it is owed have come.

@@ -4,9 +4,10 @@
 //! message is kept here. From then on the socket is read straight into this buffer, so that a large message is
 //! not copied a second time.
 
-/// Room that a read finds at least.
+/// Room that a read finds at least, where little has come with the last one and where much has.
+const LITTLE_ROOM: usize = 2 * 1024;
 const ROOM: usize = 16 * 1024;
-/// The announced size of a message is its sender's word: memory for it is reserved in steps of this size.
+/// The announced size of a message is its sender's word: there is as much room for it as has arrived, up to this.
 const STEP: usize = 1024 * 1024;
 /// Buffers up to this capacity are kept for the next one; larger ones are given back.
 const KEPT_CAPACITY: usize = 256 * 1024;
@@ -37,17 +38,24 @@ impl Carry {
         (self.filled, self.buffer.len() - self.filled)
     }
 
-    /// Starts with what is left of a read; at least `need` bytes will be there in the end.
-    pub fn begin(&mut self, rest: &[u8], need: usize, buffers: &mut Buffers) {
+    /// Starts with what is left of the read `data`, from `used` on; at least `need` bytes will be there in the end.
+    pub fn begin(&mut self, data: &[u8], used: usize, need: usize, buffers: &mut Buffers) {
         debug_assert!(self.is_empty());
-        self.buffer = buffers.take_large();
-        self.reserve(rest.len(), need);
+        let rest = data.get(used..).unwrap_or_default();
+        self.buffer = match data.len() < ROOM {
+            true => buffers.take_empty(),
+            false => buffers.take_large(),
+        };
+        self.reserve(rest.len(), data.len(), need);
         self.buffer[..rest.len()].copy_from_slice(rest);
         self.filled = rest.len();
     }
 
-    fn reserve(&mut self, filled: usize, need: usize) {
-        let wanted = need.clamp(filled + ROOM, filled + ROOM + STEP);
+    /// Makes room behind the `filled` bytes for a message of `need`. However much that is, memory follows what has
+    /// `arrived`.
+    fn reserve(&mut self, filled: usize, arrived: usize, need: usize) {
+        let least = arrived.clamp(LITTLE_ROOM, ROOM);
+        let wanted = need.clamp(filled + least, filled + filled.clamp(least, STEP));
         if self.buffer.len() < wanted {
             self.buffer.resize(wanted, 0);
         }
@@ -83,7 +91,7 @@ impl Carry {
         }
         self.buffer = buffer;
         self.filled = to - from;
-        self.reserve(self.filled, need);
+        self.reserve(self.filled, to, need);
     }
 }
 
@@ -151,7 +159,62 @@ impl Buffers {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    #[test]
+    fn an_announcement_costs_what_has_arrived() {
+        let mut buffers = Buffers::default();
+        let mut carry = Carry::default();
+        let announced = 512 * 1024 * 1024;
+        carry.begin(b"*2\r\n$3\r\nGET\r\n$536870912\r\n", 0, announced, &mut buffers);
+        assert!(carry.buffer.capacity() <= 4 * 1024);
+        // What comes is read in steps that grow with it.
+        let mut reads = 0;
+        while carry.filled < 8 * 1024 * 1024 {
+            let (filled, room) = carry.sizes();
+            assert!(
+                room <= filled.clamp(LITTLE_ROOM, STEP),
+                "{room} bytes of room for {filled}"
+            );
+            let (buffer, filled) = carry.take(room);
+            carry.put_back(buffer, 0, filled, announced, &mut buffers);
+            reads += 1;
+        }
+        assert!(reads < 24, "{reads} reads");
+    }
+
+    proptest! {
+        /// However the bytes come in, they come out in order, and there is always room for one more.
+        #[test]
+        fn nothing_is_lost(reads in prop::collection::vec((1usize..70_000, 0usize..100_000, 0usize..3), 1..30)) {
+            let mut buffers = Buffers::default();
+            let mut carry = Carry::default();
+            let (mut came, mut gone) = (0usize, 0usize);
+            for (count, need, used) in reads {
+                let bytes: Vec<u8> = (came..came + count).map(|at| at as u8).collect();
+                if carry.is_empty() {
+                    let used = used * count / 3;
+                    carry.begin(&bytes, used, need, &mut buffers);
+                    came += count;
+                    gone += used;
+                    continue;
+                }
+                let room = carry.room();
+                let count = count.min(room.len());
+                prop_assert!(count > 0);
+                room[..count].copy_from_slice(&bytes[..count]);
+                came += count;
+                let (buffer, filled) = carry.take(count);
+                prop_assert_eq!(filled, came - gone);
+                prop_assert!(buffer[..filled].iter().enumerate().all(|(at, byte)| *byte == (gone + at) as u8));
+                let used = used * filled / 2;
+                carry.put_back(buffer, used, filled, need, &mut buffers);
+                gone += used;
+            }
+        }
+    }
 
     #[test]
     fn what_is_kept_is_bounded() {

@@ -29,7 +29,7 @@ pub enum Purpose {
     Queued,
     /// EXEC.
     Exec,
-    /// WATCH and the like on a leased connection: a client waits, and a redirection is not followed.
+    /// WATCH on a leased connection: a redirection changes the connection.
     Pinned,
     /// A blocking command on a leased connection: it may take as long as it likes.
     Block,

@@ -111,8 +111,22 @@ pub struct Pool {
     pub key: PoolKey,
     /// How many routes use it.
     pub users: usize,
+    /// When the last one left, in microseconds of the turn's clock.
+    pub idle_since: u64,
     /// There while the cluster is.
     pub live: Option<Live>,
+}
+
+impl Pool {
+    /// Whether it is used, or kept for the next one that uses it.
+    pub fn is_in_use(&self) -> bool {
+        self.users > 0 || self.live.is_some()
+    }
+
+    /// Whether it is kept though nobody uses it.
+    pub fn is_idle(&self) -> bool {
+        self.users == 0 && self.live.is_some()
+    }
 }
 
 /// The parts that exist only while the cluster does.

@@ -29,6 +29,9 @@ const EVENTS: usize = 256;
 const SHARED: usize = 64 * 1024;
 /// Pause after a failure of the poll instance itself.
 const PAUSE: Duration = Duration::from_millis(100);
+/// Rounds of writing in one turn. A client whose input rests until its replies are written sends its next request in the
+/// next round: without an end the others would wait for as long as it has requests.
+const ROUNDS: usize = 8;
 
 /// Set in the token of an upstream connection.
 const UPSTREAM: usize = 1 << 40;
@@ -50,11 +53,17 @@ struct Driver {
     inbox: Arc<Inbox>,
     outbox: Outbox,
     started: Instant,
-    /// Sockets that have more to read than one turn allows.
+    /// Sockets that have more to read than one turn allows, or that may be read from again, once each.
     unfinished: Vec<Token>,
+    /// Those that would take more than one turn gives them, once each.
+    unwritten: Vec<Token>,
+    /// There is more to write than the rounds of the last turn allowed.
+    pressed: bool,
     graces: Slab<(Whose, Instant)>,
     /// When the next tick is due, on the turn's clock; `None` when nothing waits for time to pass.
     tick_at: Option<u64>,
+    /// It was planned while requests waited; otherwise it may be far away.
+    tick_is_near: bool,
     /// The time of the last turn.
     now: u64,
     stopped: bool,
@@ -95,8 +104,11 @@ impl Driver {
             outbox,
             started: Instant::now(),
             unfinished: Vec::new(),
+            unwritten: Vec::new(),
+            pressed: false,
             graces: Slab::new(),
             tick_at: None,
+            tick_is_near: false,
             now: 0,
             stopped: false,
         })
@@ -120,11 +132,13 @@ impl Driver {
 
     /// How long nothing may happen before the next turn.
     fn patience(&mut self) -> Option<Duration> {
-        if !self.unfinished.is_empty() {
+        if self.pressed || !self.unfinished.is_empty() || !self.unwritten.is_empty() {
             return Some(Duration::ZERO);
         }
-        if self.tick_at.is_none() {
+        let waits = self.engine.is_waiting();
+        if self.tick_at.is_none() || waits && !self.tick_is_near {
             self.plan_tick();
+            self.tick_is_near = waits;
         }
         self.tick_at
             .map(|at| Duration::from_micros(at.saturating_sub(self.now)))
@@ -140,8 +154,11 @@ impl Driver {
             self.engine.tick();
             self.end_graces();
         }
+        for token in std::mem::take(&mut self.unwritten) {
+            self.write_on(token);
+        }
         for token in std::mem::take(&mut self.unfinished) {
-            self.readable(token);
+            self.read_on(token);
         }
         for event in events.iter() {
             let token = event.token();
@@ -166,16 +183,17 @@ impl Driver {
         Instant::now().duration_since(self.started).as_micros() as u64
     }
 
-    /// Upstreams first, so that servers work while clients are answered; then whatever that led to.
+    /// Upstreams first, so that servers work while clients are answered; then whatever that led to, for some rounds.
     fn write_out(&mut self) {
-        loop {
+        self.pressed = false;
+        for _ in 0..ROUNDS {
             self.act();
             let upstreams = self.engine.take_dirty_connections();
             let clients = self.engine.take_dirty_clients();
             if upstreams.is_empty() && clients.is_empty() {
                 self.engine.recycle_connections(upstreams);
                 self.engine.recycle_clients(clients);
-                break;
+                return;
             }
             for &id in &upstreams {
                 self.write_upstream(ConnId(id));
@@ -186,6 +204,8 @@ impl Driver {
             self.engine.recycle_connections(upstreams);
             self.engine.recycle_clients(clients);
         }
+        self.act();
+        self.pressed = true;
     }
 
     fn read_messages(&mut self) {

@@ -38,6 +38,9 @@ pub(super) struct Socket {
     handshake: Option<Arc<Scope>>,
     /// The peer has closed its side: reads go on until they give nothing.
     pub(super) hung_up: bool,
+    /// It is among those that are read from in the next turn, and among those that are written to.
+    pub(super) unfinished: bool,
+    pub(super) unwritten: bool,
 }
 
 /// What one read gave.
@@ -62,6 +65,15 @@ impl Socket {
             blocked: false,
             handshake: None,
             hung_up: false,
+            unfinished: false,
+            unwritten: false,
+        }
+    }
+
+    /// Puts its token on the list of those that are written to in the next turn, once.
+    pub(super) fn note_unwritten(&mut self, list: &mut Vec<Token>, token: Token) {
+        if !std::mem::replace(&mut self.unwritten, true) {
+            list.push(token);
         }
     }
 

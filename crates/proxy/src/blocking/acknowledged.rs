@@ -389,9 +389,14 @@ impl Engine {
         self.end_acknowledged(own.waiter, Answer::Raw(&out));
     }
 
-    /// Rounds that are due by time.
+    /// Rounds that are due by time, and waits whose time is over though a primary has not answered.
     pub(crate) fn tick_acknowledged(&mut self) {
         let now = self.now;
+        let is_over = |own: &Acknowledged| own.open > 0 && own.until.is_some_and(|until| now >= until);
+        let over = self.acknowledged.iter().filter(|(_, own)| is_over(own));
+        for key in over.map(|(key, _)| *key as usize).collect::<Vec<usize>>() {
+            self.answer_acknowledged(key);
+        }
         let due = self
             .acknowledged
             .iter()

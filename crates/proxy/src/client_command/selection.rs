@@ -157,6 +157,7 @@ impl Selection {
                 .is_none_or(|wanted| *wanted == Session::written(address).as_bytes())
         };
         filter.is_of(&self.chain)
+            && !client.inlet.is_closed()
             && self.spared != Some(session.id)
             && self
                 .ids

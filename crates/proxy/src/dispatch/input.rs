@@ -48,7 +48,7 @@ impl Engine {
                 && let Some(client) = self.clients.get_mut(key)
                 && !client.inlet.is_ending()
             {
-                client.inlet.carry.begin(&data[used..], need, &mut self.buffers);
+                client.inlet.carry.begin(data, used, need, &mut self.buffers);
             }
             return;
         }
@@ -75,7 +75,7 @@ impl Engine {
                     client
                         .inlet
                         .carry
-                        .begin(&kept[used..filled], need, &mut self.buffers);
+                        .begin(&kept[..filled], used, need, &mut self.buffers);
                 }
             }
         }

@@ -81,6 +81,7 @@ impl Engine {
             }
         };
         match transaction.watch {
+            Some(watch) if watch.leads(pool, target) => Ok(watch.connection),
             Some(watch) => {
                 let entry = &self.pools[pool];
                 let live = entry.live.as_ref().ok_or(Failure::NoHost)?;
@@ -97,7 +98,7 @@ impl Engine {
 
     /// Whether a guarded key is served elsewhere by now.
     fn has_moved(&self, watch: Watch) -> bool {
-        if !matches!(watch.target, Target::Slot(_) | Target::Shard(_)) {
+        if watch.redirected || !matches!(watch.target, Target::Slot(_) | Target::Shard(_)) {
             return false;
         }
         let entry = &self.pools[watch.pool];
@@ -139,6 +140,9 @@ impl Engine {
             purpose: Purpose::Exec,
         };
         let queued = transaction.sent() + 1;
+        if transaction.asks() {
+            self.setup(connection, Purpose::Setup, &[b"asking"]);
+        }
         match &transaction.route {
             Some(route) => {
                 let outgoing = Outgoing {

@@ -20,13 +20,13 @@ use crate::dispatch::{Request, Served, mark_dirty};
 use crate::engine::Engine;
 use redplane_merge::Answer;
 use redplane_redis_core::client::Client;
-use redplane_redis_core::client::inlet::Rest;
 use redplane_redis_core::client::muting::ReplyMode;
+use redplane_redis_core::client::queue::MAX_ANSWERED;
 use redplane_redis_core::pending::Pending;
 use redplane_redis_core::pool::Greeting;
 
-/// Unwritten bytes above which the next command waits until they are written.
-const MAX_UNWRITTEN: usize = 1024 * 1024;
+/// Elements after which the others get their turn: not every one leaves bytes to be written.
+const AT_ONCE: usize = 256;
 
 /// What happens at one place of a transaction, besides passing on what the server answered.
 #[derive(Debug)]
@@ -209,7 +209,7 @@ impl Engine {
     /// Does what is left, until a command has to be waited for. True when nothing is left and the client's input may be
     /// looked at.
     pub(crate) fn go_on_with_share(&mut self, key: usize) -> bool {
-        loop {
+        for count in 0.. {
             let Some(client) = self.clients.get_mut(key) else {
                 return false;
             };
@@ -220,10 +220,10 @@ impl Engine {
                 // EXEC was answered with an error or with null: nothing was executed.
                 return true;
             };
-            if !client.replies.is_empty() || client.replies.out.unwritten() > MAX_UNWRITTEN {
+            let much = count == AT_ONCE || client.replies.out.unwritten() > MAX_ANSWERED;
+            if !client.replies.is_empty() || much {
                 self.transactions.shares.put(key, client, share);
-                client.inlet.rest(Rest::Order);
-                mark_dirty(client, key, &mut self.dirty_clients);
+                self.rest_a_turn(key);
                 return false;
             }
             if given.at == given.total {
@@ -234,6 +234,7 @@ impl Engine {
                 self.transactions.shares.put(key, client, share);
             }
         }
+        false
     }
 
     /// The next element, or all up to the next that means something here.

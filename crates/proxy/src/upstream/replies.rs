@@ -43,7 +43,7 @@ impl Engine {
             if used < data.len()
                 && let Some(connection) = self.connections.get_mut(key)
             {
-                connection.carry.begin(&data[used..], need, &mut self.buffers);
+                connection.carry.begin(data, used, need, &mut self.buffers);
             }
         } else {
             let (buffer, filled) = connection.carry.take(count);
@@ -77,7 +77,7 @@ impl Engine {
             Err(kept) if used < filled => {
                 connection
                     .carry
-                    .begin(&kept[used..filled], need, &mut self.buffers);
+                    .begin(&kept[..filled], used, need, &mut self.buffers);
             }
             Err(_) => {}
         }
@@ -165,7 +165,8 @@ impl Engine {
         };
         match pending.purpose {
             _ if is_error && pending.purpose.row().redirected && self.intercept(key, pending, raw) => {}
-            Purpose::Reply | Purpose::Loaded | Purpose::Pinned => {
+            Purpose::Pinned => self.watch_reply(key, pending, raw, is_error),
+            Purpose::Reply | Purpose::Loaded => {
                 self.settle(pending.waiter, pending.command, pending.since, answer());
             }
             Purpose::Exec => self.exec_reply(key, pending, raw),

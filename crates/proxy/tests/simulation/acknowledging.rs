@@ -169,3 +169,31 @@ fn disks_are_asked_where_nothing_blocks() {
     );
     assert_eq!(world.call(peer, &format!("GET {one}")), "$1\r\n1\r\n");
 }
+
+#[test]
+fn a_silent_primary_costs_no_more_than_the_time_that_was_asked_for() {
+    let (_ground, mut world) = three();
+    let keys = keys();
+    let _primaries = [1, 2, 3].map(|node| Primary::at(&mut world, node, true));
+    let peer = world.connect();
+    keys.iter().for_each(|key| {
+        world.call(peer, &format!("SET {key} v"));
+    });
+    world.fabric.node(at(2)).stalled = true;
+    let asked = world.now;
+    world.ask(peer, "WAIT 1 200");
+    world.pass(190_000);
+    assert_eq!(world.got(peer), "");
+    world.pass(30_000);
+    assert_eq!(
+        world.got(peer),
+        ":0\r\n",
+        "after {} microseconds",
+        world.now - asked
+    );
+    assert_eq!(world.call(peer, "PING"), "+PONG\r\n");
+    // What comes late is for nobody.
+    world.fabric.node(at(2)).stalled = false;
+    world.calm();
+    assert_eq!(world.call(peer, "WAIT 1 200"), ":1\r\n");
+}

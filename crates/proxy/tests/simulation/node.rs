@@ -42,6 +42,8 @@ pub(crate) struct Node {
     /// SCAN's cursors need so many bits more.
     pub(crate) cursor_shift: u32,
     pub(crate) lists: BTreeMap<Vec<u8>, VecDeque<Vec<u8>>>,
+    /// A script runs (`EVAL endless …`) until SCRIPT KILL.
+    busy: bool,
 }
 
 /// One connection as the node sees it.
@@ -56,11 +58,13 @@ pub(crate) struct Session {
     pub(crate) subscribed: Subscribed,
     /// A BLPOP that waits, and until when.
     blocked: Option<(Words, u64)>,
+    /// The script that runs came from here.
+    runs: bool,
 }
 
 impl Session {
     pub(crate) fn is_blocked(&self) -> bool {
-        self.blocked.is_some()
+        self.blocked.is_some() || self.runs
     }
 }
 
@@ -141,10 +145,17 @@ impl Fabric {
         session.input.extend_from_slice(bytes);
         let mut out = Vec::new();
         let mut args = Args::default();
-        if session.is_blocked() && !self.wake(at, session, &mut out) {
+        if session.blocked.is_some() && !self.wake(at, session, &mut out) {
             return out;
         }
         loop {
+            if session.runs {
+                if self.node(at).busy {
+                    return out;
+                }
+                session.runs = false;
+                out.extend_from_slice(b"-ERR script killed by user\r\n");
+            }
             let (end, words): (usize, Words) =
                 match decode(&session.input, &mut args, &mut None, true).expect("the proxy speaks RESP") {
                     Decoded::Frame(end) => (
@@ -158,7 +169,7 @@ impl Fabric {
                 };
             session.input.drain(..end);
             self.command(at, session, words, &mut out);
-            if session.is_blocked() && !self.wake(at, session, &mut out) {
+            if session.blocked.is_some() && !self.wake(at, session, &mut out) {
                 return out;
             }
         }
@@ -204,6 +215,17 @@ impl Fabric {
         }
         let asked = session.asking;
         match words[0].as_slice() {
+            b"script" if node.busy && words[1].eq_ignore_ascii_case(b"kill") => {
+                node.busy = false;
+                return out.extend_from_slice(b"+OK\r\n");
+            }
+            _ if node.busy => {
+                return out.extend_from_slice(b"-BUSY Redis is busy running a script.\r\n");
+            }
+            b"eval" if words[1] == b"endless" => {
+                (node.busy, session.runs) = (true, true);
+                return;
+            }
             b"auth" => {
                 session.granted = node.password.as_deref() == words.last().map(Vec::as_slice);
                 let reply: &[u8] = if session.granted {

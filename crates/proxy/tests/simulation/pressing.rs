@@ -141,12 +141,62 @@ fn a_client_that_asks_for_too_much_and_reads_nothing_is_closed() {
         world.ask(idle, &format!("GET {key}"));
     }
     world.calm();
+    assert!(!world.peers[idle].closed, "it had no time to read");
+    world.pass(10_500_000);
     assert!(
         world.peers[idle].closed,
         "300 MB wait for a client that does not read"
     );
+    // Where ever more comes that is not read, the end comes early.
+    let idle = world.connect();
+    world.peers[idle].window = 1000;
+    world.fabric.node(at(1)).delay = 400_000;
+    for _ in 0..3 {
+        for _ in 0..3_000 {
+            world.ask(idle, &format!("GET {key}"));
+        }
+        world.step(0);
+        world.pass(300_000);
+    }
+    world.fabric.node(at(1)).delay = 0;
+    world.pass(1_200_000);
+    assert!(
+        world.peers[idle].closed,
+        "600 MB wait for a client that does not read"
+    );
     world.got(well);
     assert_eq!(world.call(well, &format!("GET {other}")), "$-1\r\n");
+}
+
+#[test]
+fn a_client_that_reads_gets_everything_whatever_its_size() {
+    let (ground, _cluster) = Ground::three_shards();
+    let mut world = world(&ground);
+    let [key, other, _] = keys();
+    let peer = world.connect();
+    let size = 300 * 1024 * 1024;
+    let whole = set(&key, &vec![b'x'; size]);
+    for part in whole.chunks(1024 * 1024) {
+        world.send(peer, part);
+        world.calm();
+    }
+    assert_eq!(world.got(peer), "+OK\r\n");
+    // One large reply to a client that takes a megabyte a second now and then, many to one that is slow.
+    for (count, step) in [(1, 60), (2, 120)] {
+        (0..count).for_each(|_| world.ask(peer, &format!("GET {key}")));
+        world.ask(peer, &format!("GET {other}"));
+        world.peers[peer].window = 0;
+        let expected = count * (size + "$314572800\r\n\r\n".len()) + 5;
+        let mut got = 0;
+        while got < expected {
+            assert!(!world.peers[peer].closed, "after {got} bytes of {expected}");
+            world.peers[peer].window = step * 1024 * 1024;
+            world.pass(400_000);
+            got += std::mem::take(&mut world.peers[peer].inbox).len();
+        }
+        assert_eq!(got, expected);
+        world.peers[peer].window = usize::MAX;
+    }
 }
 
 #[test]

@@ -63,6 +63,7 @@ fn leaves_nothing(ground: &Ground, world: &mut World, cluster: &Cluster) {
     }
     world.calm();
     world.pass(3_000_000);
+    world.sleep(60_000_000);
     assert_eq!(ground.stat("redis.p.downstream_cx_active"), 0);
     assert_eq!(
         ground.stat(&format!("cluster.{}.upstream_rq_active", cluster.name())),

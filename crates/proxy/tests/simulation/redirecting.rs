@@ -318,3 +318,46 @@ fn a_redirected_request_behind_a_younger_one_ends_in_its_time() {
     assert_eq!(world.got(young), "$-1\r\n");
     assert_eq!(world.call(late, "PING"), "+PONG\r\n");
 }
+
+#[test]
+fn a_name_is_resolved_once_for_all_that_wait_and_keeps_their_order() {
+    let (ground, _cluster) = Ground::three_shards();
+    let (owner, other) = sides(b"k");
+    let mut world = World::new(&ground, Fabric::new(&even(3)), 1);
+    let slot = redplane_command::slot(b"k");
+    world.fabric.owners[usize::from(slot)] = other;
+    sends_to(&mut world, owner, "MOVED", "redis-1.svc:7000".into());
+    let peers: Vec<usize> = (0..5).map(|_| world.connect()).collect();
+    for at in 0..20 {
+        for peer in &peers {
+            world.ask(*peer, &format!("RPUSH k {}", char::from(b'a' + at)));
+        }
+    }
+    world.calm();
+    assert_eq!(world.unresolved.len(), 1);
+    // By now the servers name the address: what comes behind must not overtake what waits for the name.
+    sends_to(&mut world, owner, "MOVED", other.to_string());
+    let late = world.connect();
+    world.ask(late, "GET k");
+    peers.iter().for_each(|peer| world.ask(*peer, "LLEN k"));
+    world.calm();
+    assert_eq!(world.got(late), "$-1\r\n");
+    let (ticket, _) = world.unresolved.pop().unwrap();
+    world.engine.begin_turn(world.now);
+    world.engine.resolved(ticket, Some(other.ip()));
+    world.calm();
+    let values = world.fabric.node(other).lists[&b"k"[..]].clone();
+    assert_eq!(values.len(), 100);
+    for peer in peers {
+        let got = world.got(peer);
+        let lengths = got.lines().filter_map(|line| line.strip_prefix(':'));
+        let lengths: Vec<usize> = lengths.map(|length| length.parse().unwrap()).collect();
+        let own = lengths.iter().take(20).map(|length| values[length - 1][0]);
+        assert_eq!(
+            own.collect::<Vec<u8>>(),
+            (b'a'..b'a' + 20).collect::<Vec<u8>>(),
+            "{got}"
+        );
+        assert!(got.ends_with(":100\r\n"), "{got}");
+    }
+}

@@ -272,3 +272,49 @@ fn a_kill_does_not_stand_behind_what_it_kills() {
     assert_eq!(stage.world.connections(), shared, "they do not stay");
     assert!(stage.world.engine.is_connected(ConnId(0)));
 }
+
+#[test]
+fn a_busy_server_says_so_at_once_and_loses_no_connection() {
+    let (ground, _cluster) = Ground::three_shards();
+    let mut world = World::new(&ground, Fabric::new(&even(3)), 1);
+    let (runs, reads, writes) = (world.connect(), world.connect(), world.connect());
+    let (mixes, kills) = (world.connect(), world.connect());
+    world.call(reads, "SET k 0");
+    world.ask(runs, "EVAL endless 1 k");
+    world.ask(runs, "GET k");
+    world.calm();
+    // These are behind the script already.
+    world.ask(reads, "GET k");
+    world.ask(mixes, "SET k 1");
+    world.ask(mixes, "GET k");
+    world.ask(reads, "MGET k x y");
+    world.pass(50_000);
+    assert_eq!(world.got(reads), "");
+    world.pass(100_000);
+    let busy = "-BUSY Redis is busy running a script.\r\n";
+    let got = world.got(reads);
+    assert!(
+        got.starts_with(busy) && got[busy.len()..].contains("BUSY"),
+        "{got}"
+    );
+    // By now everybody else hears it at once, and what may have reached the server is not sent twice.
+    assert_eq!(world.call(writes, "SET k 2"), busy);
+    assert_eq!(world.call(writes, "EVAL x 1 k"), busy);
+    world.ask(mixes, "SET k 3");
+    world.calm();
+    assert_eq!(world.got(mixes), "");
+    let opened = world.dialled.len();
+    world.pass(500_000);
+    assert_eq!(world.dialled.len(), opened);
+    let killed = world.call(kills, "SCRIPT KILL");
+    assert!(
+        killed.starts_with("+OK") || killed.starts_with("-NOTBUSY"),
+        "{killed}"
+    );
+    world.pass(10_000);
+    assert_eq!(world.got(runs), "-ERR script killed by user\r\n$1\r\n0\r\n");
+    assert_eq!(world.got(mixes), "+OK\r\n$1\r\n1\r\n+OK\r\n");
+    assert_eq!(world.call(reads, "GET k"), "$1\r\n3\r\n");
+    assert_eq!(ground.stat("cluster.c.upstream_rq_timeout"), 0);
+    assert_eq!(ground.stat("cluster.c.upstream_rq_active"), 0);
+}

@@ -228,3 +228,44 @@ fn nothing_overtakes_on_two_ways_while_keys_are_watched() {
         assert_eq!(world.got(peer), "+OK\r\n+OK\r\n$1\r\n1\r\n", "seed {seed}");
     }
 }
+
+/// The map of slots is behind, and stays so: what servers say is followed.
+#[test]
+fn a_watch_follows_its_slot() {
+    let (ground, _cluster) = Ground::three_shards();
+    let mut world = World::new(&ground, Fabric::new(&even(3)), 1);
+    let (peer, other) = (world.connect(), world.connect());
+    let slot = redplane_command::slot(b"k");
+    let owner = slot / (16384 / 3) + 1;
+    let [second, third] = [1, 2].map(|step| at(((owner - 1 + step) % 3 + 1) as u8));
+    world.fabric.hand_over(slot, second);
+    let transact = |world: &mut World, key: &str| {
+        world.call(peer, "MULTI");
+        world.call(peer, &format!("SET {key} 1"));
+        world.call(peer, "EXEC")
+    };
+    assert_eq!(world.call(peer, "WATCH k"), "+OK\r\n");
+    assert_eq!(transact(&mut world, "k"), "*1\r\n+OK\r\n");
+    // It is guarded there.
+    assert_eq!(world.call(peer, "WATCH k"), "+OK\r\n");
+    world.call(other, "SET k 2");
+    assert_eq!(transact(&mut world, "k"), "*-1\r\n");
+    // What was guarded where the slot was before is guarded no more.
+    assert_eq!(world.call(peer, "WATCH k"), "+OK\r\n");
+    world.fabric.hand_over(slot, third);
+    assert_eq!(world.call(peer, "WATCH a{k}"), "+OK\r\n");
+    assert_eq!(transact(&mut world, "k"), "*-1\r\n");
+    assert_eq!(world.call(peer, "WATCH k a{k}"), "+OK\r\n");
+    assert_eq!(transact(&mut world, "a{k}"), "*1\r\n+OK\r\n");
+    // A key that is not there any more while its slot is on its way.
+    world.fabric.moving.insert(slot, second);
+    assert_eq!(world.call(peer, "WATCH b{k}"), "+OK\r\n");
+    assert_eq!(transact(&mut world, "b{k}"), "*1\r\n+OK\r\n");
+    assert_eq!(
+        world.fabric.node(second).data.get(&b"b{k}"[..]),
+        Some(&b"1".to_vec())
+    );
+    assert_eq!(world.call(peer, "PING"), "+PONG\r\n");
+    world.calm();
+    assert!(world.connections() <= 3, "{}", world.connections());
+}

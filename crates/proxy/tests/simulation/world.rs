@@ -4,6 +4,7 @@
 //! written, then clients; sockets that the engine wants closed are closed when its actions are taken, not before.
 
 use std::collections::{HashMap, VecDeque};
+use std::io::Read;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -41,6 +42,8 @@ struct Upstream {
     blocked: bool,
 }
 
+/// Rounds of writing in a turn.
+const ROUNDS: usize = 8;
 /// What the buffers of a socket hold.
 const SOCKET: usize = 256 * 1024;
 
@@ -68,6 +71,7 @@ pub(crate) struct World {
     pub(crate) dialled: Vec<SocketAddr>,
     shared: Vec<u8>,
     timer: Option<u64>,
+    timer_is_near: bool,
 }
 
 enum Event {
@@ -116,6 +120,7 @@ impl World {
             dialled: Vec::new(),
             shared: vec![0; 64 * 1024],
             timer: None,
+            timer_is_near: false,
         }
     }
 
@@ -256,6 +261,12 @@ impl World {
         }
     }
 
+    /// Lets a long time pass in which nothing moves.
+    pub(crate) fn sleep(&mut self, micros: u64) {
+        self.now += micros;
+        self.pass(100_000);
+    }
+
     /// One turn; says whether anything moved.
     pub(crate) fn step(&mut self, micros: u64) -> bool {
         self.now += micros;
@@ -272,10 +283,11 @@ impl World {
             moved |= self.handle(&event);
         }
         moved |= self.write_out();
-        if self.timer.is_none()
-            && let Some(wait) = self.engine.next_tick()
-        {
-            self.timer = Some(self.now + wait.as_micros() as u64);
+        let waits = self.engine.is_waiting();
+        if self.timer.is_none() || waits && !self.timer_is_near {
+            let wait = self.engine.next_tick();
+            self.timer = wait.map(|wait| self.now + wait.as_micros() as u64);
+            self.timer_is_near = waits;
         }
         moved
     }
@@ -445,9 +457,7 @@ impl World {
             let most = self.some(waiting);
             let room = self.engine.client_room(id).unwrap_or(&mut self.shared);
             let count = most.min(room.len());
-            for byte in &mut room[..count] {
-                *byte = self.peers[at].outbox.pop_front().unwrap();
-            }
+            self.peers[at].outbox.read_exact(&mut room[..count]).unwrap();
             self.engine.client_received(id, &self.shared, count);
             moved = true;
             if self.chops {
@@ -479,9 +489,7 @@ impl World {
             };
             let room = self.engine.upstream_room(id).unwrap_or(&mut self.shared);
             let count = most.min(room.len());
-            for byte in &mut room[..count] {
-                *byte = upstream.to_proxy.pop_front().unwrap();
-            }
+            upstream.to_proxy.read_exact(&mut room[..count]).unwrap();
             self.engine.upstream_received(id, &self.shared, count);
             moved = true;
             if self.chops {
@@ -491,10 +499,10 @@ impl World {
         moved
     }
 
-    /// As the real driver: actions, then connections, then clients, until there is nothing more.
+    /// As the real driver: actions, then connections, then clients, for some rounds.
     fn write_out(&mut self) -> bool {
         let mut moved = false;
-        loop {
+        for _ in 0..ROUNDS {
             moved |= self.act();
             let upstreams = self.engine.take_dirty_connections();
             let clients = self.engine.take_dirty_clients();
@@ -513,6 +521,8 @@ impl World {
                 return moved;
             }
         }
+        self.act();
+        true
     }
 
     fn write_upstream(&mut self, at: usize) -> bool {
@@ -621,11 +631,8 @@ impl World {
                 self.peers[at].id = None;
                 self.peers[at].closed = true;
             }
-            Action::Resume(id) => {
-                if let Some(Some(at)) = self.by_id.get(id.0 as usize) {
-                    self.read_client(*at);
-                }
-            }
+            // Whoever has bytes on its wire is read from in the next turn.
+            Action::Resume(_) => {}
             Action::Authenticate(question) => self.questions.push(*question),
             Action::ForgetLogin(ticket) => self.questions.retain(|question| question.ticket != ticket),
             Action::Resolve {

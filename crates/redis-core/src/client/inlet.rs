@@ -24,17 +24,20 @@ pub enum Rest {
     Pause,
     /// What it was promised is answered, then the connection closes (QUIT, FIN, protocol error, drain). For good.
     End,
+    /// It is closed, and leaves with the actions of the turn. For good.
+    Closed,
 }
 
 impl Rest {
     /// All of them, in the order in which they are shown.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Output,
         Self::Upstream,
         Self::Order,
         Self::Lesson,
         Self::Pause,
         Self::End,
+        Self::Closed,
     ];
 
     /// Its name for people.
@@ -46,6 +49,7 @@ impl Rest {
             Self::Lesson => "lesson",
             Self::Pause => "pause",
             Self::End => "end",
+            Self::Closed => "closed",
         }
     }
 
@@ -127,7 +131,13 @@ impl Inlet {
     /// Whether the connection ends as soon as all is answered.
     #[inline]
     pub fn is_ending(&self) -> bool {
-        self.rests.has(Rest::End)
+        self.rests.has(Rest::End) || self.is_closed()
+    }
+
+    /// Whether it is closed.
+    #[inline]
+    pub fn is_closed(&self) -> bool {
+        self.rests.has(Rest::Closed)
     }
 
     /// Nothing is looked at before this reason is lifted.
@@ -175,13 +185,16 @@ mod tests {
         assert!(inlet.lift(Rest::Order));
         assert!(!inlet.lift(Rest::Order), "it goes on once");
         let names: Vec<&str> = Rest::ALL.iter().map(|rest| rest.name()).collect();
-        assert_eq!(names, ["output", "upstream", "order", "lesson", "pause", "end"]);
+        assert_eq!(
+            names,
+            ["output", "upstream", "order", "lesson", "pause", "end", "closed"]
+        );
     }
 
     proptest! {
         /// It goes on when the last reason is lifted, no sooner and once.
         #[test]
-        fn it_rests_while_there_is_a_reason(steps in prop::collection::vec((0..6usize, any::<bool>()), 0..80)) {
+        fn it_rests_while_there_is_a_reason(steps in prop::collection::vec((0..7usize, any::<bool>()), 0..80)) {
             let mut inlet = Inlet::new(0);
             let (mut set, mut full) = (std::collections::BTreeSet::new(), 0_u32);
             for (at, comes) in steps {

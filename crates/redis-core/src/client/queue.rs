@@ -19,9 +19,11 @@ use crate::split::Split;
 /// Unsent and parked bytes above which a client is not read from. Generous: clients that write a long pipeline before
 /// they read would wait for us while we wait for them.
 pub const MAX_BACKLOG: usize = 64 * 1024 * 1024;
-/// Unsent and parked bytes above which a client is closed: it has asked for much and reads nothing. Redis:
-/// `client-output-buffer-limit`.
+/// Unsent and parked bytes above which a client is closed that does not read. Redis: `client-output-buffer-limit`.
 pub const MAX_OUTPUT: usize = 256 * 1024 * 1024;
+/// Bytes of answers that need no server above which a client's next request waits until they are written: answers may be
+/// long, and requests for them short.
+pub const MAX_ANSWERED: usize = 1024 * 1024;
 /// Parked bytes above which early replies are kept one by one: their places are counted in 32 bits.
 const MAX_PARKED: usize = 1024 * 1024 * 1024;
 /// Bytes left behind by parked replies above which their buffer is made anew.

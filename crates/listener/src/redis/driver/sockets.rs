@@ -27,11 +27,8 @@ impl Driver {
                     Action::Connect(id, cluster, host) => self.connect(id, &cluster, &host),
                     Action::CloseUpstream(id) => self.forget_upstream(id),
                     Action::CloseClient(id, traffic) => self.forget_client(id, traffic),
-                    Action::Resume(id) => {
-                        if !self.read_client(id) {
-                            self.unfinished.push(Token(id.0 as usize));
-                        }
-                    }
+                    // Not at once: it has had its part of this turn.
+                    Action::Resume(id) => self.read_later(Token(id.0 as usize)),
                     Action::Resolve {
                         ticket,
                         host,
@@ -146,9 +143,7 @@ impl Driver {
             return self.close_client(id);
         }
         // Bytes may have come before the socket was watched, or stand in the TLS session.
-        if !self.read_client(id) {
-            self.unfinished.push(Token(id.0 as usize));
-        }
+        self.readable(Token(id.0 as usize));
     }
 }
 

@@ -1,6 +1,7 @@
 //! Reading and writing: what a ready socket has to say goes to the engine, what the engine has to say to sockets.
 //!
-//! A socket is read a bounded number of times in a turn, so that nobody waits for one who sends without end.
+//! What is read from a socket and written to it in one turn is bounded, so that nobody waits for one that sends, or takes,
+//! without end.
 
 use std::io;
 
@@ -8,21 +9,27 @@ use mio::Token;
 use redplane_proxy::{ClientId, ConnId, Gone};
 
 use super::{Driver, UPSTREAM};
-use crate::redis::socket::Got;
+use crate::redis::socket::{Got, Socket};
 
 /// Reads from one socket in one turn.
 const READS: usize = 16;
+/// Bytes after which a socket is not read from again in a turn: a client's, each of whose requests is work, and a server's.
+const FROM_CLIENT: usize = 256 * 1024;
+const FROM_SERVER: usize = 1024 * 1024;
+/// Bytes after which a socket is not written to again in a turn, however fast its peer reads.
+const WRITTEN: usize = 1024 * 1024;
 
 impl Driver {
     pub(super) fn write_client(&mut self, id: ClientId) {
         let Some(Some(client)) = self.clients.get_mut(id.0 as usize) else {
             return;
         };
+        let mut total = 0;
         loop {
             let Some(output) = self.engine.client_output(id) else {
                 return;
             };
-            let written = if client.socket.blocked {
+            let written = if client.socket.blocked || output.unwritten() == 0 {
                 Ok(0)
             } else {
                 client.socket.write(output)
@@ -32,6 +39,12 @@ impl Driver {
                     let more = self.engine.client_wrote(id, count);
                     if !more || client.socket.blocked || count == 0 {
                         return;
+                    }
+                    total += count;
+                    if total >= WRITTEN {
+                        return client
+                            .socket
+                            .note_unwritten(&mut self.unwritten, Token(id.0 as usize));
                     }
                 }
                 Err(_) => return self.close_client(id),
@@ -43,6 +56,7 @@ impl Driver {
         let Some(Some(socket)) = self.upstreams.get_mut(id.0 as usize) else {
             return;
         };
+        let mut total = 0;
         loop {
             let Some(output) = self.engine.upstream_output(id) else {
                 return;
@@ -56,6 +70,11 @@ impl Driver {
                     if !more || socket.blocked || count == 0 {
                         return;
                     }
+                    total += count;
+                    if total >= WRITTEN {
+                        let token = Token(UPSTREAM | id.0 as usize);
+                        return socket.note_unwritten(&mut self.unwritten, token);
+                    }
                 }
                 Err(_) => {
                     self.forget_upstream(id);
@@ -66,19 +85,11 @@ impl Driver {
     }
 
     pub(super) fn hung_up(&mut self, token: Token) {
-        let socket = match token.0 & UPSTREAM {
-            0 => {
-                // One that is not read from, because it waits, would not be missed otherwise.
-                self.engine.client_hung_up(ClientId(token.0 as u32));
-                let client = self.clients.get_mut(token.0).and_then(Option::as_mut);
-                client.map(|client| &mut client.socket)
-            }
-            _ => self
-                .upstreams
-                .get_mut(token.0 ^ UPSTREAM)
-                .and_then(Option::as_mut),
-        };
-        if let Some(socket) = socket {
+        if token.0 & UPSTREAM == 0 {
+            // One that is not read from, because it waits, would not be missed otherwise.
+            self.engine.client_hung_up(ClientId(token.0 as u32));
+        }
+        if let Some(socket) = self.socket(token) {
             socket.hung_up = true;
         }
     }
@@ -146,14 +157,58 @@ impl Driver {
             _ => self.read_upstream(ConnId((token.0 ^ UPSTREAM) as u32)),
         };
         if !done {
+            self.read_later(token);
+        }
+    }
+
+    /// A socket is read from in the next turn, whether or not an event tells of it.
+    pub(super) fn read_later(&mut self, token: Token) {
+        if let Some(socket) = self.socket(token)
+            && !std::mem::replace(&mut socket.unfinished, true)
+        {
             self.unfinished.push(token);
+        }
+    }
+
+    /// Goes on with a socket that had more to read than the last turn allowed.
+    pub(super) fn read_on(&mut self, token: Token) {
+        if let Some(socket) = self.socket(token) {
+            socket.unfinished = false;
+            self.readable(token);
+        }
+    }
+
+    /// Goes on with a socket that would have taken more than the last turn gave it.
+    pub(super) fn write_on(&mut self, token: Token) {
+        let Some(socket) = self.socket(token) else {
+            return;
+        };
+        socket.unwritten = false;
+        match token.0 & UPSTREAM {
+            0 => self.write_client(ClientId(token.0 as u32)),
+            _ => self.write_upstream(ConnId((token.0 ^ UPSTREAM) as u32)),
+        }
+    }
+
+    fn socket(&mut self, token: Token) -> Option<&mut Socket> {
+        match token.0 & UPSTREAM {
+            0 => self
+                .clients
+                .get_mut(token.0)?
+                .as_mut()
+                .map(|client| &mut client.socket),
+            _ => self.upstreams.get_mut(token.0 ^ UPSTREAM)?.as_mut(),
         }
     }
 
     /// False when there is more to read than one turn allows.
     #[inline]
     pub(super) fn read_client(&mut self, id: ClientId) -> bool {
+        let mut total = 0;
         for _ in 0..READS {
+            if total >= FROM_CLIENT {
+                return false;
+            }
             let Some(Some(client)) = self.clients.get_mut(id.0 as usize) else {
                 return true;
             };
@@ -166,7 +221,10 @@ impl Driver {
             };
             let hung_up = client.socket.hung_up;
             match got {
-                Ok(Got::More(count)) => self.engine.client_received(id, &self.shared, count),
+                Ok(Got::More(count)) => {
+                    total += count;
+                    self.engine.client_received(id, &self.shared, count);
+                }
                 Ok(Got::Last(count)) => {
                     if count > 0 {
                         self.engine.client_received(id, &self.shared, count);
@@ -189,7 +247,11 @@ impl Driver {
     }
 
     pub(super) fn read_upstream(&mut self, id: ConnId) -> bool {
+        let mut total = 0;
         for _ in 0..READS {
+            if total >= FROM_SERVER {
+                return false;
+            }
             let Some(Some(socket)) = self.upstreams.get_mut(id.0 as usize) else {
                 return true;
             };
@@ -205,7 +267,10 @@ impl Driver {
                 }
             }
             match got {
-                Ok(Got::More(count)) => self.engine.upstream_received(id, &self.shared, count),
+                Ok(Got::More(count)) => {
+                    total += count;
+                    self.engine.upstream_received(id, &self.shared, count);
+                }
                 Ok(Got::Last(count)) => {
                     if count > 0 {
                         self.engine.upstream_received(id, &self.shared, count);

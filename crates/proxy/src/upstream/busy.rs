@@ -1,0 +1,91 @@
+//! A server that runs a script for long answers others with BUSY, but not on the connection that the script came by: what
+//! stands behind it there is not even read.
+//!
+//! So such a connection is left to the script, and others get a new one, where the server can say what it has to say. What
+//! only reads and stands behind the script goes there as well; a write stays, since the server will run it when the script
+//! has ended, and must not do so twice. Redis: `processEventsWhileBlocked`, `busy-reply-threshold`.
+
+use redplane_command::{Command, RequestPolicy};
+use rustc_hash::FxHashSet;
+
+use crate::engine::Engine;
+use crate::send::Payload;
+use redplane_redis_core::connection::{Carries, Connection};
+use redplane_redis_core::pending::{Pending, Purpose};
+
+/// Microseconds that a script may take before others are given another connection.
+const PATIENCE: u64 = 100_000;
+
+/// Whether a script has kept everybody else on a connection waiting for long.
+pub(super) fn is_kept_by_script(connection: &Connection, now: u64) -> bool {
+    let shared = !connection.leased && !connection.draining && connection.carries == Carries::Replies;
+    let first = connection
+        .pending
+        .front()
+        .filter(|_| shared && connection.connected);
+    first.is_some_and(|first| now >= first.since + PATIENCE && runs_script(first))
+}
+
+/// Whether a request runs a script. Those of a transaction are not known by its EXEC.
+fn runs_script(pending: &Pending) -> bool {
+    let command = redplane_command::all().get(pending.command.index());
+    match pending.purpose {
+        Purpose::Reply | Purpose::Loaded => {
+            command.is_some_and(|command| matches!(command.request, RequestPolicy::Script(_)))
+        }
+        _ => false,
+    }
+}
+
+/// Whether a request may be sent once more though a server may run it later.
+fn only_reads(pending: &Pending) -> bool {
+    let command = redplane_command::all().get(pending.command.index());
+    pending.purpose == Purpose::Reply && command.is_some_and(Command::is_read) && !runs_script(pending)
+}
+
+impl Engine {
+    /// Leaves a connection to the script that keeps it, and gives others a new one.
+    #[cold]
+    pub(super) fn leave_to_script(&mut self, key: usize) {
+        let pool = self.connections[key].pool;
+        let live = self.pools[pool].live.as_ref();
+        let place = live.and_then(|live| {
+            let mut links = live.links.iter();
+            links.position(|link| link.connection == Some(key as u32))
+        });
+        // Where none can be had, all wait as they did.
+        let Some(Ok(next)) = place.map(|host| self.open(pool, host)) else {
+            return;
+        };
+        let connection = &mut self.connections[key];
+        connection.draining = true;
+        let (mut stay, mut move_on) = (FxHashSet::default(), Vec::new());
+        for (at, pending) in connection.pending.iter().enumerate() {
+            let client = pending.waiter.client;
+            match at > 0 && only_reads(pending) && !stay.contains(&client) {
+                true => move_on.push((at, *pending, connection.frame_of(pending))),
+                false => {
+                    stay.insert(client);
+                }
+            }
+        }
+        let moved = move_on.iter().map(|(_, pending, _)| pending.waiter.client);
+        let concerned: FxHashSet<u32> = stay.iter().copied().chain(moved).collect();
+        for (at, pending, frame) in move_on {
+            let Some(frame) = frame else {
+                continue;
+            };
+            if let Some(left) = self.connections[key].pending.get_mut(at) {
+                // Its reply is dropped when it comes.
+                left.purpose = Purpose::Setup;
+            }
+            self.send_once_more(next, pending, Payload::Copied(&frame), (Purpose::Queued, 0));
+        }
+        // What they send from now on must not overtake what stays.
+        for client in concerned {
+            if let Some(client) = self.clients.get_mut(client as usize) {
+                client.rest_behind();
+            }
+        }
+    }
+}
