@@ -24,6 +24,8 @@ pub struct Carry {
     /// Initialised memory; `filled` bytes of it mean something.
     buffer: Vec<u8>,
     filled: usize,
+    /// Bytes that there must be at least before decoding goes on.
+    need: usize,
 }
 
 impl Carry {
@@ -46,6 +48,7 @@ impl Carry {
             true => buffers.take_empty(),
             false => buffers.take_large(),
         };
+        self.need = need;
         self.reserve(rest.len(), data.len(), need);
         self.buffer[..rest.len()].copy_from_slice(rest);
         self.filled = rest.len();
@@ -64,6 +67,19 @@ impl Carry {
     /// Where the next read goes.
     pub fn room(&mut self) -> &mut [u8] {
         &mut self.buffer[self.filled..]
+    }
+
+    /// Notes a read into [`Self::room`] where the message still lacks bytes behind it: there is nothing to decode. False
+    /// where there may be; then nothing was noted.
+    #[inline]
+    pub fn gathers(&mut self, read: usize) -> bool {
+        let filled = (self.filled + read).min(self.buffer.len());
+        if filled >= self.need {
+            return false;
+        }
+        self.filled = filled;
+        self.reserve(filled, filled, self.need);
+        true
     }
 
     /// Notes a read into [`Self::room`], and takes all that has arrived out for decoding.
@@ -91,6 +107,7 @@ impl Carry {
         }
         self.buffer = buffer;
         self.filled = to - from;
+        self.need = need;
         self.reserve(self.filled, to, need);
     }
 }
@@ -194,6 +211,15 @@ mod tests {
             let (mut came, mut gone) = (0usize, 0usize);
             for (count, need, used) in reads {
                 let bytes: Vec<u8> = (came..came + count).map(|at| at as u8).collect();
+                if !carry.is_empty() {
+                    let room = carry.room();
+                    let count = count.min(room.len());
+                    room[..count].copy_from_slice(&bytes[..count]);
+                    if carry.gathers(count) {
+                        came += count;
+                        continue;
+                    }
+                }
                 if carry.is_empty() {
                     let used = used * count / 3;
                     carry.begin(&bytes, used, need, &mut buffers);

@@ -52,6 +52,9 @@ impl Engine {
             }
             return;
         }
+        if client.inlet.carry.gathers(count) {
+            return;
+        }
         let (buffer, filled) = client.inlet.carry.take(count);
         if filled < LARGE {
             let (used, need) = self.decode_all(key, &buffer[..filled], None);

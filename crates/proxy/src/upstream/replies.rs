@@ -45,6 +45,8 @@ impl Engine {
             {
                 connection.carry.begin(data, used, need, &mut self.buffers);
             }
+        } else if connection.carry.gathers(count) {
+            return;
         } else {
             let (buffer, filled) = connection.carry.take(count);
             self.carried_replies(key, buffer, filled);
