@@ -136,6 +136,7 @@ const CIRCLE_OF_THE_ENGINE: &[&str] = &[
     "pause",
     "peers",
     "pubsub",
+    "reading",
     "redirect",
     "scan",
     "scripts",

@@ -28,7 +28,7 @@ const FILES: &[(&str, usize)] = &[
     ("src", 600),
 ];
 const TYPES: &[(&str, &str, usize)] = &[
-    ("listener", "Driver", 13),
+    ("listener", "Driver", 16),
     ("listener", "Session", 16),
     ("proxy", "Client", 30),
     ("proxy", "Connection", 25),

@@ -132,8 +132,8 @@ fn a_bad_resource_is_named_while_the_good_ones_live() {
     let accepted = stage.stat("cluster_manager.cds.update_success");
     let good = vec![base[0].clone(), service("two", second, redis.port())];
     let mut bad = good.clone();
-    bad.push(redis_cluster("sprayed", "ROUND_ROBIN", &[redis.port()], "1s"));
-    let reason = stage.push_clusters(&bad).expect_err("ROUND_ROBIN is refused");
+    bad.push(redis_cluster("sprayed", "RANDOM", &[redis.port()], "1s"));
+    let reason = stage.push_clusters(&bad).expect_err("RANDOM is refused");
     assert!(
         reason.contains("sprayed") && reason.contains("lb_policy"),
         "{reason}"
