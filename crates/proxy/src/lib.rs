@@ -27,7 +27,6 @@ mod local;
 mod pause;
 mod peers;
 mod pubsub;
-mod reading;
 mod redirect;
 mod scan;
 mod scripts;

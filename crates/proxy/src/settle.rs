@@ -1,5 +1,7 @@
 //! How replies find back: to their place in their client's order, and out when it is their turn.
 
+use std::time::Duration;
+
 use redplane_command::CommandId;
 
 use crate::dispatch::mark_dirty;
@@ -8,9 +10,13 @@ use redplane_merge::{Answer, Failure};
 use redplane_redis_core::client::features::Feature;
 use redplane_redis_core::client::inlet::Rest;
 use redplane_redis_core::client::queue::MAX_OUTPUT;
+use redplane_redis_core::client::reading::Reading;
 use redplane_redis_core::client::{ClientId, Slot, Waiter};
 use redplane_redis_core::filter::Outcome;
 use redplane_redis_core::pending::Pending;
+
+/// How often is looked at those that do not even take enough to be looked at when they do.
+const LOOK: Duration = Duration::from_millis(250);
 
 /// Nothing where an array might be, as a protocol says it.
 pub(crate) fn null_array(resp3: bool) -> &'static [u8] {
@@ -197,5 +203,50 @@ impl Engine {
         if client.replies.is_empty() && client.replies.out.unwritten() == 0 {
             self.close_client(id);
         }
+    }
+}
+
+impl Engine {
+    /// Looks at a client for which more than [`MAX_OUTPUT`] waits.
+    #[cold]
+    pub(crate) fn watch_reader(&mut self, key: usize) {
+        let now = self.now;
+        let Some(client) = self.clients.get(key) else {
+            return;
+        };
+        let own =
+            |reading: &Reading| reading.client as usize == key && reading.generation == client.generation;
+        let Some(reading) = self.slow_readers.iter_mut().find(|reading| own(reading)) else {
+            return self.slow_readers.push(Reading::begun(key, client, now));
+        };
+        if !reading.goes_on(client, now) {
+            self.close_reader(key);
+        }
+    }
+
+    fn close_reader(&mut self, key: usize) {
+        if let Some(client) = self.clients.get(key) {
+            tracing::warn!(target: "redis", client = client.session.id, waiting = client.replies.backlog(), "closed: it does not read its replies");
+            self.close_client(ClientId(key as u32));
+        }
+    }
+
+    /// Looks at those that are watched, also when their sockets say nothing.
+    pub(crate) fn tick_readers(&mut self) {
+        for mut reading in std::mem::take(&mut self.slow_readers) {
+            let client = self.clients.known(reading.client, reading.generation);
+            let Some(client) = client.filter(|client| client.replies.backlog() > MAX_OUTPUT) else {
+                continue;
+            };
+            match reading.goes_on(client, self.now) {
+                true => self.slow_readers.push(reading),
+                false => self.close_reader(reading.client as usize),
+            }
+        }
+    }
+
+    /// When [`Self::tick_readers`] has something to do.
+    pub(crate) fn next_reader_tick(&self) -> Option<Duration> {
+        (!self.slow_readers.is_empty()).then_some(LOOK)
     }
 }

@@ -4,6 +4,7 @@ pub mod features;
 pub mod inlet;
 pub mod muting;
 pub mod queue;
+pub mod reading;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

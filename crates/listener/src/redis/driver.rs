@@ -44,6 +44,32 @@ struct ClientSocket {
     guest: Guest,
 }
 
+/// What one turn leaves to the next, which does not wait then.
+#[derive(Default)]
+struct Left {
+    /// Sockets that have more to read than one turn allows, or that may be read from again, once each.
+    to_read: Vec<Token>,
+    /// Those that would take more than one turn gives them, once each.
+    to_write: Vec<Token>,
+    /// There is more to write than the rounds of the turn allowed.
+    rounds: bool,
+}
+
+impl Left {
+    fn is_something(&self) -> bool {
+        self.rounds || !self.to_read.is_empty() || !self.to_write.is_empty()
+    }
+}
+
+/// When the next tick is due.
+#[derive(Default)]
+struct Tick {
+    /// On the turn's clock; `None` when nothing waits for time to pass.
+    at: Option<u64>,
+    /// It was planned while requests waited; otherwise it may be far away.
+    is_near: bool,
+}
+
 struct Driver {
     engine: Engine,
     registry: Registry,
@@ -53,17 +79,9 @@ struct Driver {
     inbox: Arc<Inbox>,
     outbox: Outbox,
     started: Instant,
-    /// Sockets that have more to read than one turn allows, or that may be read from again, once each.
-    unfinished: Vec<Token>,
-    /// Those that would take more than one turn gives them, once each.
-    unwritten: Vec<Token>,
-    /// There is more to write than the rounds of the last turn allowed.
-    pressed: bool,
+    left: Left,
     graces: Slab<(Whose, Instant)>,
-    /// When the next tick is due, on the turn's clock; `None` when nothing waits for time to pass.
-    tick_at: Option<u64>,
-    /// It was planned while requests waited; otherwise it may be far away.
-    tick_is_near: bool,
+    tick: Tick,
     /// The time of the last turn.
     now: u64,
     stopped: bool,
@@ -103,12 +121,9 @@ impl Driver {
             inbox,
             outbox,
             started: Instant::now(),
-            unfinished: Vec::new(),
-            unwritten: Vec::new(),
-            pressed: false,
+            left: Left::default(),
             graces: Slab::new(),
-            tick_at: None,
-            tick_is_near: false,
+            tick: Tick::default(),
             now: 0,
             stopped: false,
         })
@@ -132,15 +147,16 @@ impl Driver {
 
     /// How long nothing may happen before the next turn.
     fn patience(&mut self) -> Option<Duration> {
-        if self.pressed || !self.unfinished.is_empty() || !self.unwritten.is_empty() {
+        if self.left.is_something() {
             return Some(Duration::ZERO);
         }
         let waits = self.engine.is_waiting();
-        if self.tick_at.is_none() || waits && !self.tick_is_near {
+        if self.tick.at.is_none() || waits && !self.tick.is_near {
             self.plan_tick();
-            self.tick_is_near = waits;
+            self.tick.is_near = waits;
         }
-        self.tick_at
+        self.tick
+            .at
             .map(|at| Duration::from_micros(at.saturating_sub(self.now)))
     }
 
@@ -149,15 +165,15 @@ impl Driver {
         self.now = now;
         self.engine.begin_turn(now);
         self.read_messages();
-        if self.tick_at.is_some_and(|at| now >= at) {
-            self.tick_at = None;
+        if self.tick.at.is_some_and(|at| now >= at) {
+            self.tick.at = None;
             self.engine.tick();
             self.end_graces();
         }
-        for token in std::mem::take(&mut self.unwritten) {
+        for token in std::mem::take(&mut self.left.to_write) {
             self.write_on(token);
         }
-        for token in std::mem::take(&mut self.unfinished) {
+        for token in std::mem::take(&mut self.left.to_read) {
             self.read_on(token);
         }
         for event in events.iter() {
@@ -185,7 +201,7 @@ impl Driver {
 
     /// Upstreams first, so that servers work while clients are answered; then whatever that led to, for some rounds.
     fn write_out(&mut self) {
-        self.pressed = false;
+        self.left.rounds = false;
         for _ in 0..ROUNDS {
             self.act();
             let upstreams = self.engine.take_dirty_connections();
@@ -205,7 +221,7 @@ impl Driver {
             self.engine.recycle_clients(clients);
         }
         self.act();
-        self.pressed = true;
+        self.left.rounds = true;
     }
 
     fn read_messages(&mut self) {
@@ -259,7 +275,7 @@ impl Driver {
 
     fn plan_tick(&mut self) {
         if let Some(wait) = self.next_tick() {
-            self.tick_at = Some(self.started_for() + wait.as_micros() as u64);
+            self.tick.at = Some(self.started_for() + wait.as_micros() as u64);
         }
     }
 

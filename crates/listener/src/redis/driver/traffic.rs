@@ -44,7 +44,7 @@ impl Driver {
                     if total >= WRITTEN {
                         return client
                             .socket
-                            .note_unwritten(&mut self.unwritten, Token(id.0 as usize));
+                            .note_unwritten(&mut self.left.to_write, Token(id.0 as usize));
                     }
                 }
                 Err(_) => return self.close_client(id),
@@ -73,7 +73,7 @@ impl Driver {
                     total += count;
                     if total >= WRITTEN {
                         let token = Token(UPSTREAM | id.0 as usize);
-                        return socket.note_unwritten(&mut self.unwritten, token);
+                        return socket.note_unwritten(&mut self.left.to_write, token);
                     }
                 }
                 Err(_) => {
@@ -166,7 +166,7 @@ impl Driver {
         if let Some(socket) = self.socket(token)
             && !std::mem::replace(&mut socket.unfinished, true)
         {
-            self.unfinished.push(token);
+            self.left.to_read.push(token);
         }
     }
 
