@@ -22,6 +22,7 @@ mod field;
 pub mod http;
 pub mod invalid;
 pub mod listener;
+pub mod matcher;
 mod metadata;
 pub mod redis_proxy;
 #[cfg(test)]

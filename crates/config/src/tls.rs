@@ -5,8 +5,8 @@
 
 mod certificate;
 mod common_context;
+mod san;
 mod secret;
-mod string_matcher;
 #[cfg(test)]
 mod tests;
 mod validation;
@@ -15,10 +15,11 @@ use std::sync::Arc;
 
 use redplane_proto::pb::envoy::extensions::transport_sockets::tls::v3 as proto;
 
+pub use crate::matcher::StringMatcher;
 pub use certificate::Certificate;
 pub use common_context::Versions;
+pub use san::dns_match;
 pub use secret::{NamedSecret, Secret, SecretKind, SecretName, SecretValue, Trust};
-pub use string_matcher::StringMatcher;
 pub use validation::{SanKind, SanMatcher, Validation};
 
 use common_context::Common;

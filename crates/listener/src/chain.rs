@@ -89,25 +89,11 @@ fn by_prefix(chains: &mut Candidates<'_>, ip: Option<IpAddr>, ranges: impl Fn(&C
         }
         let holding = ranges
             .iter()
-            .filter(|range| ip.is_some_and(|ip| holds(range, ip)));
+            .filter(|range| ip.is_some_and(|ip| range.contains(ip)));
         holding.map(|range| range.prefix_len).max()
     };
     let longest = chains.iter().filter_map(|(_, chain)| length(chain)).max();
     chains.retain(|(_, chain)| longest.is_some() && length(chain) == longest);
-}
-
-fn holds(range: &Cidr, ip: IpAddr) -> bool {
-    match (range.address, ip) {
-        (IpAddr::V4(base), IpAddr::V4(ip)) => {
-            let differing = u32::from(base) ^ u32::from(ip);
-            differing.leading_zeros() >= u32::from(range.prefix_len)
-        }
-        (IpAddr::V6(base), IpAddr::V6(ip)) => {
-            let differing = u128::from(base) ^ u128::from(ip);
-            differing.leading_zeros() >= u32::from(range.prefix_len)
-        }
-        _ => false,
-    }
 }
 
 fn by_server_name(chains: &mut Candidates<'_>, name: &str) {

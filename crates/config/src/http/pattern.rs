@@ -7,10 +7,11 @@ use redplane_proto::pb::envoy::r#type::matcher::v3::{RegexMatchAndSubstitute, Re
 
 use crate::Invalid;
 use crate::field::{non_empty, required};
+use crate::matcher::FullRegex;
 
 /// A pattern that must match the whole text.
-#[derive(Clone, Debug)]
-pub struct Anchored(regex::Regex);
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Anchored(FullRegex);
 
 impl Anchored {
     /// Reads `RegexMatcher`.
@@ -20,18 +21,13 @@ impl Anchored {
     /// The pattern is empty or cannot be compiled.
     pub fn from_proto(message: &RegexMatcher) -> Result<Self, Invalid> {
         let pattern = non_empty(&message.regex, "regex")?;
-        compile(&format!("^(?:{pattern})$"), "regex").map(Self)
+        let regex = FullRegex::new(&pattern).map_err(|reason| Invalid::new("regex", reason))?;
+        Ok(Self(regex))
     }
 
     /// Whether the whole text matches.
     pub fn matches(&self, text: &str) -> bool {
-        self.0.is_match(text)
-    }
-}
-
-impl PartialEq for Anchored {
-    fn eq(&self, other: &Self) -> bool {
-        self.0.as_str() == other.0.as_str()
+        self.0.is_match(text.as_bytes())
     }
 }
 

@@ -178,6 +178,17 @@ impl Cidr {
         Ok(Self::masked(address, u8::try_from(length).unwrap_or(128)))
     }
 
+    /// Whether the address is in the range; one of the other family never is.
+    #[must_use]
+    pub fn contains(&self, address: IpAddr) -> bool {
+        let same = match (self.address, address) {
+            (IpAddr::V4(base), IpAddr::V4(ip)) => (u32::from(base) ^ u32::from(ip)).leading_zeros(),
+            (IpAddr::V6(base), IpAddr::V6(ip)) => (u128::from(base) ^ u128::from(ip)).leading_zeros(),
+            _ => return false,
+        };
+        same >= u32::from(self.prefix_len)
+    }
+
     fn masked(address: IpAddr, length: u8) -> Self {
         match address {
             IpAddr::V4(v4) => {

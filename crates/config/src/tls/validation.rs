@@ -205,14 +205,7 @@ fn sans(message: &CertificateValidationContext, ignored: &mut Ignored) -> Result
     let typed = ignored.each(
         "match_typed_subject_alt_names",
         &message.match_typed_subject_alt_names,
-        |san, _| {
-            let text = required(san.matcher.as_ref(), "matcher")?;
-            let text = StringMatcher::from_proto(text).map_err(|refusal| refusal.within("matcher"))?;
-            Ok(SanMatcher {
-                kind: san_kind(san)?,
-                text,
-            })
-        },
+        |san, _| SanMatcher::from_proto(san),
     )?;
     if !typed.is_empty() {
         // Envoy: the typed list wins over the old one.
@@ -228,6 +221,17 @@ fn sans(message: &CertificateValidationContext, ignored: &mut Ignored) -> Result
             })
         },
     )
+}
+
+impl SanMatcher {
+    /// Reads a typed matcher.
+    pub(crate) fn from_proto(message: &proto::SubjectAltNameMatcher) -> Result<Self, Invalid> {
+        let text = required(message.matcher.as_ref(), "matcher")?;
+        Ok(Self {
+            kind: san_kind(message)?,
+            text: StringMatcher::from_proto(text).map_err(|refusal| refusal.within("matcher"))?,
+        })
+    }
 }
 
 fn san_kind(message: &proto::SubjectAltNameMatcher) -> Result<SanKind, Invalid> {

@@ -166,7 +166,7 @@ impl ServerCheck {
         }
         Ok(Self {
             chain: chain(anchors)?,
-            rules: PeerRules::new(&anchors.config)?,
+            rules: PeerRules::new(&anchors.config),
             match_sni,
             algorithms,
         })

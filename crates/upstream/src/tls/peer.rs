@@ -19,16 +19,13 @@ pub struct PeerRules {
 
 impl PeerRules {
     /// Rules of a validation context.
-    ///
-    /// # Errors
-    ///
-    /// A matcher that cannot be prepared.
-    pub fn new(validation: &Validation) -> Result<Self, String> {
-        Ok(Self {
-            sans: SanMatchers::new(&validation.sans)?,
+    #[must_use]
+    pub fn new(validation: &Validation) -> Self {
+        Self {
+            sans: SanMatchers::new(&validation.sans),
             certificates: validation.certificate_hashes.clone(),
             keys: validation.spki_hashes.clone(),
-        })
+        }
     }
 
     /// Checks a leaf (DER). With hashes of both kinds one match is enough, as in Envoy.

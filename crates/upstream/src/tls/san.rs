@@ -1,11 +1,11 @@
 //! Subject alternative names: read from a certificate, matched as Envoy matches them.
 //!
-//! Envoy: `DefaultCertValidator::matchSubjectAltName` and `Utility::dnsNameMatch`.
+//! Envoy: `DefaultCertValidator::matchSubjectAltName`.
 
 use std::net::IpAddr;
 
-use redplane_config::tls::{SanKind, SanMatcher, StringMatcher};
-use regex::Regex;
+pub use redplane_config::tls::dns_match;
+use redplane_config::tls::{SanKind, SanMatcher};
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
@@ -84,33 +84,13 @@ fn address(bytes: &[u8]) -> Option<IpAddr> {
 
 /// Matchers, ready to run.
 #[derive(Debug, Default)]
-pub struct SanMatchers(Vec<(SanKind, Test)>);
-
-#[derive(Debug)]
-enum Test {
-    Plain(StringMatcher),
-    /// Anchored on both sides.
-    Regex(Regex),
-}
+pub struct SanMatchers(Vec<SanMatcher>);
 
 impl SanMatchers {
     /// Prepares matchers.
-    ///
-    /// # Errors
-    ///
-    /// A regular expression that cannot be anchored.
-    pub fn new(matchers: &[SanMatcher]) -> Result<Self, String> {
-        let prepare = |matcher: &SanMatcher| {
-            let test = match &matcher.text {
-                StringMatcher::Regex(regex) => {
-                    let whole = format!("^(?:{})$", regex.as_str());
-                    Test::Regex(Regex::new(&whole).map_err(|error| error.to_string())?)
-                }
-                text => Test::Plain(text.clone()),
-            };
-            Ok((matcher.kind, test))
-        };
-        matchers.iter().map(prepare).collect::<Result<_, _>>().map(Self)
+    #[must_use]
+    pub fn new(matchers: &[SanMatcher]) -> Self {
+        Self(matchers.to_vec())
     }
 
     /// No matchers: everything is welcome.
@@ -122,93 +102,15 @@ impl SanMatchers {
     pub fn accept(&self, names: &[San]) -> bool {
         self.0
             .iter()
-            .any(|(kind, test)| names.iter().any(|name| fits(*kind, test, name)))
+            .any(|matcher| names.iter().any(|name| matcher.fits(name.kind, &name.text)))
     }
-}
-
-fn fits(kind: SanKind, test: &Test, name: &San) -> bool {
-    if kind != SanKind::Any && kind != name.kind {
-        return false;
-    }
-    match test {
-        Test::Regex(regex) => regex.is_match(&name.text),
-        // The certificate's wildcard counts, not one in the matcher.
-        Test::Plain(StringMatcher::Exact(wanted)) if name.kind == SanKind::Dns => {
-            dns_match(wanted, &name.text)
-        }
-        Test::Plain(matcher) => text_fits(matcher, &name.text),
-    }
-}
-
-fn text_fits(matcher: &StringMatcher, text: &str) -> bool {
-    match matcher {
-        StringMatcher::Exact(wanted) => text == wanted,
-        StringMatcher::Prefix(wanted) => text.starts_with(wanted.as_str()),
-        StringMatcher::Suffix(wanted) => text.ends_with(wanted.as_str()),
-        StringMatcher::Contains(wanted) => text.contains(wanted.as_str()),
-        StringMatcher::Regex(regex) => regex.find(text).is_some_and(|found| found.len() == text.len()),
-        StringMatcher::IgnoreCase(inner) => text_fits(&lower(inner), &text.to_ascii_lowercase()),
-    }
-}
-
-fn lower(matcher: &StringMatcher) -> StringMatcher {
-    match matcher {
-        StringMatcher::Exact(text) => StringMatcher::Exact(text.to_ascii_lowercase()),
-        StringMatcher::Prefix(text) => StringMatcher::Prefix(text.to_ascii_lowercase()),
-        StringMatcher::Suffix(text) => StringMatcher::Suffix(text.to_ascii_lowercase()),
-        StringMatcher::Contains(text) => StringMatcher::Contains(text.to_ascii_lowercase()),
-        StringMatcher::IgnoreCase(inner) => lower(inner),
-        StringMatcher::Regex(regex) => StringMatcher::Regex(regex.clone()),
-    }
-}
-
-/// Whether a DNS name fits one of a certificate, whose first label may hold one `*` that stands for part of a label.
-pub fn dns_match(name: &str, pattern: &str) -> bool {
-    if name.eq_ignore_ascii_case(pattern) {
-        return true;
-    }
-    let (Some((label, rest)), Some((wild, base))) = (name.split_once('.'), pattern.split_once('.')) else {
-        return false;
-    };
-    let Some((before, after)) = wild.split_once('*') else {
-        return false;
-    };
-    // A wildcard never stands for a whole top level, and not inside an internationalised label.
-    if !rest.eq_ignore_ascii_case(base)
-        || wild.to_ascii_lowercase().starts_with("xn--")
-        || after.contains('*')
-    {
-        return false;
-    }
-    let label = label.to_ascii_lowercase();
-    label.len() >= before.len() + after.len()
-        && label.starts_with(&before.to_ascii_lowercase())
-        && label.ends_with(&after.to_ascii_lowercase())
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use redplane_config::matcher::{FullRegex, StringMatcher};
 
-    #[test]
-    fn wildcards_stand_for_one_label() {
-        let cases = [
-            ("a.example.com", "a.example.com", true),
-            ("A.example.com", "a.EXAMPLE.com", true),
-            ("a.example.com", "*.example.com", true),
-            ("a.b.example.com", "*.example.com", false),
-            ("example.com", "*.example.com", false),
-            ("foobar.example.com", "foo*.example.com", true),
-            ("foobar.example.com", "f*r.example.com", true),
-            ("fo.example.com", "foo*o.example.com", false),
-            ("xn--a.example.com", "xn--*.example.com", false),
-            ("a.example.com", "a.*.com", false),
-            ("a", "*", false),
-        ];
-        for (name, pattern, expected) in cases {
-            assert_eq!(dns_match(name, pattern), expected, "{name} {pattern}");
-        }
-    }
+    use super::*;
 
     #[test]
     fn kinds_and_texts_are_matched() {
@@ -222,7 +124,7 @@ mod tests {
             san(SanKind::IpAddress, "10.0.0.1"),
         ];
         let exact = |text: &str| StringMatcher::Exact(text.to_owned());
-        let regex = |text: &str| StringMatcher::Regex(Regex::new(text).unwrap());
+        let regex = |text: &str| StringMatcher::Regex(FullRegex::new(text).unwrap());
         let cases = [
             (SanKind::Dns, exact("x.redis.svc"), true),
             (SanKind::Dns, StringMatcher::Suffix(".svc".into()), true),
@@ -248,8 +150,7 @@ mod tests {
             let matchers = SanMatchers::new(&[SanMatcher {
                 kind,
                 text: text.clone(),
-            }])
-            .unwrap();
+            }]);
             assert_eq!(matchers.accept(&names), expected, "{kind:?} {text:?}");
         }
         assert!(!SanMatchers::default().accept(&names));

@@ -38,7 +38,7 @@ impl ClientCheck {
         };
         if let Some(anchors) = anchors.filter(|anchors| !anchors.config.accept_untrusted) {
             check.chain = chain(anchors)?;
-            check.rules = PeerRules::new(&anchors.config)?;
+            check.rules = PeerRules::new(&anchors.config);
         }
         Ok(Some(check))
     }

@@ -3,9 +3,8 @@
 use redplane_proto::pb::envoy::extensions::filters::http::cors::v3 as proto;
 
 use crate::field::parts_per_million;
-use crate::http::matcher::fits;
 use crate::invalid::ignore_fields;
-use crate::tls::StringMatcher;
+use crate::matcher::StringMatcher;
 use crate::{Ignored, Invalid};
 
 /// One policy.
@@ -35,7 +34,7 @@ impl CorsPolicy {
     /// Whether an origin is allowed.
     #[must_use]
     pub fn allows(&self, origin: &[u8]) -> bool {
-        self.origins.iter().any(|matcher| fits(matcher, origin))
+        self.origins.iter().any(|matcher| matcher.matches(origin))
     }
 
     pub(super) fn from_proto(message: &proto::CorsPolicy, ignored: &mut Ignored) -> Result<Self, Invalid> {
