@@ -21,9 +21,11 @@ mod extension;
 mod field;
 pub mod http;
 pub mod invalid;
+pub mod jwt;
 pub mod listener;
 pub mod matcher;
 mod metadata;
+pub mod rbac;
 pub mod redis_proxy;
 #[cfg(test)]
 mod sample;

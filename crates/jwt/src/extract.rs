@@ -1,0 +1,182 @@
+//! Tokens at the places that providers name.
+//!
+//! Envoy: `source/extensions/filters/http/jwt_authn/extractor.cc`. All places are read; a prefix may stand anywhere in a
+//! header's value and is case-sensitive.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use redplane_config::jwt::Provider;
+
+use crate::Headers;
+use crate::changes::Changes;
+
+/// A token in the request.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Found {
+    pub(crate) text: String,
+    pub(crate) place: Place,
+    /// Issuers whose tokens may stand there; an empty one stands for all.
+    issuers: Vec<String>,
+}
+
+/// Where it stood.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Place {
+    /// A header and what stands in front of the token.
+    Header(String, String),
+    Parameter(String),
+    Cookie(String),
+}
+
+impl Found {
+    /// Whether a token of this issuer may stand there.
+    pub(crate) fn admits(&self, issuer: &str) -> bool {
+        self.issuers
+            .iter()
+            .any(|known| known.is_empty() || known == issuer)
+    }
+}
+
+/// The tokens at the places of these providers: headers, parameters, cookies. What was taken out of the request before
+/// is not there any more.
+pub(crate) fn tokens<'p>(
+    providers: impl Iterator<Item = &'p Provider>,
+    headers: &Headers<'_>,
+    path: &str,
+    changes: &Changes,
+) -> Vec<Found> {
+    let mut found = Vec::new();
+    for (place, issuers) in places(providers) {
+        let mut note = |text: &str| {
+            found.push(Found {
+                text: text.to_owned(),
+                place: place.clone(),
+                issuers: issuers.clone(),
+            });
+        };
+        match &place {
+            Place::Header(name, prefix) if !changes.removes(name) => {
+                for value in values(headers, name) {
+                    if let Some(token) = behind(&value, prefix) {
+                        note(token);
+                    }
+                }
+            }
+            Place::Parameter(name) if !changes.removes_parameter(name) => {
+                let first = parameters(path).find(|(key, _)| *key == *name);
+                if let Some((_, value)) = first {
+                    note(&value);
+                }
+            }
+            Place::Cookie(name) => {
+                if let Some(value) = cookie(headers, name) {
+                    note(&value);
+                }
+            }
+            Place::Header(..) | Place::Parameter(_) => {}
+        }
+    }
+    found
+}
+
+/// All places, and for each the issuers that may use it.
+fn places<'p>(providers: impl Iterator<Item = &'p Provider>) -> BTreeMap<Place, Vec<String>> {
+    let mut places = BTreeMap::<_, Vec<String>>::new();
+    for provider in providers {
+        let headers = provider
+            .from_headers
+            .iter()
+            .map(|place| Place::Header(place.name.clone(), place.prefix.clone()));
+        let parameters = provider.from_params.iter().cloned().map(Place::Parameter);
+        let cookies = provider.from_cookies.iter().cloned().map(Place::Cookie);
+        for place in headers.chain(parameters).chain(cookies) {
+            places.entry(place).or_default().push(provider.issuer.clone());
+        }
+    }
+    places
+}
+
+/// The lines of a header. Lines of `authorization` are one value, as in Envoy: a second one cannot hide.
+fn values(headers: &Headers<'_>, name: &str) -> Vec<String> {
+    let mut values = Vec::new();
+    headers(name, &mut |value| {
+        values.push(String::from_utf8_lossy(value).into_owned());
+    });
+    if name == "authorization" && values.len() > 1 {
+        return vec![values.join(",")];
+    }
+    values
+}
+
+/// What stands behind the prefix, from the first character that a token can have on.
+fn behind<'v>(value: &'v str, prefix: &str) -> Option<&'v str> {
+    if prefix.is_empty() {
+        return Some(value);
+    }
+    let rest = &value[value.find(prefix)? + prefix.len()..];
+    let is_legal = |character: char| character.is_ascii_alphanumeric() || "-_.".contains(character);
+    Some(rest.find(is_legal).map_or(value, |start| &rest[start..]))
+}
+
+/// The query's parameters, decoded.
+pub(crate) fn parameters(path: &str) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
+    let query = path.split_once('?').map_or("", |(_, query)| query);
+    let query = query.split('#').next().unwrap_or_default();
+    query.split('&').filter(|part| !part.is_empty()).map(|part| {
+        let (name, value) = part.split_once('=').unwrap_or((part, ""));
+        (decoded(name), decoded(value))
+    })
+}
+
+/// The path without a parameter; the rest of the query stays as it came.
+pub(crate) fn without_parameter(path: &str, name: &str) -> String {
+    let Some((front, query)) = path.split_once('?') else {
+        return path.to_owned();
+    };
+    let keeps = |part: &&str| decoded(part.split('=').next().unwrap_or_default()) != name;
+    let kept: Vec<_> = query.split('&').filter(keeps).collect();
+    if kept.is_empty() {
+        return front.to_owned();
+    }
+    format!("{front}?{}", kept.join("&"))
+}
+
+/// Percent-decoded.
+fn decoded(text: &str) -> Cow<'_, str> {
+    if !text.contains('%') {
+        return Cow::Borrowed(text);
+    }
+    let bytes = text.as_bytes();
+    let digit = |at: usize| bytes.get(at).and_then(|byte| char::from(*byte).to_digit(16));
+    let mut out = Vec::with_capacity(bytes.len());
+    let mut at = 0;
+    while let Some(&byte) = bytes.get(at) {
+        match (byte, digit(at + 1), digit(at + 2)) {
+            (b'%', Some(high), Some(low)) => {
+                out.push(u8::try_from(high * 16 + low).expect("two hexadecimal digits are a byte"));
+                at += 3;
+            }
+            _ => {
+                out.push(byte);
+                at += 1;
+            }
+        }
+    }
+    Cow::Owned(String::from_utf8_lossy(&out).into_owned())
+}
+
+/// The first cookie of that name, without quotes.
+fn cookie(headers: &Headers<'_>, name: &str) -> Option<String> {
+    let mut found = None;
+    headers("cookie", &mut |line| {
+        let line = String::from_utf8_lossy(line);
+        let pairs = line.split(';').filter_map(|pair| pair.trim().split_once('='));
+        let mut values = pairs.filter(|(key, _)| *key == name).map(|(_, value)| value);
+        if let (None, Some(value)) = (&found, values.next()) {
+            let bare = value.strip_prefix('"').and_then(|value| value.strip_suffix('"'));
+            found = Some(bare.unwrap_or(value).to_owned());
+        }
+    });
+    found
+}
