@@ -2,6 +2,8 @@
 //!
 //! A module per behaviour. Conditions are awaited, never slept for.
 
+#[path = "integration/access.rs"]
+mod access;
 #[path = "integration/aws_iam.rs"]
 mod aws_iam;
 #[path = "integration/blocking.rs"]

@@ -15,6 +15,7 @@ use redplane_world::{Chain, ConnectionFacts, Listener as Prepared, Snapshot};
 use rustls::ServerConnection;
 use socket2::Socket;
 
+use crate::access;
 use crate::chain::chain_of;
 use crate::filters;
 use crate::hops;
@@ -139,6 +140,9 @@ struct Serving {
 impl Serving {
     async fn serve(self, chain: &Arc<Chain>, stream: redis::Stream, mut session: Session) {
         let Some(server) = &chain.tls else {
+            if !self.admits(chain, &mut session).await {
+                return;
+            }
             return match &chain.config.terminal {
                 Terminal::Redis(_) => self.hand_over(chain, stream, None, session),
                 Terminal::Tcp(filter) => match Stream::register(stream) {
@@ -161,6 +165,9 @@ impl Serving {
             Err(error) => return session.no_handshake(&error),
         };
         session.secured(stream.get_ref().1);
+        if !self.admits(chain, &mut session).await {
+            return;
+        }
         match &chain.config.terminal {
             Terminal::Redis(_) => {
                 let (stream, tls) = stream.into_inner();
@@ -175,6 +182,18 @@ impl Serving {
             Terminal::Http(_) => http::serve(&self.worker, &self.active, chain, stream, session).await,
             Terminal::Inert { .. } => {}
         }
+    }
+
+    /// Whether the chain's access rules let the client in; if not, it is kept waiting for as long as they say.
+    async fn admits(&self, chain: &Chain, session: &mut Session) -> bool {
+        let Some(denial) = access::decide(&self.worker, chain, &session.facts) else {
+            return true;
+        };
+        session.detail(denial.details);
+        if !denial.delay.is_zero() {
+            tokio::time::sleep(denial.delay).await;
+        }
+        false
     }
 
     /// Gives the connection to the Redis driver; it is over when the driver says so.

@@ -6,6 +6,7 @@
 //! driver ([`redis`]), or to tcp_proxy.
 
 mod accept;
+mod access;
 mod bind;
 mod chain;
 mod check;

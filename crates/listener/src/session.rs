@@ -171,7 +171,7 @@ impl Session {
         Peer {
             tls_version: tls.version,
             tls_cipher: tls.cipher.as_deref(),
-            subject: None,
+            subject: Some(tls.subject.as_str()).filter(|subject| !subject.is_empty()),
             uri_san: self.uri_san.as_deref(),
         }
     }

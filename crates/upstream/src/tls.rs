@@ -10,12 +10,15 @@ pub mod peer;
 pub mod pem;
 pub mod san;
 pub mod secrets;
+mod subject;
 
 use std::sync::Arc;
 
 use redplane_config::tls::Versions;
 use rustls::SupportedProtocolVersion;
 use rustls::crypto::CryptoProvider;
+
+pub use subject::subject;
 
 /// The one provider of the process.
 pub fn provider() -> Arc<CryptoProvider> {

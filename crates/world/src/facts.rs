@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use redplane_config::tls::SanKind;
-use redplane_upstream::tls::san;
+use redplane_upstream::tls::{san, subject};
 use rustls::pki_types::CertificateDer;
 use rustls::{ProtocolVersion, ServerConnection};
 
@@ -53,6 +53,8 @@ pub struct TlsFacts {
     pub uri_sans: Vec<String>,
     /// DNS names among them.
     pub dns_sans: Vec<String>,
+    /// The client's subject, RFC 2253; empty without a certificate.
+    pub subject: String,
 }
 
 impl ConnectionFacts {
@@ -99,6 +101,7 @@ impl ConnectionFacts {
             certificates: certificates.iter().map(|one| one.clone().into_owned()).collect(),
             uri_sans,
             dns_sans,
+            subject: leaf.and_then(|leaf| subject(leaf)).unwrap_or_default(),
         });
     }
 }

@@ -8,6 +8,7 @@
 //! its match stays and its connections may go on; then they take up its new settings. Otherwise its [`Life`] tells its
 //! connections to end.
 
+mod access;
 mod access_log;
 mod facts;
 mod http;
@@ -17,6 +18,7 @@ mod prepare;
 mod snapshot;
 pub mod tls;
 
+pub use access::Access;
 pub use facts::{ConnectionFacts, TlsFacts};
 pub use http::{HttpService, RouteSlot};
 pub use life::Life;

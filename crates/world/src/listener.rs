@@ -7,6 +7,7 @@ use redplane_config::redis_proxy::RedisProxy;
 use redplane_telemetry::Scope;
 use redplane_telemetry::access_log::AccessLog;
 
+use crate::access::Access;
 use crate::http::HttpService;
 use crate::life::Life;
 use crate::tls::TlsServer;
@@ -33,6 +34,8 @@ pub struct Chain {
     pub tls: Option<Arc<TlsServer>>,
     /// Logs of the terminal filter.
     pub access_logs: Vec<AccessLog>,
+    /// Who may come in, filter by filter.
+    pub access: Vec<Access>,
     /// `tcp.<stat_prefix>.`: held so that the names are printed before the first connection.
     pub tcp: Option<Arc<Scope>>,
     /// The connection manager at its end, if that is what it has.

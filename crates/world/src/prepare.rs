@@ -10,6 +10,7 @@ use redplane_telemetry::access_log::Files;
 use redplane_telemetry::stats::tcp;
 use redplane_upstream::tls::secrets::Secrets;
 
+use crate::access::Access;
 use crate::access_log;
 use crate::http::HttpService;
 use crate::life::Life;
@@ -91,6 +92,7 @@ impl Preparer {
             config: Arc::clone(config),
             life,
             access_logs,
+            access: Access::of(config, &self.registry),
             tcp,
             http: self.http(config)?,
         }))

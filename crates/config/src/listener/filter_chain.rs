@@ -18,6 +18,7 @@ use super::chain_match::ChainMatch;
 use crate::extension::Extension;
 use crate::field::duration_or;
 use crate::http::HttpConnectionManager;
+use crate::rbac::NetworkRbac;
 use crate::redis_proxy::RedisProxy;
 use crate::tcp_proxy::TcpProxy;
 use crate::tls::{ServerTls, Usable};
@@ -44,8 +45,10 @@ pub struct FilterChain {
 }
 
 /// A filter in front of the terminal one. Those that keep clients out are enforced here, or make the chain inert.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum NetworkFilter {
+    /// `rbac`: who may come in.
+    Rbac(Arc<NetworkRbac>),
     /// `sni_cluster`: the server name of the ClientHello is the cluster that tcp_proxy takes.
     SniCluster,
     /// Only watches (telemetry, metadata exchange) or is not known: it is noted and does nothing.
@@ -76,6 +79,7 @@ impl NetworkFilter {
     #[must_use]
     pub fn is_guard(&self) -> bool {
         match self {
+            Self::Rbac(filter) => filter.decides(),
             Self::SniCluster | Self::WithoutEffect { .. } => false,
         }
     }

@@ -49,6 +49,16 @@ crate::schema! {
         ssl_context_update_by_sds: Counter,
         upstream_context_secrets_not_ready: Counter,
     }
+    /// `<stat_prefix>.rbac.` of the network filter, `http.<stat_prefix>.rbac.<rules_stat_prefix>` of the HTTP filter.
+    pub mod rbac {
+        allowed: Counter,
+        denied: Counter,
+    }
+    /// `<stat_prefix>.rbac.<shadow_rules_stat_prefix>`.
+    pub mod rbac_shadow {
+        shadow_allowed: Counter,
+        shadow_denied: Counter,
+    }
     /// `tls_inspector.`
     pub mod tls_inspector {
         alpn_found: Counter,

@@ -5,14 +5,13 @@ use std::sync::Arc;
 use redplane_proto::pb::envoy::config::core::v3::ExtensionConfigSource;
 use redplane_proto::pb::envoy::config::listener::v3 as proto;
 use redplane_proto::pb::envoy::config::listener::v3::filter::ConfigType;
-use redplane_proto::pb::envoy::config::rbac::v3::rbac::Action;
-use redplane_proto::pb::envoy::extensions::filters::network::rbac::v3::Rbac;
 use redplane_proto::type_url;
 
 use super::{NetworkFilter, Terminal};
 use crate::extension::{Extension, type_name};
 use crate::field::non_empty;
 use crate::http::{HttpConnectionManager, RouteSource};
+use crate::rbac::NetworkRbac;
 use crate::redis_proxy::RedisProxy;
 use crate::tcp_proxy::TcpProxy;
 use crate::tls::Usable;
@@ -26,7 +25,7 @@ enum Kind {
     Http,
     /// Terminal in Envoy, not served here.
     OtherTerminal,
-    /// Keeps clients out, by rules that must be looked at.
+    /// Keeps clients out, by rules.
     Rbac,
     /// Keeps clients out, and is not enforced here.
     Guard,
@@ -126,7 +125,10 @@ fn before_last(message: &proto::Filter, ignored: &mut Ignored) -> Result<Usable<
     }
     match kind {
         Kind::Guard => Ok(Usable::Inert(not_enforced(&name))),
-        Kind::Rbac => ignored.scope("typed_config", |ignored| rbac(&extension, ignored)),
+        Kind::Rbac => ignored.scope("typed_config", |ignored| {
+            let rbac = NetworkRbac::from_proto(&extension.decode(ignored)?, ignored)?;
+            Ok(Usable::Ready(NetworkFilter::Rbac(Arc::new(rbac))))
+        }),
         Kind::SniCluster => Ok(Usable::Ready(NetworkFilter::SniCluster)),
         _ => {
             ignored.note(format!("typed_config: {name} is left out"));
@@ -151,23 +153,6 @@ fn discovered(
     }
     ignored.note(format!("config_discovery: {name} is left out"));
     Usable::Ready(NetworkFilter::WithoutEffect { name })
-}
-
-/// RBAC that only watches (shadow rules, the action LOG) is left out; rules that decide are not enforced yet.
-fn rbac(extension: &Extension<'_>, ignored: &mut Ignored) -> Result<Usable<NetworkFilter>, Invalid> {
-    let message: Rbac = extension.decode(ignored)?;
-    non_empty(&message.stat_prefix, "stat_prefix")?;
-    let decides = message
-        .rules
-        .as_ref()
-        .is_some_and(|rules| rules.action != Action::Log as i32);
-    if decides || message.matcher.is_some() {
-        return Ok(Usable::Inert(not_enforced(extension.label())));
-    }
-    ignored.note(format!("{}: no rule of it decides", extension.label()));
-    Ok(Usable::Ready(NetworkFilter::WithoutEffect {
-        name: extension.label().to_owned(),
-    }))
 }
 
 fn terminal(message: &proto::Filter, ignored: &mut Ignored) -> Result<Terminal, Invalid> {
