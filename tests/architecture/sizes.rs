@@ -21,7 +21,6 @@ const TABLES: &[(&str, &str)] = &[];
 const CRATES: &[(&str, usize)] = &[("config", 13_000), ("proxy", 19_000)];
 const FILES: &[(&str, usize)] = &[
     ("config", 450),
-    ("jwt", 450),
     ("proxy", 600),
     ("listener", 600),
     ("reconcile", 600),

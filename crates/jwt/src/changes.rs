@@ -38,14 +38,13 @@ impl Changes {
         this
     }
 
-    /// Whether a header of this name is taken out.
-    pub(crate) fn removes(&self, header: &str) -> bool {
-        self.remove.iter().any(|name| name == header)
-    }
-
-    /// Whether the query's parameter is taken out.
-    pub(crate) fn removes_parameter(&self, parameter: &str) -> bool {
-        self.parameters.iter().any(|name| name == parameter)
+    /// Whether nothing is left at a place of the request.
+    pub(crate) fn empties(&self, place: &Place) -> bool {
+        match place {
+            Place::Header(name, _) => self.remove.contains(name),
+            Place::Parameter(name) => self.parameters.contains(name),
+            Place::Cookie(_) => false,
+        }
     }
 
     /// A token of this provider was verified.

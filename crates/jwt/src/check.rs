@@ -6,15 +6,13 @@ use redplane_config::jwt::{JwtAuthn, KeySet, KeySource, Provider, Requirement, R
 use serde_json::json;
 
 use crate::changes::Changes;
-use crate::extract::{Found, tokens};
+use crate::extract::{Found, first, tokens};
+use crate::refusal::{self, Refusal};
 use crate::token::Token;
 use crate::{Headers, Status, rule, signature};
 
 /// Under this name the filter's metadata stands.
 pub const METADATA: &str = "envoy.filters.http.jwt_authn";
-
-/// How much of a path is told in `www-authenticate`, in bytes.
-const REALM_PATH: usize = 256;
 
 /// What there is of the keys of a provider whose keys are fetched.
 #[derive(Clone, Copy, Debug)]
@@ -36,21 +34,6 @@ pub enum Verdict {
     Refused(Refusal),
     /// The keys of this provider are needed: once they are there, or cannot be had, ask again from the start.
     NeedsKeys(usize),
-}
-
-/// How a request is answered.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Refusal {
-    /// The HTTP status.
-    pub status: u16,
-    /// The body.
-    pub body: String,
-    /// The value of `www-authenticate`.
-    pub www_authenticate: Option<String>,
-    /// The response code details.
-    pub details: String,
-    /// What goes into the metadata all the same, under [`METADATA`].
-    pub metadata: serde_json::Map<String, serde_json::Value>,
 }
 
 /// Decides on a request. `fetched` tells of providers with remote keys, by index; `now` is in seconds since 1970.
@@ -79,16 +62,20 @@ pub fn check<'k>(
         Some(RouteRequirement::Disabled) => None,
         Some(RouteRequirement::Named(name)) => match config.named.iter().find(|(known, _)| known == name) {
             Some((_, requirement)) => Some(requirement),
-            None => return Verdict::Refused(unknown_name(config, name)),
+            None => return Verdict::Refused(refusal::unknown_name(config, name)),
         },
     };
     match requirement.map_or(Ok(Status::Ok), |requirement| run.evaluate(requirement)) {
         Err(provider) => Verdict::NeedsKeys(provider),
-        Ok(Status::Ok) => match unfit_header(&run.changes) {
+        Ok(Status::Ok) => match refusal::unfit_header(&run.changes) {
             Some(refusal) => Verdict::Refused(refusal),
             None => Verdict::Passed(Box::new(run.changes)),
         },
-        Ok(status) => Verdict::Refused(run.refusal(status)),
+        Ok(status) => {
+            let mut refusal = refusal::of_status(status, config, headers, &path);
+            refusal.metadata = run.changes.metadata;
+            Verdict::Refused(refusal)
+        }
     }
 }
 
@@ -175,7 +162,9 @@ impl Run<'_, '_> {
     /// The tokens in the order in which they are looked at: the last place first, as in Envoy.
     fn tokens(&self, wanted: Wanted<'_>) -> Vec<Found> {
         let providers = wanted.places.iter().map(|&index| &self.config.providers[index]);
-        let mut found = tokens(providers, self.headers, self.path, &self.changes);
+        let mut found = tokens(providers, self.headers, self.path, |place| {
+            self.changes.empties(place)
+        });
         found.reverse();
         found
     }
@@ -256,31 +245,6 @@ impl Run<'_, '_> {
                 .insert(provider.failed_status_in_metadata.clone(), failure);
         }
     }
-
-    fn refusal(&mut self, status: Status) -> Refusal {
-        let is_bare = self.config.strip_failure_response;
-        let error = if status == Status::Missed {
-            ""
-        } else {
-            ", error=\"invalid_token\""
-        };
-        let challenge = || format!("Bearer realm=\"{}\"{error}", realm(self.headers, self.path));
-        Refusal {
-            status: if status == Status::AudienceNotAllowed {
-                403
-            } else {
-                401
-            },
-            body: if is_bare {
-                String::new()
-            } else {
-                status.text().to_owned()
-            },
-            www_authenticate: (!is_bare).then(challenge),
-            details: details(status.text()),
-            metadata: std::mem::take(&mut self.changes.metadata),
-        }
-    }
 }
 
 impl<'r> Wanted<'r> {
@@ -346,69 +310,8 @@ fn claims(
     Ok(())
 }
 
-fn first(headers: &Headers<'_>, name: &str) -> String {
-    let mut found = None;
-    headers(name, &mut |value| {
-        found.get_or_insert_with(|| String::from_utf8_lossy(value).into_owned());
-    });
-    found.unwrap_or_default()
-}
-
 fn is_preflight(headers: &Headers<'_>) -> bool {
     first(headers, ":method") == "OPTIONS"
         && !first(headers, "origin").is_empty()
         && !first(headers, "access-control-request-method").is_empty()
-}
-
-/// What is asked for: scheme, host and the path as the client sent it, cut.
-fn realm(headers: &Headers<'_>, path: &str) -> String {
-    let (scheme, host) = (first(headers, "x-forwarded-proto"), first(headers, ":authority"));
-    let scheme = if scheme.is_empty() {
-        first(headers, ":scheme")
-    } else {
-        scheme
-    };
-    let original = first(headers, "x-envoy-original-path");
-    let path = if original.is_empty() { path } else { &original };
-    let end = (0..=path.len().min(REALM_PATH))
-        .rev()
-        .find(|&end| path.is_char_boundary(end));
-    format!("{scheme}://{host}{}", &path[..end.unwrap_or_default()])
-}
-
-fn details(text: &str) -> String {
-    format!("jwt_authn_access_denied{{{}}}", text.replace(' ', "_"))
-}
-
-/// A route asks for what the filter does not know.
-fn unknown_name(config: &JwtAuthn, name: &str) -> Refusal {
-    let text = format!("Wrong requirement_name: {name}. It should be one of requirement_map");
-    Refusal {
-        status: 403,
-        body: if config.strip_failure_response {
-            String::new()
-        } else {
-            format!("Failed JWT authentication: {text}")
-        },
-        www_authenticate: None,
-        details: details(&text),
-        metadata: serde_json::Map::new(),
-    }
-}
-
-/// A claim that cannot be a header's value: an application must not get the request without it, nor one with two lines.
-fn unfit_header(changes: &Changes) -> Option<Refusal> {
-    let is_unfit = |value: &str| {
-        value
-            .bytes()
-            .any(|byte| (byte < b' ' && byte != b'\t') || byte == 0x7f)
-    };
-    let (name, _) = changes.add.iter().find(|(_, value)| is_unfit(value))?;
-    Some(Refusal {
-        status: 503,
-        body: format!("invalid header value for: {name}"),
-        www_authenticate: None,
-        details: format!("filter_removed_required_request_headers{{invalid_header_value_for:_{name}}}"),
-        metadata: changes.metadata.clone(),
-    })
 }

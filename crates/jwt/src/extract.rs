@@ -9,7 +9,6 @@ use std::collections::BTreeMap;
 use redplane_config::jwt::Provider;
 
 use crate::Headers;
-use crate::changes::Changes;
 
 /// A token in the request.
 #[derive(Debug, PartialEq, Eq)]
@@ -38,16 +37,15 @@ impl Found {
     }
 }
 
-/// The tokens at the places of these providers: headers, parameters, cookies. What was taken out of the request before
-/// is not there any more.
+/// The tokens at the places of these providers: headers, parameters, cookies; not at those that are `gone`.
 pub(crate) fn tokens<'p>(
     providers: impl Iterator<Item = &'p Provider>,
     headers: &Headers<'_>,
     path: &str,
-    changes: &Changes,
+    gone: impl Fn(&Place) -> bool,
 ) -> Vec<Found> {
     let mut found = Vec::new();
-    for (place, issuers) in places(providers) {
+    for (place, issuers) in places(providers).into_iter().filter(|(place, _)| !gone(place)) {
         let mut note = |text: &str| {
             found.push(Found {
                 text: text.to_owned(),
@@ -56,14 +54,14 @@ pub(crate) fn tokens<'p>(
             });
         };
         match &place {
-            Place::Header(name, prefix) if !changes.removes(name) => {
+            Place::Header(name, prefix) => {
                 for value in values(headers, name) {
                     if let Some(token) = behind(&value, prefix) {
                         note(token);
                     }
                 }
             }
-            Place::Parameter(name) if !changes.removes_parameter(name) => {
+            Place::Parameter(name) => {
                 let first = parameters(path).find(|(key, _)| *key == *name);
                 if let Some((_, value)) = first {
                     note(&value);
@@ -74,7 +72,6 @@ pub(crate) fn tokens<'p>(
                     note(&value);
                 }
             }
-            Place::Header(..) | Place::Parameter(_) => {}
         }
     }
     found
@@ -179,4 +176,13 @@ fn cookie(headers: &Headers<'_>, name: &str) -> Option<String> {
         }
     });
     found
+}
+
+/// The first value of a header; empty without one.
+pub(crate) fn first(headers: &Headers<'_>, name: &str) -> String {
+    let mut found = None;
+    headers(name, &mut |value| {
+        found.get_or_insert_with(|| String::from_utf8_lossy(value).into_owned());
+    });
+    found.unwrap_or_default()
 }

@@ -8,6 +8,7 @@ mod changes;
 mod check;
 mod extract;
 mod json;
+mod refusal;
 mod rule;
 mod signature;
 mod status;
@@ -16,7 +17,8 @@ mod tests;
 mod token;
 
 pub use changes::Changes;
-pub use check::{Fetched, METADATA, Refusal, Verdict, check};
+pub use check::{Fetched, METADATA, Verdict, check};
+pub use refusal::Refusal;
 pub use status::Status;
 
 /// The values of a header, one by one: calls what it is given for each line. Names are lower case; `:method`,

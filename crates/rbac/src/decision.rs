@@ -1,9 +1,15 @@
 //! Rules to decisions.
 
 use redplane_config::rbac::{Action, HttpRbac, NetworkRbac, Policy, Rules};
+use serde_json::{Value, json};
 
 use crate::condition::{Truth, all, holds};
 use crate::facts::{Connection, Request};
+
+/// Under this name the HTTP filter writes metadata.
+pub const METADATA_HTTP: &str = "envoy.filters.http.rbac";
+/// Under this name the network filter writes metadata.
+pub const METADATA_NETWORK: &str = "envoy.filters.network.rbac";
 
 /// What rules say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,4 +100,16 @@ pub fn details(decision: &Decision<'_>) -> String {
     let policy = decision.policy.unwrap_or("none");
     let policy = policy.replace(|character: char| character.is_ascii_whitespace(), "_");
     format!("rbac_access_denied_matched_policy[{policy}]")
+}
+
+/// What a decision of shadow rules adds to the metadata under the filter's name: `<prefix>shadow_engine_result` and, if
+/// a policy fitted, `<prefix>shadow_effective_policy_id`.
+#[must_use]
+pub fn shadow_metadata(prefix: &str, decision: &Decision<'_>) -> Vec<(String, Value)> {
+    let policy = decision
+        .policy
+        .map(|policy| (format!("{prefix}shadow_effective_policy_id"), json!(policy)));
+    let result = if decision.is_allowed { "allowed" } else { "denied" };
+    let result = (format!("{prefix}shadow_engine_result"), json!(result));
+    policy.into_iter().chain([result]).collect()
 }

@@ -12,6 +12,7 @@ mod metadata;
 #[cfg(test)]
 mod tests;
 
-pub use decision::{Decision, Outcome, decide, details, http, network};
+pub use decision::{
+    Decision, METADATA_HTTP, METADATA_NETWORK, Outcome, decide, details, http, network, shadow_metadata,
+};
 pub use facts::{Connection, Headers, Metadata, Peer, Request};
-pub use metadata::{METADATA_HTTP, METADATA_NETWORK, shadow_metadata};

@@ -1,15 +1,9 @@
-//! Metadata: what rules ask of it, and what a decision adds to it.
+//! Metadata: what rules ask of it.
 
 use redplane_config::matcher::{MetadataMatcher, ValueMatcher};
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use crate::Decision;
 use crate::facts::Metadata;
-
-/// Under this name the HTTP filter writes.
-pub const METADATA_HTTP: &str = "envoy.filters.http.rbac";
-/// Under this name the network filter writes.
-pub const METADATA_NETWORK: &str = "envoy.filters.network.rbac";
 
 /// Whether the value that the path leads to fits. A path ends at what is no object.
 pub(crate) fn matches(matcher: &MetadataMatcher, metadata: &Metadata) -> bool {
@@ -36,16 +30,4 @@ fn fits(matcher: &ValueMatcher, value: Option<&Value>) -> bool {
             .is_some_and(|list| list.iter().any(|element| fits(one, Some(element)))),
         ValueMatcher::Any(any) => any.iter().any(|one| fits(one, value)),
     }
-}
-
-/// What a decision of shadow rules adds to the metadata under the filter's name: `<prefix>shadow_engine_result` and, if
-/// a policy fitted, `<prefix>shadow_effective_policy_id`.
-#[must_use]
-pub fn shadow_metadata(prefix: &str, decision: &Decision<'_>) -> Vec<(String, Value)> {
-    let policy = decision
-        .policy
-        .map(|policy| (format!("{prefix}shadow_effective_policy_id"), json!(policy)));
-    let result = if decision.is_allowed { "allowed" } else { "denied" };
-    let result = (format!("{prefix}shadow_engine_result"), json!(result));
-    policy.into_iter().chain([result]).collect()
 }
