@@ -14,6 +14,7 @@ mod exchange;
 mod executor;
 mod feed;
 mod filters;
+mod load;
 mod pool;
 mod progress;
 mod reply;

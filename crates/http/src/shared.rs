@@ -4,7 +4,6 @@ use std::cell::Cell;
 use std::future::pending;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
 use redplane_telemetry::Block;
 use redplane_telemetry::stats::http as names;
@@ -13,6 +12,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::downstream::Downstream;
+use crate::load::Load;
 use crate::worker::Worker;
 
 /// What the streams of one connection share.
@@ -22,9 +22,8 @@ pub(crate) struct Shared {
     pub(crate) worker: Rc<Worker>,
     /// `http.<stat_prefix>.`
     pub(crate) stats: Rc<Block>,
-    active: Cell<usize>,
+    load: Load,
     requests: Cell<u32>,
-    idle_since: Cell<Instant>,
     last: Notify,
     draining: Cell<bool>,
 }
@@ -43,9 +42,8 @@ impl Shared {
             service,
             worker,
             stats,
-            active: Cell::new(0),
+            load: Load::new(Instant::now()),
             requests: Cell::new(0),
-            idle_since: Cell::new(Instant::now()),
             last: Notify::new(),
             draining: Cell::new(false),
         })
@@ -70,7 +68,7 @@ impl Shared {
     pub(crate) fn begin(&self) {
         self.stats.inc(names::DOWNSTREAM_RQ_TOTAL);
         self.stats.inc(names::DOWNSTREAM_RQ_ACTIVE);
-        self.active.set(self.active.get() + 1);
+        self.load.begin();
         self.requests.set(self.requests.get().saturating_add(1));
         let most = self.service.config.limits.requests_per_connection;
         if most.is_some_and(|most| self.requests.get() >= most) && !self.draining.replace(true) {
@@ -81,10 +79,7 @@ impl Shared {
 
     /// A request is over.
     pub(crate) fn end(&self) {
-        self.active.set(self.active.get() - 1);
-        if self.active.get() == 0 {
-            self.idle_since.set(Instant::now());
-        }
+        self.load.end();
     }
 
     /// Waits until the connection has to end: idle for too long, too old, or at its last request.
@@ -97,28 +92,9 @@ impl Shared {
             }
         };
         tokio::select! {
-            () = self.idle(timeouts.idle) => self.stats.inc(names::DOWNSTREAM_CX_IDLE_TIMEOUT),
+            () = self.load.idle(timeouts.idle) => self.stats.inc(names::DOWNSTREAM_CX_IDLE_TIMEOUT),
             () = age => self.stats.inc(names::DOWNSTREAM_CX_MAX_DURATION_REACHED),
             () = self.last.notified() => {}
-        }
-    }
-
-    /// The timer is set anew only when it fires, not with every request.
-    async fn idle(&self, limit: Option<Duration>) {
-        let Some(limit) = limit else {
-            return pending().await;
-        };
-        loop {
-            let now = Instant::now();
-            let at = if self.active.get() > 0 {
-                now + limit
-            } else {
-                self.idle_since.get() + limit
-            };
-            if at <= now {
-                return;
-            }
-            tokio::time::sleep_until(at).await;
         }
     }
 }

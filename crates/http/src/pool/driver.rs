@@ -22,6 +22,7 @@ use tokio::time::Instant;
 use super::{Place, Wanted};
 use crate::executor::LocalExecutor;
 use crate::feed::RequestBody;
+use crate::load::Load;
 
 /// Windows towards servers: Envoy's.
 const STREAM_WINDOW: u32 = 16 << 20;
@@ -33,8 +34,7 @@ const HEADER_BYTES: usize = 60 * 1024;
 
 /// What a connection's task and its leases share.
 pub(super) struct Life {
-    active: Cell<usize>,
-    idle_since: Cell<Instant>,
+    load: Load,
     requests: Cell<u32>,
     ended: Cell<bool>,
     limit: Option<u32>,
@@ -143,7 +143,7 @@ where
         let by_server = tokio::select! {
             biased;
             _ = connection => true,
-            () = life.idle(idle) => {
+            () = life.load.idle(idle) => {
                 life.stats.inc(names::UPSTREAM_CX_IDLE_TIMEOUT);
                 false
             }
@@ -172,8 +172,7 @@ impl Life {
         }
         let now = Instant::now();
         Rc::new(Self {
-            active: Cell::new(0),
-            idle_since: Cell::new(now),
+            load: Load::new(now),
             requests: Cell::new(0),
             ended: Cell::new(false),
             limit: config.max_requests,
@@ -187,16 +186,13 @@ impl Life {
 
     /// A request is on it.
     pub(super) fn begin(&self) {
-        self.active.set(self.active.get() + 1);
+        self.load.begin();
         self.requests.set(self.requests.get().saturating_add(1));
     }
 
     /// A request has left it.
     pub(super) fn leave(&self) {
-        self.active.set(self.active.get().saturating_sub(1));
-        if self.active.get() == 0 {
-            self.idle_since.set(Instant::now());
-        }
+        self.load.end();
     }
 
     /// It has served as many requests as it may.
@@ -210,24 +206,6 @@ impl Life {
         self.ended.get()
     }
 
-    async fn idle(&self, limit: Option<Duration>) {
-        let Some(limit) = limit else {
-            return pending().await;
-        };
-        loop {
-            let now = Instant::now();
-            let at = if self.active.get() > 0 {
-                now + limit
-            } else {
-                self.idle_since.get() + limit
-            };
-            if at <= now {
-                return;
-            }
-            tokio::time::sleep_until(at).await;
-        }
-    }
-
     /// Waits until it is too old, then until no request is on it; no new one is given to it meanwhile.
     async fn aged(&self, limit: Option<Duration>) {
         let Some(limit) = limit else {
@@ -235,7 +213,7 @@ impl Life {
         };
         tokio::time::sleep(limit).await;
         self.ended.set(true);
-        while self.active.get() > 0 {
+        while self.load.active() > 0 {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     }
