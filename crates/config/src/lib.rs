@@ -13,6 +13,7 @@
 pub mod access_log;
 pub mod address;
 pub mod bootstrap;
+mod cidr;
 pub mod cluster;
 pub mod config_source;
 mod data_source;
@@ -33,4 +34,5 @@ pub mod tcp_proxy;
 pub mod tls;
 
 pub use address::Address;
+pub use cidr::Cidr;
 pub use invalid::{Ignored, Invalid};

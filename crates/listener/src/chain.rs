@@ -11,7 +11,8 @@ mod tests;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use redplane_config::listener::{ChainMatch, Cidr, Listener, SourceType};
+use redplane_config::Cidr;
+use redplane_config::listener::{ChainMatch, Listener, SourceType};
 use redplane_world::{Chain, ConnectionFacts, Listener as Prepared};
 
 /// The chain that was chosen.

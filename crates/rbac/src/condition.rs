@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use redplane_config::listener::Cidr;
+use redplane_config::Cidr;
 use redplane_config::matcher::StringMatcher;
 use redplane_config::rbac::{Condition, MetadataSource};
 use redplane_config::tls::{SanKind, SanMatcher};

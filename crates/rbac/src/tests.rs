@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use proptest::prelude::*;
-use redplane_config::listener::Cidr;
+use redplane_config::Cidr;
 use redplane_config::matcher::{
     FullRegex, HeaderMatcher, HeaderTest, MetadataMatcher, StringMatcher, ValueMatcher,
 };

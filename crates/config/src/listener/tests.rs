@@ -301,7 +301,7 @@ fn conditions() {
         (all.source_type, all.source_ports.as_slice()),
         (SourceType::External, &[1, 65535][..])
     );
-    let cidr = |address: &str, prefix_len| Cidr {
+    let cidr = |address: &str, prefix_len| crate::Cidr {
         address: address.parse().unwrap(),
         prefix_len,
     };

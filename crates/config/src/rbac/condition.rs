@@ -13,9 +13,9 @@ use redplane_proto::pb::envoy::r#type::matcher::v3::{MetadataMatcher as Metadata
 use redplane_proto::pb::envoy::r#type::v3::Int32Range;
 
 use super::{Scope, some};
+use crate::cidr::Cidr;
 use crate::extension::{Extension, type_name};
 use crate::field::{enumeration, port, required};
-use crate::listener::Cidr;
 use crate::matcher::{HeaderMatcher, MetadataMatcher, StringMatcher, UriTemplate};
 use crate::tls::{SanKind, SanMatcher};
 use crate::{Ignored, Invalid};
