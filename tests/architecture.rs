@@ -64,7 +64,15 @@ const ARROWS: &[(&str, &[&str])] = &[
     ),
     (
         "http",
-        &["http-route", "world", "upstream", "config", "telemetry"],
+        &[
+            "http-route",
+            "jwt",
+            "rbac",
+            "world",
+            "upstream",
+            "config",
+            "telemetry",
+        ],
     ),
     ("http-route", &["config"]),
     ("external-auth", &["upstream", "config", "telemetry", "proto"]),

@@ -17,6 +17,9 @@ use http::case::{Case, read_folder, write_folder};
 use http::stage::Stage;
 use redplane_testkit::{Proxy, ProxyKind, free_port, http_get, repository_root};
 
+/// Statistics that have to be the same after all cases. Tokens are not cached here, so that `jwt_cache_*` stays 0.
+const COUNTED: &str = r"^http\.access\.(rbac|jwt_authn\.t\.(allowed|cors|denied|jwks))";
+
 fn redplane() -> ProxyKind {
     ProxyKind::Redplane(PathBuf::from(env!("CARGO_BIN_EXE_redplane")))
 }
@@ -42,6 +45,11 @@ fn both_answer_as_stated() {
         compare(case, "envoy", &case.envoy, &envoy.play(case), &mut wrong);
         let stated = case.redplane.as_ref().map_or(&case.envoy, |(_, answer)| answer);
         compare(case, "redplane", stated, &redplane.play(case), &mut wrong);
+    }
+    // Both have been asked the same.
+    let (stated, found) = (envoy.stats(COUNTED), redplane.stats(COUNTED));
+    if stated != found {
+        wrong.push(format!("== statistics\n-- envoy\n{stated}\n-- redplane\n{found}"));
     }
     assert!(
         wrong.is_empty(),

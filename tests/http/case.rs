@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 pub(crate) struct Case {
     pub(crate) file: PathBuf,
     pub(crate) name: String,
+    /// The listener that it is sent to, as the file says.
+    pub(crate) listener: String,
     /// As written: lines of a head, then `\n` and the body; see [`Case::bytes`].
     pub(crate) request: String,
     pub(crate) envoy: String,
@@ -78,19 +80,22 @@ pub(crate) fn read_folder(folder: &Path) -> Vec<Case> {
 
 fn read(file: &Path) -> Vec<Case> {
     let text = fs::read_to_string(file).expect("a case file can be read");
+    let head = text.split("== ").next().unwrap_or_default();
+    let listener = head.lines().find_map(|line| line.strip_prefix("listener: "));
     let blocks = text.split("\n== ").skip(usize::from(!text.starts_with("== ")));
     blocks
-        .map(|block| one(file, block.trim_start_matches("== ")))
+        .map(|block| one(file, listener.unwrap_or("http"), block.trim_start_matches("== ")))
         .collect()
 }
 
-fn one(file: &Path, block: &str) -> Case {
+fn one(file: &Path, listener: &str, block: &str) -> Case {
     let (name, rest) = block.split_once('\n').expect("a case has a request");
     let mut parts = rest.split("\n-- ");
     let request = parts.next().unwrap_or_default().to_owned();
     let mut case = Case {
         file: file.to_owned(),
         name: name.trim().to_owned(),
+        listener: listener.to_owned(),
         request,
         envoy: String::new(),
         redplane: None,

@@ -1,6 +1,6 @@
 //! A raw server that prints the request in its answer, and misbehaves where the path asks for it:
 //! `/status/N`, `/close`, `/garbage`, `/sleep`, `/partial`, `/plain` (until close), `/chunked`, `/headers`,
-//! `/fail/N/KEY` (503 for the first N requests with that key), `/upgrade`.
+//! `/fail/N/KEY` (503 for the first N requests with that key), `/upgrade`, `/jwks` (keys of tokens).
 
 use std::collections::HashMap;
 use std::io::{Read, Write};
@@ -8,6 +8,9 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
+
+/// Keys that tokens of the issuer `far` are signed with.
+const KEYS: &str = r#"{"keys": [{"kty": "oct", "alg": "HS256", "kid": "f", "k": "ZmVkY2JhOTg3NjU0MzIxMGZlZGNiYTk4NzY1NDMyMTA"}]}"#;
 
 type Counts = Arc<Mutex<HashMap<String, usize>>>;
 
@@ -134,6 +137,10 @@ fn answer(stream: &mut TcpStream, head: &str, body: &[u8], counts: &Counts) -> b
             drop(counts);
             echo(stream, if fails { 503 } else { 200 }, head, body)
         }
+        ["jwks"] => reply(&format!(
+            "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{KEYS}",
+            KEYS.len()
+        )),
         ["grpc", status] => reply(&format!(
             "HTTP/1.1 200 OK\r\ncontent-type: application/grpc\r\ngrpc-status: {status}\r\ncontent-length: 0\r\n\r\n"
         )),

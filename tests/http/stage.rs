@@ -1,10 +1,10 @@
 //! One proxy with the bootstrap of the cases, its server, and its access log.
 
-use std::net::SocketAddr;
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use redplane_testkit::{Proxy, ProxyKind, free_port, repository_root};
+use redplane_testkit::{Proxy, ProxyKind, free_port, http_get, repository_root};
 
 use super::case::Case;
 use super::{client, server};
@@ -12,7 +12,9 @@ use super::{client, server};
 /// A running proxy.
 pub(crate) struct Stage {
     _proxy: Proxy,
-    listener: SocketAddr,
+    /// Ports by the names of listeners.
+    ports: HashMap<String, u16>,
+    admin: u16,
     log: PathBuf,
     _folder: tempfile::TempDir,
 }
@@ -20,14 +22,17 @@ pub(crate) struct Stage {
 impl Stage {
     /// Starts a proxy in front of a server.
     pub(crate) fn start(kind: &ProxyKind) -> Self {
-        let (admin, port, dead) = (free_port(), free_port(), free_port());
+        let (admin, dead) = (free_port(), free_port());
         let folder = tempfile::tempdir().expect("a temporary folder");
         let log = folder.path().join("access.log");
         let text = std::fs::read_to_string(repository_root().join("tests/http/bootstrap.yaml"));
-        let bootstrap = text
-            .expect("the bootstrap is there")
+        let text = text.expect("the bootstrap is there");
+        let ports = ports(&text);
+        let listeners = ports.iter().fold(text, |text, (name, port)| {
+            text.replace(&format!("{{PORT:{name}}}"), &port.to_string())
+        });
+        let bootstrap = listeners
             .replace("{ADMIN}", &admin.to_string())
-            .replace("{PORT}", &port.to_string())
             .replace("{DEAD}", &dead.to_string())
             .replace("{SERVER}", &server::start().port().to_string())
             .replace("{LOG}", &log.display().to_string());
@@ -35,7 +40,8 @@ impl Stage {
         let proxy = Proxy::start_without_waiting(kind, &bootstrap, admin, &flags).wait_until_ready();
         Self {
             _proxy: proxy,
-            listener: ([127, 0, 0, 1], port).into(),
+            ports,
+            admin,
             log,
             _folder: folder,
         }
@@ -44,7 +50,7 @@ impl Stage {
     /// The answer to a case, with its line of the access log.
     pub(crate) fn play(&self, case: &Case) -> String {
         let before = self.lines();
-        let answer = client::exchange(self.listener, &case.bytes());
+        let answer = client::exchange(([127, 0, 0, 1], self.ports[&case.listener]).into(), &case.bytes());
         let end = Instant::now() + Duration::from_secs(2);
         let line = loop {
             let lines = self.lines();
@@ -57,9 +63,25 @@ impl Stage {
         format!("{answer}\nlog: {line}")
     }
 
+    /// The counters and gauges whose names fit a pattern.
+    pub(crate) fn stats(&self, pattern: &str) -> String {
+        let path = format!("/stats?filter={pattern}");
+        let answer = http_get(([127, 0, 0, 1], self.admin).into(), &path);
+        answer.expect("the admin port answers").body
+    }
+
     fn lines(&self) -> Vec<String> {
         let text = std::fs::read_to_string(&self.log).unwrap_or_default();
         let whole = text.rfind('\n').map_or("", |at| &text[..at]);
         whole.lines().map(str::to_owned).collect()
     }
+}
+
+/// A free port for each listener that the bootstrap names.
+fn ports(text: &str) -> HashMap<String, u16> {
+    let names = text
+        .split("{PORT:")
+        .skip(1)
+        .filter_map(|rest| rest.split('}').next());
+    names.map(|name| (name.to_owned(), free_port())).collect()
 }

@@ -83,6 +83,16 @@ impl JwtAuthn {
     }
 }
 
+impl JwtAuthn {
+    /// The clusters that keys are fetched from.
+    pub fn clusters(&self) -> impl Iterator<Item = &str> {
+        self.providers.iter().filter_map(|provider| match &provider.keys {
+            KeySource::Remote(keys) => Some(keys.cluster.as_str()),
+            KeySource::Local(_) | KeySource::None => None,
+        })
+    }
+}
+
 fn providers(message: &proto::JwtAuthentication, ignored: &mut Ignored) -> Result<Vec<Provider>, Invalid> {
     let mut named: Vec<_> = message.providers.iter().collect();
     named.sort_unstable_by_key(|(name, _)| name.as_str());

@@ -1,5 +1,7 @@
-//! Values of `google.protobuf.Struct` as text: metadata that is compared, JSON log formats.
+//! Values of `google.protobuf.Struct`: as text, where metadata is compared and for JSON log formats, and as JSON, where
+//! rules look into them.
 
+use redplane_proto::pb::envoy::config::core::v3::Metadata;
 use redplane_proto::pb::google::protobuf::value::Kind;
 use redplane_proto::pb::google::protobuf::{Struct, Value};
 
@@ -31,5 +33,32 @@ pub(crate) fn text(value: &Value) -> String {
                 .collect();
             format!("{{{}}}", fields.join(","))
         }
+    }
+}
+
+/// `filter_metadata` as JSON: the name of a filter to an object. `None` where there is nothing in it.
+pub(crate) fn objects(message: &Metadata) -> Option<serde_json::Map<String, serde_json::Value>> {
+    let objects: serde_json::Map<_, _> = message
+        .filter_metadata
+        .iter()
+        .map(|(name, fields)| (name.clone(), object(fields)))
+        .collect();
+    (!objects.is_empty()).then_some(objects)
+}
+
+fn object(message: &Struct) -> serde_json::Value {
+    let fields = message.fields.iter();
+    fields.map(|(name, value)| (name.clone(), json(value))).collect()
+}
+
+/// The depth is bounded by the protobuf decoder.
+fn json(value: &Value) -> serde_json::Value {
+    match value.kind.as_ref() {
+        None | Some(Kind::NullValue(_)) => serde_json::Value::Null,
+        Some(Kind::NumberValue(number)) => (*number).into(),
+        Some(Kind::BoolValue(flag)) => (*flag).into(),
+        Some(Kind::StringValue(text)) => text.as_str().into(),
+        Some(Kind::ListValue(list)) => list.values.iter().map(json).collect(),
+        Some(Kind::StructValue(fields)) => object(fields),
     }
 }

@@ -32,6 +32,8 @@ pub struct Tls {
     pub cipher: Option<String>,
     /// What was agreed on.
     pub alpn: Option<Vec<u8>>,
+    /// The client showed a certificate that was held against roots.
+    pub is_validated: bool,
     /// SHA-256 of the client's certificate, in hex; `None` where it sent none.
     pub digest: Option<String>,
     /// The subject of the client's certificate (RFC 2253).

@@ -31,6 +31,8 @@ pub(crate) struct Exchange {
     pub(crate) status: Cell<u16>,
     /// What went wrong.
     pub(crate) flags: Cell<ResponseFlags>,
+    /// The client, as `x-forwarded-for` tells it where it is believed.
+    pub(crate) client: Cell<Option<SocketAddr>>,
     /// What is told in words.
     pub(crate) told: RefCell<Told>,
     wall: Option<SystemTime>,
@@ -55,7 +57,12 @@ pub(crate) struct Told {
     pub(crate) request: Option<Vec<(String, String)>>,
     /// The same of the response.
     pub(crate) response: Option<Vec<(String, String)>>,
+    /// What filters wrote: the name of a filter to an object.
+    pub(crate) metadata: Option<Box<Metadata>>,
 }
+
+/// Metadata of a request.
+pub(crate) type Metadata = serde_json::Map<String, serde_json::Value>;
 
 impl Exchange {
     pub(crate) fn new(connection: &Rc<Shared>, version: Version) -> Rc<Self> {
@@ -68,6 +75,7 @@ impl Exchange {
             grpc: Cell::new(false),
             status: Cell::new(0),
             flags: Cell::new(ResponseFlags::default()),
+            client: Cell::new(connection.facts.remote),
             told: RefCell::default(),
             wall: connection.logs().then(SystemTime::now),
         })
@@ -81,6 +89,16 @@ impl Exchange {
     /// Says why the response is what it is.
     pub(crate) fn detail(&self, details: impl Into<Cow<'static, str>>) {
         self.told.borrow_mut().details = details.into();
+    }
+
+    /// Writes into the metadata of a filter.
+    pub(crate) fn write_metadata(&self, filter: &str, key: String, value: serde_json::Value) {
+        let mut told = self.told.borrow_mut();
+        let object = told.metadata.get_or_insert_default();
+        let filter = object.entry(filter).or_insert_with(|| Metadata::new().into());
+        if let Some(object) = filter.as_object_mut() {
+            object.insert(key, value);
+        }
     }
 
     /// Whether somebody will want to know.
@@ -131,7 +149,7 @@ impl Exchange {
             bytes_sent: self.progress.sent.get(),
             downstream: Downstream {
                 connection_id: facts.id,
-                remote: facts.remote,
+                remote: self.client.get(),
                 direct_remote: facts.direct_remote,
                 local: facts.local,
                 requested_server_name: facts.server_name.as_deref(),

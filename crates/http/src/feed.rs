@@ -176,6 +176,11 @@ impl RequestBody {
         }
     }
 
+    /// There is no body at all.
+    pub(crate) fn is_none(&self) -> bool {
+        self.feed.is_none()
+    }
+
     /// What was kept, if this try has not read it yet.
     fn kept(&mut self, shared: &Shared) -> Option<Bytes> {
         let kept = shared.kept.borrow();

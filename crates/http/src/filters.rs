@@ -2,16 +2,20 @@
 
 pub(crate) mod cors;
 pub(crate) mod fault;
+mod jwt;
 pub(crate) mod rate_limit;
+mod rbac;
 
 use std::rc::Rc;
 
 use http::HeaderMap;
 use redplane_config::http::filter::Router;
+use redplane_config::http::route::Route;
 use redplane_config::http::{FilterOverride, HttpFilter};
-use redplane_http_route::Head;
+use redplane_world::Running;
 
-use crate::exchange::Exchange;
+use crate::asked::Asked;
+use crate::exchange::{Exchange, Metadata};
 use crate::reply::LocalReply;
 
 /// Headers by which peers of a mesh tell each other who they are.
@@ -32,26 +36,42 @@ pub(crate) struct Passed {
     pub(crate) request: HeaderMap,
 }
 
-/// Runs the filters on a request, in order; an error is the answer of the first that has one.
+/// Where a request is on its way through the filters.
+pub(crate) struct Way<'a> {
+    /// Its route, if it has one.
+    pub(crate) route: Option<&'a Route>,
+    /// The cluster that the route leads to.
+    pub(crate) cluster: Option<&'a str>,
+}
+
+/// Runs filters on a request, in order. The answer is the filter after which the route is to be looked for again, if one
+/// asks for that; an error is the answer of the first that has one for the client.
 pub(crate) async fn run<'a>(
-    filters: impl Iterator<Item = (&'a HttpFilter, Option<&'a FilterOverride>)>,
-    head: &Head<'_>,
-    cluster: Option<&str>,
+    filters: impl Iterator<Item = Running<'a>>,
+    way: Way<'_>,
+    asked: &mut Asked,
     exchange: &Rc<Exchange>,
-) -> Result<Passed, LocalReply> {
-    let mut passed = Passed::default();
-    for (filter, said) in filters {
+    passed: &mut Passed,
+) -> Result<Option<usize>, LocalReply> {
+    let facts = &exchange.connection.facts;
+    for Running {
+        at,
+        filter,
+        said,
+        stats,
+    } in filters
+    {
         match filter {
             HttpFilter::Fault(own) => {
                 let fault = match said {
                     Some(FilterOverride::Fault(said)) => said,
                     _ => own,
                 };
-                fault::run(fault, head, cluster, exchange).await?;
+                fault::run(fault, &asked.head(facts), way.cluster, exchange).await?;
             }
             HttpFilter::Cors => {
                 if let Some(FilterOverride::Cors(policy)) = said {
-                    cors::run(policy, head, &mut passed.response)?;
+                    cors::run(policy, &asked.head(facts), &mut passed.response)?;
                 }
             }
             HttpFilter::RateLimit(own) => {
@@ -59,14 +79,34 @@ pub(crate) async fn run<'a>(
                     Some(FilterOverride::RateLimit(said)) => said,
                     _ => own,
                 };
-                rate_limit::run(limit, head, exchange, &mut passed.request)?;
+                rate_limit::run(limit, &asked.head(facts), exchange, &mut passed.request)?;
+            }
+            HttpFilter::Rbac(own) => {
+                let rules = match said {
+                    Some(FilterOverride::Rbac(said)) => said,
+                    _ => own,
+                };
+                let nothing = Metadata::new();
+                let route = way
+                    .route
+                    .map(|route| route.metadata.as_deref().unwrap_or(&nothing));
+                rbac::run(rules, stats, &asked.head(facts), route, exchange)?;
+            }
+            HttpFilter::Jwt(own) => {
+                let said = match said {
+                    Some(FilterOverride::Jwt(said)) => Some(&**said),
+                    _ => None,
+                };
+                if jwt::run(own, said, stats, asked, exchange).await? {
+                    return Ok(Some(at));
+                }
             }
             HttpFilter::Alpn(alpn) => passed.alpn = Some(alpn.clone()),
             HttpFilter::PeerMetadata(peer) => passed.strip_peer |= peer.from_upstream,
             HttpFilter::Router(router) => passed.router = *router,
         }
     }
-    Ok(passed)
+    Ok(None)
 }
 
 /// Takes off what peers say of themselves, so that applications never see it.

@@ -6,6 +6,7 @@
 //!
 //! Envoy: `source/common/http/conn_manager_impl.cc`, `source/common/router/router.cc`.
 
+mod asked;
 mod bucket;
 mod check;
 mod connection;
@@ -14,6 +15,7 @@ mod exchange;
 mod executor;
 mod feed;
 mod filters;
+mod keys;
 mod load;
 mod pool;
 mod progress;

@@ -63,9 +63,9 @@ impl Facts for StreamFacts<'_> {
         let tls = downstream.tls.as_ref();
         // Writing to a string cannot fail.
         let _ = match fact {
-            Fact::DownstreamRemote => text(out, downstream.remote),
-            Fact::DownstreamRemoteIp => text(out, downstream.remote.map(|address| address.ip())),
-            Fact::DownstreamRemotePort => text(out, downstream.remote.map(|address| address.port())),
+            Fact::DownstreamRemote => text(out, exchange.client.get()),
+            Fact::DownstreamRemoteIp => text(out, exchange.client.get().map(|address| address.ip())),
+            Fact::DownstreamRemotePort => text(out, exchange.client.get().map(|address| address.port())),
             Fact::DownstreamDirectRemote => text(out, downstream.direct_remote),
             Fact::DownstreamDirectRemoteIp => text(out, downstream.direct_remote.map(|address| address.ip())),
             Fact::DownstreamLocal => text(out, downstream.local),

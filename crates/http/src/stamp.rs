@@ -3,10 +3,15 @@
 //! Envoy: `ConnectionManagerUtility::mutateRequestHeaders`. Nothing says which addresses are internal, so that every
 //! request is external, as in Envoy without `internal_address_config`.
 
+mod address;
+
+use std::net::SocketAddr;
+
 use http::{HeaderMap, HeaderName, HeaderValue, Version, header};
 use redplane_config::http::{ForwardClientCert, HttpConnectionManager};
 
 use crate::downstream::{Downstream, Tls};
+use crate::exchange::Exchange;
 
 /// Headers that a stranger may not set.
 const INTERNAL: &[&str] = &[
@@ -83,20 +88,25 @@ pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
 }
 
 /// Sets what servers are told about the request and its client.
-pub(crate) fn stamp(headers: &mut HeaderMap, config: &HttpConnectionManager, downstream: &Downstream) {
+pub(crate) fn stamp(headers: &mut HeaderMap, config: &HttpConnectionManager, exchange: &Exchange) {
     let settings = &config.headers;
+    let downstream = &exchange.connection.facts;
     for name in INTERNAL {
         if headers.contains_key(*name) {
             headers.remove(*name);
         }
     }
+    let client = address::client(headers, settings, downstream.remote);
+    exchange.client.set(client);
     if settings.use_remote_address {
-        remote_address(headers, config, downstream);
+        remote_address(headers, config, downstream, client);
     }
-    headers
-        .entry(FORWARDED_PROTO)
-        .or_insert(HeaderValue::from_static(downstream.scheme()));
-    if settings.append_forwarded_port && !headers.contains_key(FORWARDED_PORT) {
+    // What a client says of its own protocol counts only where a trusted proxy stands in front.
+    let distrusts = settings.use_remote_address && settings.trusted_hops == 0;
+    if distrusts || !headers.contains_key(FORWARDED_PROTO) {
+        headers.insert(FORWARDED_PROTO, HeaderValue::from_static(downstream.scheme()));
+    }
+    if settings.append_forwarded_port && (distrusts || !headers.contains_key(FORWARDED_PORT)) {
         let port = downstream.local.map_or(0, |local| local.port());
         headers.insert(FORWARDED_PORT, HeaderValue::from(port));
     }
@@ -124,20 +134,28 @@ fn append(headers: &mut HeaderMap, name: HeaderName, value: &HeaderValue) {
     };
 }
 
-fn remote_address(headers: &mut HeaderMap, config: &HttpConnectionManager, downstream: &Downstream) {
+fn remote_address(
+    headers: &mut HeaderMap,
+    config: &HttpConnectionManager,
+    downstream: &Downstream,
+    client: Option<SocketAddr>,
+) {
     let settings = &config.headers;
-    let Some(remote) = downstream.direct_remote.or(downstream.remote) else {
-        return;
-    };
-    let Ok(address) = HeaderValue::from_str(&remote.ip().to_string()) else {
-        return;
-    };
-    if !settings.skip_forwarded_for {
-        append(headers, FORWARDED_FOR, &address);
+    let text = |address: SocketAddr| HeaderValue::from_str(&address.ip().to_string()).ok();
+    let peer = downstream.remote.and_then(|remote| {
+        // Envoy tells of its own address in place of a client on the same machine.
+        text(
+            downstream
+                .local
+                .filter(|_| remote.ip().is_loopback())
+                .unwrap_or(remote),
+        )
+    });
+    if let Some(peer) = peer.filter(|_| !settings.skip_forwarded_for) {
+        append(headers, FORWARDED_FOR, &peer);
     }
-    // With trusted proxies in front the client is further left in the list, and its address is theirs to tell.
-    if settings.trusted_hops == 0 {
-        headers.insert(EXTERNAL_ADDRESS, address);
+    if let Some(client) = client.and_then(text) {
+        headers.insert(EXTERNAL_ADDRESS, client);
     }
     if !settings.request_id.preserve_external {
         headers.remove(REQUEST_ID);

@@ -14,26 +14,18 @@ use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response, header};
 use http_body::Body;
 use hyper::body::Incoming;
-use redplane_config::http::route::{Action, Route, VirtualHost};
-use redplane_http_route::request::Certificate;
-use redplane_http_route::{Choice, Head, RouteTable, grpc, table};
+use redplane_config::http::route::{Action, Route, VirtualHost, WeightedCluster};
+use redplane_http_route::{Choice, RouteTable, grpc, table};
 
-use crate::check::{Target, check};
+use crate::asked::Asked;
+use crate::check::check;
 use crate::exchange::Exchange;
 use crate::feed::BodyFault;
-use crate::filters::{self, Passed};
+use crate::filters::{self, Passed, Way};
 use crate::reply::{Known, LocalReply};
 use crate::shared::Shared;
 use crate::tail::ResponseBody;
 use crate::{response, stamp};
-
-/// A request that was checked and stamped.
-pub(crate) struct Asked {
-    pub(crate) parts: Parts,
-    pub(crate) target: Target,
-    /// The protocol that the client wants to change to.
-    pub(crate) upgrade: Option<String>,
-}
 
 /// Where a request was found to belong.
 pub(crate) struct Found<'a> {
@@ -42,23 +34,11 @@ pub(crate) struct Found<'a> {
     pub(crate) route: &'a Route,
 }
 
-impl Asked {
-    /// What routes look at.
-    pub(crate) fn head<'a>(&'a self, shared: &'a Shared) -> Head<'a> {
-        let peer = shared.facts.peer().is_some();
-        Head {
-            method: &self.parts.method,
-            path: self.target.path.as_str(),
-            authority: self.target.authority(),
-            scheme: shared.facts.scheme(),
-            headers: &self.parts.headers,
-            certificate: Certificate {
-                presented: peer,
-                // A certificate that is not good ends the handshake.
-                validated: peer,
-            },
-        }
-    }
+/// A route, and where it leads this time.
+struct Place<'a> {
+    found: Found<'a>,
+    member: Option<&'a WeightedCluster>,
+    cluster: Option<String>,
 }
 
 /// Answers a request. The service of hyper's connections.
@@ -111,7 +91,7 @@ async fn handle(
     if filters::reads_peer(&config.filters) {
         filters::strip_peer(&mut parts.headers);
     }
-    stamp::stamp(&mut parts.headers, config, &shared.facts);
+    stamp::stamp(&mut parts.headers, config, exchange);
     *request_id = parts.headers.get(stamp::REQUEST_ID).cloned();
     let asked = Asked {
         parts,
@@ -137,54 +117,41 @@ pub(crate) fn note(exchange: &Exchange, asked: &Asked) {
 
 async fn route(
     exchange: &Rc<Exchange>,
-    asked: Asked,
+    mut asked: Asked,
     body: Incoming,
     routes: Option<&RouteTable>,
 ) -> Result<Response<ResponseBody>, LocalReply> {
     let shared = &exchange.connection;
-    let head = asked.head(shared);
-    let choice = match routes {
-        Some(table) => table.find(&head, fastrand::u32(..1_000_000)),
-        None => Choice::None,
+    // One draw for a request, however often its route is looked for.
+    let draw = fastrand::u64(..);
+    let mut passed = Passed::default();
+    let mut begun = 0;
+    let place = loop {
+        let place = place(exchange, &asked, routes, draw)?;
+        let on = place.as_ref();
+        let filters = shared
+            .service
+            .filters(routes, on.map(|on| (on.found.host, on.found.route, on.member)))
+            .filter(|running| running.at >= begun);
+        let way = Way {
+            route: on.map(|on| on.found.route),
+            cluster: on.and_then(|on| on.cluster.as_deref()),
+        };
+        match filters::run(filters, way, &mut asked, exchange, &mut passed).await? {
+            Some(at) => begun = at + 1,
+            None => break place,
+        }
     };
-    let found = match (choice, routes) {
-        (Choice::Route(host, route), Some(table)) => Some(Found { table, host, route }),
-        (Choice::NeedsTls, _) => return Err(answer::needs_tls(&head)),
-        _ => None,
-    };
-    let Some(found) = found else {
+    let Some(Place {
+        found,
+        member,
+        cluster,
+    }) = place
+    else {
         // Filters see what no route takes as well: a fault or a limit of the chain comes before the 404.
-        let filters = shared.service.filters(routes, None);
-        filters::run(filters, &head, None, exchange).await?;
-        return Err(LocalReply {
-            close: asked.parts.method == Method::CONNECT,
-            ..Known::NoRoute.into()
-        });
+        return Err(no_route(&asked));
     };
-    exchange.told.borrow_mut().route.clone_from(&found.route.name);
-    if asked.parts.method == Method::CONNECT {
-        // Tunnels are not served.
-        return Err(LocalReply {
-            close: true,
-            ..Known::NoRoute.into()
-        });
-    }
-    let target = match &found.route.action {
-        Action::Forward(forward) => table::target(forward, &head, fastrand::u64(..)),
-        _ => None,
-    };
-    let member = target.as_ref().and_then(|target| target.member);
-    let cluster = target.map(|target| target.cluster.into_owned());
-    forward::tell_cluster(cluster.as_deref(), exchange);
-    if let Some(kind) = &asked.upgrade
-        && !forward::allows_upgrade(kind, found.route, &shared.service.config.upgrades)
-    {
-        return Err(Known::UpgradeRefused.into());
-    }
-    let filters = shared
-        .service
-        .filters(routes, Some((found.host, found.route, member)));
-    let passed: Passed = filters::run(filters, &head, cluster.as_deref(), exchange).await?;
+    let head = asked.head(&shared.facts);
     let action = match &found.route.action {
         Action::Direct(direct) => return Ok(answer::direct(direct, &found, &head, passed, exchange)),
         Action::Redirect(redirect) => return Ok(answer::redirect(redirect, &found, &head, passed, exchange)),
@@ -200,4 +167,51 @@ async fn route(
         passed,
     };
     forward::run(exchange, asked, body, &found, chosen).await
+}
+
+fn no_route(asked: &Asked) -> LocalReply {
+    LocalReply {
+        close: asked.parts.method == Method::CONNECT,
+        ..Known::NoRoute.into()
+    }
+}
+
+/// Looks for the route. What a route does not allow is answered before filters see the request.
+fn place<'a>(
+    exchange: &Exchange,
+    asked: &Asked,
+    routes: Option<&'a RouteTable>,
+    draw: u64,
+) -> Result<Option<Place<'a>>, LocalReply> {
+    let shared = &exchange.connection;
+    let head = asked.head(&shared.facts);
+    let Some(table) = routes else { return Ok(None) };
+    // The lower half of the draw is for the cluster.
+    let found = match table.find(&head, ((draw >> 32) % 1_000_000) as u32) {
+        Choice::Route(host, route) => Found { table, host, route },
+        Choice::NeedsTls => return Err(answer::needs_tls(&head)),
+        Choice::None => return Ok(None),
+    };
+    exchange.told.borrow_mut().route.clone_from(&found.route.name);
+    if asked.parts.method == Method::CONNECT {
+        // Tunnels are not served.
+        return Err(no_route(asked));
+    }
+    let target = match &found.route.action {
+        Action::Forward(forward) => table::target(forward, &head, draw & 0xffff_ffff),
+        _ => None,
+    };
+    let member = target.as_ref().and_then(|target| target.member);
+    let cluster = target.map(|target| target.cluster.into_owned());
+    forward::tell_cluster(cluster.as_deref(), exchange);
+    if let Some(kind) = &asked.upgrade
+        && !forward::allows_upgrade(kind, found.route, &shared.service.config.upgrades)
+    {
+        return Err(Known::UpgradeRefused.into());
+    }
+    Ok(Some(Place {
+        found,
+        member,
+        cluster,
+    }))
 }

@@ -153,6 +153,41 @@ fn offer(road: &Road<'_>, protocol: UpstreamProtocol) -> Option<Arc<[Vec<u8>]>> 
     (is_tls && !list.is_empty()).then(|| list.iter().map(|name| name.clone().into_bytes()).collect())
 }
 
+impl Outgoing {
+    /// The message in the terms of the protocol that it leaves by.
+    pub(crate) fn request(self, body: RequestBody, is_h2: bool) -> Request<RequestBody> {
+        let mut request = Request::new(body);
+        *request.method_mut() = self.method;
+        *request.headers_mut() = self.headers;
+        *request.extensions_mut() = self.extensions;
+        if is_h2 {
+            let mut parts = http::uri::Parts::default();
+            parts.scheme = Some(if self.scheme == "https" {
+                Scheme::HTTPS
+            } else {
+                Scheme::HTTP
+            });
+            parts.authority = Authority::try_from(self.authority.as_bytes()).ok();
+            parts.path_and_query = Some(self.path);
+            *request.version_mut() = Version::HTTP_2;
+            *request.uri_mut() = Uri::from_parts(parts).unwrap_or_default();
+            return request;
+        }
+        *request.version_mut() = Version::HTTP_11;
+        *request.uri_mut() = Uri::from(self.path);
+        request.headers_mut().insert(HOST, self.authority);
+        let bodiless = [Method::GET, Method::HEAD, Method::DELETE, Method::TRACE];
+        if request.body().is_none() && !bodiless.contains(request.method()) {
+            // Where a body may be expected, Envoy says that there is none.
+            request
+                .headers_mut()
+                .entry(CONTENT_LENGTH)
+                .or_insert(HeaderValue::from_static("0"));
+        }
+        request
+    }
+}
+
 fn build(outgoing: Outgoing, lease: &Lease, feed: &Feed) -> Request<RequestBody> {
     let is_h2 = lease.is_http2();
     let body = if feed.is_empty() {
@@ -160,34 +195,7 @@ fn build(outgoing: Outgoing, lease: &Lease, feed: &Feed) -> Request<RequestBody>
     } else {
         feed.take_turn(!is_h2)
     };
-    let mut request = Request::new(body);
-    *request.method_mut() = outgoing.method;
-    *request.headers_mut() = outgoing.headers;
-    *request.extensions_mut() = outgoing.extensions;
-    if is_h2 {
-        let mut parts = http::uri::Parts::default();
-        parts.scheme = Some(if outgoing.scheme == "https" {
-            Scheme::HTTPS
-        } else {
-            Scheme::HTTP
-        });
-        parts.authority = Authority::try_from(outgoing.authority.as_bytes()).ok();
-        parts.path_and_query = Some(outgoing.path);
-        *request.version_mut() = Version::HTTP_2;
-        *request.uri_mut() = Uri::from_parts(parts).unwrap_or_default();
-    } else {
-        *request.version_mut() = Version::HTTP_11;
-        *request.uri_mut() = Uri::from(outgoing.path);
-        request.headers_mut().insert(HOST, outgoing.authority);
-        let bodiless = [Method::GET, Method::HEAD, Method::DELETE, Method::TRACE];
-        if feed.is_empty() && !bodiless.contains(request.method()) {
-            // Where a body may be expected, Envoy says that there is none.
-            request
-                .headers_mut()
-                .entry(CONTENT_LENGTH)
-                .or_insert(HeaderValue::from_static("0"));
-        }
-    }
+    let mut request = outgoing.request(body, is_h2);
     if let Some(gate) = feed.gate() {
         hyper::ext::on_informational(&mut request, move |response| {
             if response.status() == http::StatusCode::CONTINUE {

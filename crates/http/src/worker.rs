@@ -12,6 +12,7 @@ use redplane_world::Reader;
 use rustc_hash::FxHashMap;
 
 use crate::bucket::{Bucket, bucket_of};
+use crate::keys::Keys;
 use crate::pool::Pools;
 
 /// Buckets by the address of the limit, which is kept so that no other one gets its address.
@@ -22,6 +23,7 @@ pub struct Worker {
     store: RefCell<Reader>,
     blocks: RefCell<HashMap<String, Weak<Block>>>,
     buckets: RefCell<Buckets>,
+    pub(crate) keys: Keys,
     pub(crate) pools: Rc<Pools>,
 }
 
@@ -32,6 +34,7 @@ impl Worker {
             store: RefCell::new(store),
             blocks: RefCell::default(),
             buckets: RefCell::default(),
+            keys: Keys::default(),
             pools: Rc::default(),
         })
     }

@@ -310,7 +310,9 @@ fn claims(
     Ok(())
 }
 
-fn is_preflight(headers: &Headers<'_>) -> bool {
+/// Whether a request is a preflight of CORS.
+#[must_use]
+pub fn is_preflight(headers: &Headers<'_>) -> bool {
     first(headers, ":method") == "OPTIONS"
         && !first(headers, "origin").is_empty()
         && !first(headers, "access-control-request-method").is_empty()

@@ -17,7 +17,7 @@ mod tests;
 mod token;
 
 pub use changes::Changes;
-pub use check::{Fetched, METADATA, Verdict, check};
+pub use check::{Fetched, METADATA, Verdict, check, is_preflight};
 pub use refusal::Refusal;
 pub use status::Status;
 

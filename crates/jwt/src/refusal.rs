@@ -72,7 +72,9 @@ fn details(text: &str) -> String {
 
 /// A route asks for what the filter does not know.
 pub(crate) fn unknown_name(config: &JwtAuthn, name: &str) -> Refusal {
-    let text = format!("Wrong requirement_name: {name}. It should be one of requirement_map");
+    let known: Vec<&str> = config.named.iter().map(|(known, _)| known.as_str()).collect();
+    let known = known.join(",");
+    let text = format!("Wrong requirement_name: {name}. It should be one of [{known}]");
     Refusal {
         status: 403,
         body: if config.strip_failure_response {

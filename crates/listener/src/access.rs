@@ -72,7 +72,7 @@ fn seen<'a>(facts: &'a ConnectionFacts, chain: &FilterChain) -> Connection<'a> {
 
 /// Whether a certificate that got through the handshake was held against roots that stand in the configuration. Whether
 /// those of a secret are for show is not known here: they do not count.
-fn validates(chain: &FilterChain) -> bool {
+pub(crate) fn validates(chain: &FilterChain) -> bool {
     let trust = chain.tls.as_ref().and_then(|tls| tls.validation.as_ref());
     trust.is_some_and(|trust| {
         !trust.own.accept_untrusted && (trust.own.system_roots || !trust.own.roots.is_empty())

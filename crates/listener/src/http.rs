@@ -11,6 +11,7 @@ use redplane_world::{Chain, TlsFacts};
 use ring::digest;
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use crate::access::validates;
 use crate::session::Session;
 use crate::worker::{Active, Worker};
 
@@ -57,6 +58,7 @@ fn session_of(tls: &TlsFacts, chain: &Chain) -> Tls {
         version: tls.version,
         cipher: tls.cipher.clone(),
         alpn: tls.alpn.clone(),
+        is_validated: leaf.is_some() && validates(&chain.config),
         digest: leaf.map(|leaf| hex(digest::digest(&digest::SHA256, leaf).as_ref())),
         subject: leaf.and_then(|leaf| san::subject(leaf)),
         uri_sans: tls.uri_sans.clone(),

@@ -58,8 +58,12 @@ urls! {
     ROUTER = "envoy.extensions.filters.http.router.v3.Router";
     /// HTTP RBAC filter.
     HTTP_RBAC = "envoy.extensions.filters.http.rbac.v3.RBAC";
+    /// What a route says to it.
+    HTTP_RBAC_ROUTE = "envoy.extensions.filters.http.rbac.v3.RBACPerRoute";
     /// HTTP JWT filter.
     JWT_AUTHN = "envoy.extensions.filters.http.jwt_authn.v3.JwtAuthentication";
+    /// What a route says to it.
+    JWT_AUTHN_ROUTE = "envoy.extensions.filters.http.jwt_authn.v3.PerRouteConfig";
     /// HTTP external authorization filter.
     HTTP_EXT_AUTHZ = "envoy.extensions.filters.http.ext_authz.v3.ExtAuthz";
     /// HTTP fault filter.

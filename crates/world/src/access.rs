@@ -39,7 +39,7 @@ impl Access {
 }
 
 /// A prefix of names: with one dot at its end, if it is not empty. Envoy: `statPrefixJoin`.
-fn dotted(prefix: &str) -> String {
+pub(crate) fn dotted(prefix: &str) -> String {
     match prefix.strip_suffix('.').unwrap_or(prefix) {
         "" => String::new(),
         prefix => format!("{prefix}."),

@@ -8,8 +8,10 @@ use redplane_config::http::route::{Route, VirtualHost, WeightedCluster};
 use redplane_config::http::{FilterOverride, HttpConnectionManager, HttpFilter, NamedFilter};
 use redplane_http_route::RouteTable;
 use redplane_telemetry::access_log::AccessLog;
-use redplane_telemetry::stats::http;
+use redplane_telemetry::stats::{http, jwt_authn, rbac, rbac_shadow};
 use redplane_telemetry::{Registry, Scope};
+
+use crate::access::dotted;
 
 /// Where a route table is put when RDS brings one, and taken from by every request.
 pub type RouteSlot = Arc<ArcSwapOption<RouteTable>>;
@@ -23,6 +25,32 @@ pub struct HttpService {
     /// `http.<stat_prefix>.`
     pub scope: Arc<Scope>,
     routes: RouteSlot,
+    /// Of each filter, in their order.
+    filters: Vec<FilterStats>,
+}
+
+/// Where a filter counts.
+#[derive(Debug)]
+pub enum FilterStats {
+    /// It counts nothing of its own.
+    None,
+    /// `http.<stat_prefix>.rbac.<rules_stat_prefix>.` and `http.<stat_prefix>.rbac.<shadow_rules_stat_prefix>.`
+    Rbac(Arc<Scope>, Arc<Scope>),
+    /// `http.<stat_prefix>.jwt_authn.<stat_prefix>.`
+    Jwt(Arc<Scope>),
+}
+
+/// A filter that runs on a request.
+#[derive(Clone, Copy)]
+pub struct Running<'a> {
+    /// Its place in the chain.
+    pub at: usize,
+    /// What it is.
+    pub filter: &'a HttpFilter,
+    /// What the route says to it.
+    pub said: Option<&'a FilterOverride>,
+    /// Where it counts.
+    pub stats: &'a FilterStats,
 }
 
 impl HttpService {
@@ -40,7 +68,9 @@ impl HttpService {
             }
             RouteSource::Rds { .. } => routes.unwrap_or_default(),
         };
+        let of = |named: &NamedFilter| FilterStats::of(&named.filter, &config.stat_prefix, registry);
         Self {
+            filters: config.filters.iter().map(of).collect(),
             config,
             access_logs,
             scope,
@@ -58,27 +88,53 @@ impl HttpService {
         &'a self,
         table: Option<&'a RouteTable>,
         place: Option<(&'a VirtualHost, &'a Route, Option<&'a WeightedCluster>)>,
-    ) -> impl Iterator<Item = (&'a HttpFilter, Option<&'a FilterOverride>)> {
-        self.config.filters.iter().filter_map(
-            move |NamedFilter {
-                      name,
-                      disabled,
-                      filter,
-                  }| {
-                let said = place.and_then(|(host, route, member)| {
-                    let member = member.and_then(|member| member.overrides.of(name));
-                    member
-                        .or_else(|| route.overrides.of(name))
-                        .or_else(|| host.overrides.of(name))
-                        .or_else(|| table.and_then(|table| table.config().overrides.of(name)))
-                });
-                let runs = match said {
-                    Some(FilterOverride::Disabled) => false,
-                    Some(_) => true,
-                    None => !disabled,
-                };
-                runs.then_some((filter, said))
-            },
-        )
+    ) -> impl Iterator<Item = Running<'a>> {
+        let filters = self.config.filters.iter().zip(&self.filters).enumerate();
+        filters.filter_map(move |(at, (named, stats))| {
+            let NamedFilter {
+                name,
+                disabled,
+                filter,
+            } = named;
+            let said = place.and_then(|(host, route, member)| {
+                let member = member.and_then(|member| member.overrides.of(name));
+                member
+                    .or_else(|| route.overrides.of(name))
+                    .or_else(|| host.overrides.of(name))
+                    .or_else(|| table.and_then(|table| table.config().overrides.of(name)))
+            });
+            let runs = match said {
+                Some(FilterOverride::Disabled) => false,
+                Some(_) => true,
+                None => !disabled,
+            };
+            runs.then_some(Running {
+                at,
+                filter,
+                said,
+                stats,
+            })
+        })
+    }
+}
+
+impl FilterStats {
+    fn of(filter: &HttpFilter, stat_prefix: &str, registry: &Registry) -> Self {
+        match filter {
+            HttpFilter::Rbac(filter) => {
+                let prefix = format!("http.{stat_prefix}.rbac.");
+                let enforced = format!("{prefix}{}", dotted(&filter.rules_prefix));
+                let shadow = format!("{prefix}{}", dotted(&filter.shadow_prefix));
+                Self::Rbac(
+                    registry.scope(&enforced, &rbac::SCHEMA),
+                    registry.scope(&shadow, &rbac_shadow::SCHEMA),
+                )
+            }
+            HttpFilter::Jwt(filter) => {
+                let prefix = format!("http.{stat_prefix}.jwt_authn.{}", dotted(&filter.stat_prefix));
+                Self::Jwt(registry.scope(&prefix, &jwt_authn::SCHEMA))
+            }
+            _ => Self::None,
+        }
     }
 }

@@ -20,7 +20,7 @@ pub mod tls;
 
 pub use access::Access;
 pub use facts::{ConnectionFacts, TlsFacts};
-pub use http::{HttpService, RouteSlot};
+pub use http::{FilterStats, HttpService, RouteSlot, Running};
 pub use life::Life;
 pub use listener::{Chain, Listener};
 pub use prepare::Preparer;

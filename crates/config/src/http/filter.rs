@@ -26,6 +26,8 @@ pub use rate_limit::{LocalRateLimit, TokenBucket};
 use crate::extension::{Extension, type_name};
 use crate::field::non_empty;
 use crate::invalid::ignore_fields;
+use crate::jwt::JwtAuthn;
+use crate::rbac::HttpRbac;
 use crate::{Ignored, Invalid};
 
 /// A filter and the name under which routes override it.
@@ -48,6 +50,10 @@ pub enum HttpFilter {
     Cors,
     /// Local rate limit.
     RateLimit(Arc<LocalRateLimit>),
+    /// Access rules.
+    Rbac(Arc<HttpRbac>),
+    /// Tokens that requests must carry.
+    Jwt(Arc<JwtAuthn>),
     /// `istio.alpn`: which protocols TLS towards a cluster offers, by the protocol that is spoken to it.
     Alpn(AlpnOverride),
     /// `istio.metadata_exchange`: takes what peers say of themselves off the message.
@@ -158,7 +164,7 @@ fn not_enforced(name: &str) -> Fate {
     ))
 }
 
-/// Filters that keep requests out.
+/// Filters that keep requests out. RBAC and tokens are enforced where their configuration is at hand.
 fn is_guard(type_url: &str) -> bool {
     let name = type_name(type_url);
     let kind = name
@@ -206,6 +212,14 @@ fn typed(extension: &Extension<'_>, ignored: &mut Ignored) -> Result<Fate, Inval
         type_url::PEER_METADATA => {
             HttpFilter::PeerMetadata(PeerMetadata::from_proto(&extension.decode(ignored)?, ignored))
         }
+        type_url::HTTP_RBAC => HttpFilter::Rbac(Arc::new(HttpRbac::from_proto(
+            &extension.decode(ignored)?,
+            ignored,
+        )?)),
+        type_url::JWT_AUTHN => HttpFilter::Jwt(Arc::new(JwtAuthn::from_proto(
+            &extension.decode(ignored)?,
+            ignored,
+        )?)),
         url if is_guard(url) => return Ok(not_enforced(extension.label())),
         _ => {
             return Ok(Fate::Noted(format!(

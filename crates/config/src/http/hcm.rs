@@ -18,7 +18,7 @@ pub use headers::{HeaderSettings, RequestId, ServerHeader};
 pub use limits::{HttpTimeouts, Limits, UnderscoreAction};
 pub use paths::{EscapedSlashes, HostSettings, PathSettings, StripPort};
 
-use super::filter::{self, NamedFilter};
+use super::filter::{self, HttpFilter, NamedFilter};
 use super::options::{Http1Options, Http2Options};
 use super::route::{RouteConfiguration, Upgrade};
 use crate::access_log::AccessLog;
@@ -130,12 +130,18 @@ impl HttpConnectionManager {
 }
 
 impl HttpConnectionManager {
-    /// Every cluster that inline routes name.
+    /// Every cluster that inline routes name, and those that keys of tokens come from.
     pub fn clusters(&self) -> Vec<&str> {
-        match &self.routes {
+        let mut names = match &self.routes {
             RouteSource::Inline(routes) => routes.clusters(),
             RouteSource::Rds { .. } => Vec::new(),
-        }
+        };
+        let tokens = self.filters.iter().filter_map(|named| match &named.filter {
+            HttpFilter::Jwt(tokens) => Some(tokens),
+            _ => None,
+        });
+        names.extend(tokens.flat_map(|tokens| tokens.clusters()));
+        names
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use redplane_proto::pb::envoy::config::route::v3::RouteConfiguration as RouteProto;
 use redplane_proto::pb::envoy::extensions::filters::network::http_connection_manager::v3::HttpConnectionManager as HcmProto;
 
+use super::filter::{FilterOverride, HttpFilter};
 use super::hcm::{Codec, HttpConnectionManager};
 use super::route::{Action, Domain, HostRewrite, PathMatch, PathRewrite, RouteConfiguration};
 use crate::Ignored;
@@ -171,9 +172,9 @@ fn a_guard_closes_the_chain() {
         )
     };
     let guards = [
-        "rbac.v3.RBAC",
-        "jwt_authn.v3.JwtAuthentication",
         "ext_authz.v3.ExtAuthz",
+        "oauth2.v3.OAuth2",
+        "basic_auth.v3.BasicAuth",
     ];
     for guard in guards {
         let kind = format!("envoy.extensions.filters.http.{guard}");
@@ -223,4 +224,28 @@ fn what_has_no_effect_is_said() {
         read.virtual_hosts[0].routes[0].matches.path,
         PathMatch::Exact("/".into())
     );
+}
+
+#[test]
+fn access_rules_and_tokens_are_read() {
+    let filters = "http_filters: [{name: t, typed_config: {'@type': \
+        type.googleapis.com/envoy.extensions.filters.http.jwt_authn.v3.JwtAuthentication, providers: {p: {remote_jwks: \
+        {http_uri: {uri: 'http://k/', cluster: keys, timeout: 1s}}}}}}, {name: r, typed_config: {'@type': \
+        type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBAC, rules: {action: DENY}}}, ";
+    let manager = ready(&format!("{filters}{ROUTER}]"));
+    assert!(matches!(manager.filters[0].filter, HttpFilter::Jwt(_)));
+    assert!(matches!(&manager.filters[1].filter, HttpFilter::Rbac(filter) if filter.rules.is_some()));
+    assert_eq!(manager.clusters(), ["keys"]);
+    let of_route = |kind: &str, fields: &str| {
+        let yaml = format!(
+            "typed_per_filter_config: {{f: {{'@type': type.googleapis.com/envoy.extensions.filters.http.{kind}, {fields}}}}}"
+        );
+        routes(&yaml).unwrap().overrides.of("f").cloned()
+    };
+    let off = of_route("rbac.v3.RBACPerRoute", "");
+    assert!(matches!(off, Some(FilterOverride::Disabled)));
+    let own = of_route("rbac.v3.RBACPerRoute", "rbac: {rules: {action: DENY}}");
+    assert!(matches!(own, Some(FilterOverride::Rbac(_))));
+    let free = of_route("jwt_authn.v3.PerRouteConfig", "disabled: true");
+    assert!(matches!(free, Some(FilterOverride::Jwt(_))));
 }

@@ -10,6 +10,7 @@ use redplane_proto::pb::xds::r#type::matcher::v3::Matcher;
 
 use super::{Action, Rules, Scope};
 use crate::field::{duration_or, enumeration, non_empty};
+use crate::invalid::ignore_fields;
 use crate::{Ignored, Invalid};
 
 /// The network filter. A connection is decided on when its handshake is over, and again when the rules change.
@@ -38,8 +39,6 @@ pub struct HttpRbac {
     pub shadow: Option<Rules>,
     /// In front of the shadow rules' statistics and metadata.
     pub shadow_prefix: String,
-    /// `track_per_rule_stats`.
-    pub per_rule_stats: bool,
 }
 
 impl NetworkRbac {
@@ -78,6 +77,7 @@ impl NetworkRbac {
 impl HttpRbac {
     /// Reads the message.
     pub fn from_proto(message: &http::Rbac, ignored: &mut Ignored) -> Result<Self, Invalid> {
+        ignore_fields!(ignored, message, track_per_rule_stats);
         Ok(Self {
             rules: enforced(
                 message.rules.as_ref(),
@@ -93,7 +93,6 @@ impl HttpRbac {
                 ignored,
             )?,
             shadow_prefix: message.shadow_rules_stat_prefix.clone(),
-            per_rule_stats: message.track_per_rule_stats,
         })
     }
 

@@ -48,8 +48,9 @@ fn fields_of_the_filters() {
     );
     assert_eq!(read.delay_deny.as_secs(), 1);
     assert!(ignored.is_empty());
-    let (read, _) = http("rules_stat_prefix: r_, track_per_rule_stats: true").unwrap();
-    assert!(read.rules.is_none() && read.per_rule_stats && read.rules_prefix == "r_");
+    let (read, ignored) = http("rules_stat_prefix: r_, track_per_rule_stats: true").unwrap();
+    assert!(read.rules.is_none() && read.rules_prefix == "r_");
+    assert_eq!(ignored, ["track_per_rule_stats"]);
     let none = NetworkRbac::from_proto(&NetworkProto::default(), &mut Ignored::default());
     assert_eq!(
         refusal(none),

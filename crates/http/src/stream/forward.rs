@@ -18,7 +18,8 @@ use tokio::time::Instant;
 
 use super::limits::Limits;
 use super::tries::{Tries, tries};
-use super::{Asked, Found, note};
+use super::{Found, note};
+use crate::asked::Asked;
 use crate::exchange::Exchange;
 use crate::feed::{Feed, Gate};
 use crate::filters::{Passed, strip_peer};
@@ -84,8 +85,8 @@ pub(super) async fn run(
     let Some(cluster) = shared.worker.cluster(&chosen.cluster) else {
         return Err(no_cluster(chosen.action));
     };
-    let client = shared.facts.remote.map(|remote| remote.ip());
-    let head = asked.head(shared);
+    let client = exchange.client.get().map(|remote| remote.ip());
+    let head = asked.head(&shared.facts);
     let hashed = match chosen.action.hash.as_slice() {
         [] => Hashed::default(),
         policies => hash::request(policies, &head, client, fastrand::u64(..)),
@@ -163,13 +164,13 @@ pub(super) async fn run(
 fn rewrite_request(asked: &mut Asked, found: &Found<'_>, chosen: &Chosen<'_>, exchange: &Rc<Exchange>) {
     let shared = Rc::clone(&exchange.connection);
     let (path, host) = {
-        let head = asked.head(&shared);
+        let head = asked.head(&shared.facts);
         let path = rewrite::path(chosen.action, &found.route.matches, &head);
         (path, rewrite::host(chosen.action, chosen.member, &head, None))
     };
     let mut headers = std::mem::take(&mut asked.parts.headers);
     for changes in found.table.changes(found.host, found.route, chosen.member) {
-        let head = asked.head(&shared);
+        let head = asked.head(&shared.facts);
         headers::change(
             &mut headers,
             &changes.request,
@@ -287,7 +288,7 @@ fn finish_head(parts: &mut http::response::Parts, changes: &Changes<'_>, exchang
         .table
         .changes(changes.found.host, changes.found.route, changes.chosen.member);
     for change in list.filter(|change| !change.response.is_empty()) {
-        let head = changes.kept.map(|asked| asked.head(&exchange.connection));
+        let head = changes.kept.map(|asked| asked.head(&exchange.connection.facts));
         headers::change(
             headers,
             &change.response,

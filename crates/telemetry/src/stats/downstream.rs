@@ -59,6 +59,16 @@ crate::schema! {
         shadow_allowed: Counter,
         shadow_denied: Counter,
     }
+    /// `http.<stat_prefix>.jwt_authn.<stat_prefix>`.
+    pub mod jwt_authn {
+        allowed: Counter,
+        cors_preflight_bypassed: Counter,
+        denied: Counter,
+        jwks_fetch_failed: Counter,
+        jwks_fetch_success: Counter,
+        jwt_cache_hit: Counter,
+        jwt_cache_miss: Counter,
+    }
     /// `tls_inspector.`
     pub mod tls_inspector {
         alpn_found: Counter,

@@ -14,6 +14,8 @@ use super::fault::Fault;
 use super::is_guard;
 use super::rate_limit::LocalRateLimit;
 use crate::extension::Extension;
+use crate::jwt::RouteRequirement;
+use crate::rbac::HttpRbac;
 use crate::{Ignored, Invalid};
 
 /// What is said to filters, by their names.
@@ -33,6 +35,10 @@ pub enum FilterOverride {
     Cors(Arc<CorsPolicy>),
     /// The bucket of this route.
     RateLimit(Arc<LocalRateLimit>),
+    /// The access rules of this route.
+    Rbac(Arc<HttpRbac>),
+    /// The tokens that this route needs.
+    Jwt(Arc<RouteRequirement>),
 }
 
 impl Overrides {
@@ -76,6 +82,13 @@ fn one(name: &str, any: &Any, ignored: &mut Ignored) -> Result<Option<FilterOver
             let message: RateLimitProto = extension.decode(ignored)?;
             FilterOverride::RateLimit(Arc::new(LocalRateLimit::from_proto(&message, ignored)?))
         }
+        type_url::HTTP_RBAC_ROUTE => match HttpRbac::from_route(&extension.decode(ignored)?, ignored)? {
+            Some(rules) => FilterOverride::Rbac(Arc::new(rules)),
+            None => FilterOverride::Disabled,
+        },
+        type_url::JWT_AUTHN_ROUTE => FilterOverride::Jwt(Arc::new(RouteRequirement::from_proto(
+            &extension.decode(ignored)?,
+        )?)),
         type_url::ROUTE_FILTER_CONFIG => {
             let message: FilterConfig = extension.decode(ignored)?;
             return match message.config.as_ref() {

@@ -14,7 +14,7 @@ use super::{BothWays, both_ways};
 use crate::field::{enumeration, non_empty, required};
 use crate::http::filter::Overrides;
 use crate::invalid::ignore_fields;
-use crate::{Ignored, Invalid};
+use crate::{Ignored, Invalid, metadata};
 
 /// One virtual host.
 #[derive(Clone, Debug, PartialEq)]
@@ -81,6 +81,8 @@ pub struct Route {
     pub overrides: Overrides,
     /// How much of a request body is kept for retries; `None` leaves it to the connection's limit.
     pub buffer_limit: Option<u64>,
+    /// `metadata.filter_metadata`, which access rules may ask about.
+    pub metadata: Option<Box<serde_json::Map<String, serde_json::Value>>>,
 }
 
 impl VirtualHost {
@@ -205,6 +207,11 @@ impl Route {
             headers: both_ways!(message, ignored),
             overrides: Overrides::from_proto(&message.typed_per_filter_config, ignored)?,
             buffer_limit: limit.or_else(|| old.map(|limit| u64::from(limit.value))),
+            metadata: message
+                .metadata
+                .as_ref()
+                .and_then(metadata::objects)
+                .map(Box::new),
         })
     }
 }
