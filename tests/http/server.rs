@@ -1,6 +1,7 @@
 //! A raw server that prints the request in its answer, and misbehaves where the path asks for it:
 //! `/status/N`, `/close`, `/garbage`, `/sleep`, `/partial`, `/plain` (until close), `/chunked`, `/headers`,
-//! `/fail/N/KEY` (503 for the first N requests with that key), `/upgrade`, `/jwks` (keys of tokens).
+//! `/fail/N/KEY` (503 for the first N requests with that key), `/upgrade`, `/jwks` (keys of tokens),
+//! `/copied/KEY` (remembers the request), `/seen/KEY` (tells what was remembered).
 
 use std::collections::HashMap;
 use std::io::{Read, Write};
@@ -12,7 +13,16 @@ use std::time::Duration;
 /// Keys that tokens of the issuer `far` are signed with.
 const KEYS: &str = r#"{"keys": [{"kty": "oct", "alg": "HS256", "kid": "f", "k": "ZmVkY2JhOTg3NjU0MzIxMGZlZGNiYTk4NzY1NDMyMTA"}]}"#;
 
-type Counts = Arc<Mutex<HashMap<String, usize>>>;
+/// What a server remembers.
+#[derive(Default)]
+struct Memory {
+    /// How often a key was asked for.
+    counts: HashMap<String, usize>,
+    /// Requests to `/copied/KEY`, as they are echoed.
+    copies: HashMap<String, String>,
+}
+
+type Counts = Arc<Mutex<Memory>>;
 
 /// Starts the server; it ends with the process.
 pub(crate) fn start() -> SocketAddr {
@@ -131,7 +141,7 @@ fn answer(stream: &mut TcpStream, head: &str, body: &[u8], counts: &Counts) -> b
         ["status", code] => echo(stream, code.parse().unwrap_or(200), head, body),
         ["fail", count, key] => {
             let mut counts = counts.lock().expect("no thread panics");
-            let seen = counts.entry((*key).to_owned()).or_default();
+            let seen = counts.counts.entry((*key).to_owned()).or_default();
             *seen += 1;
             let fails = *seen <= count.parse().unwrap_or(0);
             drop(counts);
@@ -141,6 +151,27 @@ fn answer(stream: &mut TcpStream, head: &str, body: &[u8], counts: &Counts) -> b
             "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{KEYS}",
             KEYS.len()
         )),
+        ["copied", key] => {
+            let text = echoed(head, body);
+            let mut counts = counts.lock().expect("no thread panics");
+            counts.copies.insert((*key).to_owned(), text);
+            drop(counts);
+            echo(stream, 200, head, body)
+        }
+        ["seen", key] => {
+            let copy = (0..100).find_map(|_| {
+                let copy = counts.lock().expect("no thread panics").copies.get(*key).cloned();
+                copy.or_else(|| {
+                    thread::sleep(Duration::from_millis(5));
+                    None
+                })
+            });
+            let copy = copy.unwrap_or_else(|| "no copy came".to_owned());
+            reply(&format!(
+                "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{copy}",
+                copy.len()
+            ))
+        }
         ["grpc", status] => reply(&format!(
             "HTTP/1.1 200 OK\r\ncontent-type: application/grpc\r\ngrpc-status: {status}\r\ncontent-length: 0\r\n\r\n"
         )),
@@ -157,19 +188,24 @@ fn answer(stream: &mut TcpStream, head: &str, body: &[u8], counts: &Counts) -> b
     }
 }
 
-/// Prints the request: its first line, its headers by name, its body.
-fn echo(stream: &mut TcpStream, status: u16, head: &str, body: &[u8]) -> bool {
+/// The request as text: its first line, its headers by name, its body.
+fn echoed(head: &str, body: &[u8]) -> String {
     let mut lines = head.lines();
     let first = lines.next().unwrap_or_default();
     let counts = ["x-envoy-attempt-count: 2", "x-envoy-attempt-count: 3"];
     let is_retry = lines.clone().any(|line| counts.contains(&line));
-    let mut headers: Vec<String> = lines.map(|line| masked(line, is_retry)).collect();
+    let is_copy = lines.clone().any(|line| line == "x-envoy-internal: true");
+    let mut headers: Vec<String> = lines.map(|line| masked(line, is_retry, is_copy)).collect();
     headers.sort();
-    let text = format!(
+    format!(
         "{first}\n{}\n{}",
         headers.join("\n"),
         String::from_utf8_lossy(body)
-    );
+    )
+}
+
+fn echo(stream: &mut TcpStream, status: u16, head: &str, body: &[u8]) -> bool {
+    let text = echoed(head, body);
     let reply = format!(
         "HTTP/1.1 {status} X\r\nx-app: 1\r\ncontent-length: {}\r\n\r\n{text}",
         text.len()
@@ -185,13 +221,14 @@ fn echo(stream: &mut TcpStream, status: u16, head: &str, body: &[u8]) -> bool {
 
 /// What differs from run to run has its name in place of its value. What is left of a time-out differs in a retry, which
 /// may come within the first millisecond.
-fn masked(line: &str, is_retry: bool) -> String {
+fn masked(line: &str, is_retry: bool, is_copy: bool) -> String {
     let (name, value) = line.split_once(':').unwrap_or((line, ""));
     let (name, value) = (name.to_ascii_lowercase(), value.trim());
     let is_uuid = value.len() == 36 && value.as_bytes()[14] == b'4' && value.matches('-').count() == 4;
     let is_left = name == "x-envoy-expected-rq-timeout-ms" && (is_retry || !value.ends_with("00"));
     let value = match (is_uuid, is_left) {
         (true, _) => "UUID",
+        _ if name == "x-forwarded-for" && is_copy => "OWN",
         (_, true) => "LEFT",
         _ => value,
     };

@@ -34,6 +34,7 @@ impl Stage {
         let bootstrap = listeners
             .replace("{ADMIN}", &admin.to_string())
             .replace("{DEAD}", &dead.to_string())
+            .replace("{MIRROR}", &server::start().port().to_string())
             .replace("{SERVER}", &server::start().port().to_string())
             .replace("{LOG}", &log.display().to_string());
         let flags = ["--concurrency", "1", "--file-flush-interval-msec", "10"];

@@ -36,7 +36,7 @@ use crate::extension::Extension;
 use crate::field::{non_empty, positive_or, required};
 use crate::http::{HttpCluster, UpstreamProtocol};
 use crate::invalid::ignore_fields;
-use crate::{Address, Ignored, Invalid};
+use crate::{Address, Ignored, Invalid, metadata};
 
 /// One validated cluster.
 #[derive(Clone, Debug, PartialEq)]
@@ -118,19 +118,20 @@ impl Cluster {
         let socket = message.transport_socket.as_ref();
         let matches = &message.transport_socket_matches;
         note_ignored(message, &mut ignored);
+        let match_sni = options.http.match_sni;
         Ok(Self {
             stat_name: stat_name.clone(),
             discovery,
             lb_policy,
             connect_timeout: positive_or(connect_timeout, "connect_timeout", Duration::from_secs(5))?,
             transport: ignored.scope("transport_socket", |ignored| {
-                Transport::from_proto(socket, ignored)
+                Transport::from_proto(socket, ignored).map(|transport| transport.matching(match_sni))
             })?,
-            transport_matches: ignored.each(
-                "transport_socket_matches",
-                matches,
-                TransportMatch::from_proto,
-            )?,
+            transport_matches: ignored.each("transport_socket_matches", matches, |matched, ignored| {
+                let mut read = TransportMatch::from_proto(matched, ignored)?;
+                read.transport = read.transport.matching(match_sni);
+                Ok(read)
+            })?,
             redis_auth: options.redis_auth,
             common_lb,
             keepalive: keepalive(message, &mut ignored),
@@ -346,6 +347,13 @@ struct Options {
     http2_keepalive: Option<Http2Keepalive>,
 }
 
+/// Istio's word in the metadata, on clusters that must not be offered its protocols.
+fn alpn_override(message: &proto::Cluster) -> bool {
+    let objects = message.metadata.as_ref().and_then(metadata::objects);
+    let istio = objects.as_ref().and_then(|objects| objects.get("istio"));
+    istio.and_then(|istio| istio.get("alpn_override")?.as_str()) != Some("false")
+}
+
 impl Options {
     fn from_proto(message: &proto::Cluster, ignored: &mut Ignored) -> Result<Self, Invalid> {
         let mut options = Self {
@@ -367,6 +375,7 @@ impl Options {
                 options.read(&extension, ignored)
             })?;
         }
+        options.http.alpn_override = alpn_override(message);
         Ok(options)
     }
 

@@ -132,7 +132,6 @@ mod tests {
             on: RetryOn::parse(on).0,
             retries: 2,
             per_try_timeout: None,
-            per_try_idle_timeout: None,
             avoid_previous_hosts: false,
             host_attempts: 1,
             status_codes: vec![418],

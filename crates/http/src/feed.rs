@@ -2,21 +2,26 @@
 //!
 //! A [`Feed`] owns the client's body; each try reads it through a [`RequestBody`] of its own, from the start. What was
 //! read is kept up to the buffer limit; beyond it nothing is kept, the request goes on and cannot be tried again.
-//! Envoy: `retry_or_shadow_abandoned`.
+//! Envoy: `retry_or_shadow_abandoned`. Mirrors hear what the tries read.
+
+mod body;
+mod tap;
 
 use std::cell::{Cell, RefCell};
-use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Waker};
 
 use bytes::Bytes;
 use http::HeaderMap;
-use http_body::{Body, Frame, SizeHint};
+use http_body::Body;
 use hyper::body::Incoming;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::progress::Progress;
+use body::Reader;
+pub(crate) use body::RequestBody;
+use tap::Tap;
 
 /// Why a body ends before its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +64,8 @@ struct Shared {
     end: Notify,
     /// The body waits until the server has said 100, or anything else.
     gate: Option<Gate>,
+    /// Mirrors that hear what comes.
+    taps: RefCell<Vec<Tap>>,
     progress: Rc<Progress>,
 }
 
@@ -82,15 +89,6 @@ struct GateState {
     waker: std::sync::Mutex<Option<Waker>>,
 }
 
-/// The body as one try reads it.
-pub(crate) struct RequestBody {
-    feed: Option<Feed>,
-    turn: u64,
-    at: usize,
-    /// HTTP/1 has no trailers here, as in Envoy.
-    drop_trailers: bool,
-}
-
 impl Feed {
     /// Takes the client's body; `limit` is how much of it is kept for another try.
     pub(crate) fn new(source: Incoming, limit: u64, gate: Option<Gate>, progress: &Rc<Progress>) -> Self {
@@ -106,6 +104,7 @@ impl Feed {
             end_time: Cell::new(progress.start),
             end: Notify::new(),
             gate,
+            taps: RefCell::default(),
             progress: Rc::clone(progress),
         }))
     }
@@ -148,15 +147,23 @@ impl Feed {
     pub(crate) fn take_turn(&self, drop_trailers: bool) -> RequestBody {
         let turn = self.0.turn.get() + 1;
         self.0.turn.set(turn);
-        RequestBody {
-            feed: Some(self.clone()),
-            turn,
-            at: 0,
-            drop_trailers,
+        RequestBody::Feed(Reader::new(self.clone(), turn, drop_trailers))
+    }
+
+    /// The body for a mirror: it hears what the tries read from here on, and ends in an error when it is too slow.
+    pub(crate) fn mirror(&self) -> RequestBody {
+        if self.is_empty() {
+            return RequestBody::Empty;
         }
+        let tap = Tap::default();
+        self.0.taps.borrow_mut().push(tap.clone());
+        RequestBody::Tap(tap)
     }
 
     fn finish(&self) {
+        for tap in self.0.taps.borrow_mut().drain(..) {
+            tap.end();
+        }
         if !self.0.ended.replace(true) {
             self.0.end_time.set(Instant::now());
         }
@@ -165,28 +172,9 @@ impl Feed {
     }
 }
 
-impl RequestBody {
-    /// No body.
-    pub(crate) fn empty() -> Self {
-        Self {
-            feed: None,
-            turn: 0,
-            at: 0,
-            drop_trailers: false,
-        }
-    }
-
-    /// There is no body at all.
-    pub(crate) fn is_none(&self) -> bool {
-        self.feed.is_none()
-    }
-
-    /// What was kept, if this try has not read it yet.
-    fn kept(&mut self, shared: &Shared) -> Option<Bytes> {
-        let kept = shared.kept.borrow();
-        let chunk = kept.chunks.get(self.at).cloned();
-        self.at += usize::from(chunk.is_some());
-        chunk
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.taps.borrow_mut().iter().for_each(Tap::cut);
     }
 }
 
@@ -232,96 +220,5 @@ impl Gate {
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner) = Some(cx.waker().clone());
         is_open()
-    }
-}
-
-impl Body for RequestBody {
-    type Data = Bytes;
-    type Error = BodyFault;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyFault>>> {
-        let Some(feed) = self.feed.clone() else {
-            return Poll::Ready(None);
-        };
-        let shared = &*feed.0;
-        if shared.turn.get() != self.turn {
-            return Poll::Ready(Some(Err(BodyFault::Superseded)));
-        }
-        if let Some(chunk) = self.kept(shared) {
-            return Poll::Ready(Some(Ok(Frame::data(chunk))));
-        }
-        if shared.gate.as_ref().is_some_and(|gate| !gate.poll_open(cx)) {
-            return Poll::Pending;
-        }
-        loop {
-            let mut source = shared.source.borrow_mut();
-            let Some(incoming) = source.as_mut() else {
-                drop(source);
-                self.feed = None;
-                let trailers = shared.kept.borrow().trailers.clone();
-                return Poll::Ready(match trailers {
-                    Some(trailers) if !self.drop_trailers => Some(Ok(Frame::trailers(trailers))),
-                    _ => None,
-                });
-            };
-            match Pin::new(&mut *incoming).poll_frame(cx) {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(Some(Err(_))) => return Poll::Ready(Some(Err(BodyFault::Client))),
-                Poll::Ready(None) => *source = None,
-                Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
-                    Ok(chunk) => {
-                        shared.progress.receive(chunk.len());
-                        self.at += usize::from(shared.kept.borrow_mut().keep(&chunk));
-                        if incoming.is_end_stream() {
-                            *source = None;
-                            drop(source);
-                            feed.finish();
-                        }
-                        return Poll::Ready(Some(Ok(Frame::data(chunk))));
-                    }
-                    Err(frame) => {
-                        shared.kept.borrow_mut().trailers = frame.into_trailers().ok();
-                        *source = None;
-                    }
-                },
-            }
-            drop(source);
-            feed.finish();
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        let Some(feed) = &self.feed else { return true };
-        let shared = &*feed.0;
-        let kept = shared.kept.borrow();
-        let no_trailers = kept.trailers.is_none() || self.drop_trailers;
-        shared.source.borrow().is_none() && no_trailers && self.at >= kept.chunks.len()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        let Some(feed) = &self.feed else {
-            return SizeHint::with_exact(0);
-        };
-        let shared = &*feed.0;
-        let kept = shared.kept.borrow();
-        let waiting: u64 = kept
-            .chunks
-            .iter()
-            .skip(self.at)
-            .map(|chunk| chunk.len() as u64)
-            .sum();
-        match shared
-            .source
-            .borrow()
-            .as_ref()
-            .map(|source| source.size_hint().exact())
-        {
-            None => SizeHint::with_exact(waiting),
-            Some(Some(rest)) => SizeHint::with_exact(waiting + rest),
-            Some(None) => SizeHint::default(),
-        }
     }
 }

@@ -31,6 +31,8 @@ pub(crate) struct Key {
     place: PlaceKey,
     /// What TLS offers, where a filter says so.
     offer: Option<Arc<[Vec<u8>]>>,
+    /// The name that TLS asks for, where the request says so.
+    sni: Option<Arc<str>>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -56,6 +58,8 @@ pub(crate) struct Wanted<'a> {
     pub(crate) protocol: UpstreamProtocol,
     /// What TLS offers in place of what the cluster says.
     pub(crate) offer: Option<Arc<[Vec<u8>]>>,
+    /// The name that TLS asks for in place of the cluster's.
+    pub(crate) sni: Option<Arc<str>>,
     /// The cluster's cells.
     pub(crate) stats: &'a Rc<Block>,
     /// Only a connection that no request has been on.
@@ -118,6 +122,7 @@ pub(crate) async fn lease(pools: &Rc<Pools>, wanted: Wanted<'_>) -> io::Result<L
     let key = Key {
         place: wanted.place.key(wanted.cluster),
         offer: wanted.offer.clone(),
+        sni: wanted.sni.clone(),
     };
     match wanted.protocol {
         UpstreamProtocol::Http2 => lease_http2(pools, key, wanted).await,

@@ -31,7 +31,8 @@ const INTERNAL: &[&str] = &[
 ];
 
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+/// `x-forwarded-for`.
+pub(crate) const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
 const EXTERNAL_ADDRESS: HeaderName = HeaderName::from_static("x-envoy-external-address");
 /// `x-request-id`.
@@ -121,7 +122,7 @@ pub(crate) fn stamp(headers: &mut HeaderMap, config: &HttpConnectionManager, exc
 }
 
 /// One list in one line, as Envoy appends.
-fn append(headers: &mut HeaderMap, name: HeaderName, value: &HeaderValue) {
+pub(crate) fn append(headers: &mut HeaderMap, name: HeaderName, value: &HeaderValue) {
     let joined = headers.get(&name).map(|old| {
         let mut joined = old.as_bytes().to_vec();
         joined.push(b',');

@@ -6,6 +6,7 @@
 mod answer;
 mod forward;
 mod limits;
+mod mirror;
 mod tries;
 
 use std::rc::Rc;
@@ -92,6 +93,13 @@ async fn handle(
         filters::strip_peer(&mut parts.headers);
     }
     stamp::stamp(&mut parts.headers, config, exchange);
+    let routes = shared.service.routes();
+    for name in routes
+        .iter()
+        .flat_map(|table| &table.config().internal_only_headers)
+    {
+        parts.headers.remove(name);
+    }
     *request_id = parts.headers.get(stamp::REQUEST_ID).cloned();
     let asked = Asked {
         parts,
@@ -99,7 +107,6 @@ async fn handle(
         upgrade,
     };
     note(exchange, &asked);
-    let routes = shared.service.routes();
     route(exchange, asked, body, routes.as_deref()).await
 }
 

@@ -1,5 +1,6 @@
 //! One try at a cluster: which host, which connection, what is sent, why it failed.
 
+use std::cell::Cell;
 use std::error::Error;
 use std::io;
 use std::net::SocketAddr;
@@ -19,9 +20,8 @@ use redplane_telemetry::stats::cluster as names;
 use redplane_upstream::{Cluster, Host, Layout};
 
 use crate::downstream::Downstream;
-use crate::exchange::Exchange;
-use crate::feed::{Feed, RequestBody};
-use crate::pool::{self, Failed, Lease, Place, Wanted};
+use crate::feed::{Gate, RequestBody};
+use crate::pool::{self, Failed, Lease, Place, Pools, Wanted};
 
 /// A request as it leaves.
 #[derive(Clone)]
@@ -48,8 +48,12 @@ pub(crate) struct Road<'a> {
     pub(crate) stats: &'a Rc<Block>,
     pub(crate) place: &'a Place,
     pub(crate) alpn: Option<&'a AlpnOverride>,
-    pub(crate) exchange: &'a Rc<Exchange>,
+    pub(crate) pools: &'a Rc<Pools>,
+    /// What the client speaks.
+    pub(crate) version: Version,
     pub(crate) is_upgrade: bool,
+    /// Our side of the connection, once there is one.
+    pub(crate) local: Cell<Option<SocketAddr>>,
 }
 
 /// Chooses a host: by hash where there is one, else by the cluster's policy. Hosts to avoid are passed over as often as
@@ -81,14 +85,18 @@ pub(crate) fn choose(
     found
 }
 
-/// Sends a request to a place and waits for the head of the response.
+/// Sends a request to a place and waits for the head of the response. `body` makes the body; it is told whether HTTP/2
+/// is spoken.
 pub(crate) async fn attempt(
     road: &Road<'_>,
     outgoing: Outgoing,
-    feed: &Feed,
+    body: impl FnOnce(bool) -> RequestBody,
+    gate: Option<Gate>,
 ) -> Result<(Response<Incoming>, Lease), TryFault> {
     let protocol = protocol(road);
     let offer = offer(road, protocol);
+    let sni = sni(road, &outgoing);
+    let mut message = Some((body, gate));
     let mut fresh = false;
     let mut unsent = None;
     let mut outgoing = Some(outgoing);
@@ -98,15 +106,19 @@ pub(crate) async fn attempt(
             place: road.place,
             protocol,
             offer: offer.clone(),
+            sni: sni.clone(),
             stats: road.stats,
             fresh,
         };
-        let lease = pool::lease(&road.exchange.connection.worker.pools, wanted).await;
+        let lease = pool::lease(road.pools, wanted).await;
         let mut lease = lease.map_err(|error| connect_fault(&error))?;
-        note(road, lease.local());
-        let request = match (unsent.take(), outgoing.take()) {
+        road.local.set(lease.local());
+        let request = match (unsent.take(), outgoing.take().zip(message.take())) {
             (Some(request), _) => request,
-            (None, Some(outgoing)) => build(outgoing, &lease, feed),
+            (None, Some((outgoing, (body, gate)))) => {
+                let is_h2 = lease.is_http2();
+                gated(outgoing.request(body(is_h2), is_h2), gate)
+            }
             (None, None) => return Err(TryFault::Reset(Reset::Remote, None)),
         };
         let _counted = Counted::new(road);
@@ -125,15 +137,11 @@ pub(crate) async fn attempt(
     }
 }
 
-fn note(road: &Road<'_>, local: Option<SocketAddr>) {
-    road.exchange.told.borrow_mut().local = local;
-}
-
 /// What is spoken to this place for this request.
 fn protocol(road: &Road<'_>) -> UpstreamProtocol {
     match road.cluster.config().http.protocol {
         _ if road.is_upgrade => UpstreamProtocol::Http1,
-        UpstreamProtocol::Downstream if road.exchange.version == Version::HTTP_2 => UpstreamProtocol::Http2,
+        UpstreamProtocol::Downstream if road.version == Version::HTTP_2 => UpstreamProtocol::Http2,
         UpstreamProtocol::Downstream => UpstreamProtocol::Http1,
         // Without a handshake nothing is negotiated: HTTP/1 is what every such server knows.
         UpstreamProtocol::Negotiated => UpstreamProtocol::Http1,
@@ -143,14 +151,35 @@ fn protocol(road: &Road<'_>) -> UpstreamProtocol {
 
 /// `istio.alpn`: what TLS offers for the protocol that is spoken.
 fn offer(road: &Road<'_>, protocol: UpstreamProtocol) -> Option<Arc<[Vec<u8>]>> {
-    let alpn = road.alpn?;
+    let alpn = road.alpn.filter(|_| road.cluster.config().http.alpn_override)?;
     let list = match protocol {
         UpstreamProtocol::Http2 => &alpn.http2,
         _ => &alpn.http1,
     };
-    let host = road.place.host()?;
-    let is_tls = matches!(host.transport, redplane_upstream::Transport::Tls(..));
-    (is_tls && !list.is_empty()).then(|| list.iter().map(|name| name.clone().into_bytes()).collect())
+    (is_tls(road) && !list.is_empty()).then(|| list.iter().map(|name| name.clone().into_bytes()).collect())
+}
+
+/// `auto_sni`: the name that is asked for is the request's host.
+fn sni(road: &Road<'_>, outgoing: &Outgoing) -> Option<Arc<str>> {
+    let settings = &road.cluster.config().http;
+    if !settings.auto_sni || !is_tls(road) {
+        return None;
+    }
+    let other = settings
+        .sni_header
+        .as_ref()
+        .and_then(|name| outgoing.headers.get(name));
+    let host = other.unwrap_or(&outgoing.authority).to_str().ok()?;
+    let authority = Authority::try_from(host).ok()?;
+    // An address is no name.
+    let name = authority.host();
+    let is_address = name.starts_with('[') || name.parse::<std::net::Ipv4Addr>().is_ok();
+    (!is_address && !name.is_empty()).then(|| name.into())
+}
+
+fn is_tls(road: &Road<'_>) -> bool {
+    let host = road.place.host();
+    host.is_some_and(|host| matches!(host.transport, redplane_upstream::Transport::Tls(..)))
 }
 
 impl Outgoing {
@@ -188,15 +217,9 @@ impl Outgoing {
     }
 }
 
-fn build(outgoing: Outgoing, lease: &Lease, feed: &Feed) -> Request<RequestBody> {
-    let is_h2 = lease.is_http2();
-    let body = if feed.is_empty() {
-        RequestBody::empty()
-    } else {
-        feed.take_turn(!is_h2)
-    };
-    let mut request = outgoing.request(body, is_h2);
-    if let Some(gate) = feed.gate() {
+/// A request whose body waits for the server's 100.
+fn gated(mut request: Request<RequestBody>, gate: Option<Gate>) -> Request<RequestBody> {
+    if let Some(gate) = gate {
         hyper::ext::on_informational(&mut request, move |response| {
             if response.status() == http::StatusCode::CONTINUE {
                 gate.open();

@@ -49,11 +49,11 @@ pub async fn connect(
 ///
 /// As [`connect`].
 pub async fn connect_http2(cluster: &Cluster, host: &Host, timeout: Duration) -> io::Result<Stream> {
-    connect_offering(cluster, host, timeout, None, &[b"h2".to_vec()]).await
+    connect_offering(cluster, host, timeout, (None, &[b"h2".to_vec()]), None).await
 }
 
 /// The same with the protocols that a TLS handshake offers: `wanted` in place of what the cluster says, `fallback`
-/// where the cluster says nothing.
+/// where the cluster says nothing. `sni` is the name that it asks for in place of the cluster's.
 ///
 /// # Errors
 ///
@@ -62,15 +62,16 @@ pub async fn connect_offering(
     cluster: &Cluster,
     host: &Host,
     timeout: Duration,
-    wanted: Option<&[Vec<u8>]>,
-    fallback: &[Vec<u8>],
+    (wanted, fallback): (Option<&[Vec<u8>]>, &[Vec<u8>]),
+    sni: Option<&str>,
 ) -> io::Result<Stream> {
     limited(timeout, async {
         let stream = finish(socket_for(cluster, host)?).await?;
         match &host.transport {
             Transport::Tls(client, name) => {
                 let config = client.config_offering(wanted, fallback).map_err(not_ready)?;
-                shake_hands(cluster, stream, config, name.clone()).await
+                let sni = sni.and_then(|sni| ServerName::try_from(sni.to_owned()).ok());
+                shake_hands(cluster, stream, config, sni.unwrap_or_else(|| name.clone())).await
             }
             other => secure(cluster, stream, other, None).await,
         }

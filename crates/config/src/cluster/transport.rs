@@ -36,6 +36,18 @@ pub struct TransportMatch {
 }
 
 impl Transport {
+    /// The same, with the name that is asked for matched against the certificate, if `match_sni` says so.
+    pub(super) fn matching(self, match_sni: bool) -> Self {
+        match self {
+            Self::Tls(tls) if match_sni && !tls.auto_sni_san_validation => {
+                let mut tls = ClientTls::clone(&tls);
+                tls.auto_sni_san_validation = true;
+                Self::Tls(Arc::new(tls))
+            }
+            other => other,
+        }
+    }
+
     /// Reads the message; a kind that is not known cannot be used.
     pub(crate) fn from_proto(
         message: Option<&TransportSocket>,

@@ -27,10 +27,6 @@ pub enum ForwardClientCert {
 pub struct ClientCertFields {
     /// Subject.
     pub subject: bool,
-    /// The certificate, URL-encoded PEM.
-    pub cert: bool,
-    /// The chain, URL-encoded PEM.
-    pub chain: bool,
     /// DNS SANs.
     pub dns: bool,
     /// URI SANs.
@@ -61,11 +57,9 @@ impl ClientCertFields {
             return Ok(Self::default());
         };
         ignored.scope("set_current_client_cert_details", |ignored| {
-            ignore_fields!(ignored, message, issuer, format);
+            ignore_fields!(ignored, message, issuer, format, cert, chain);
             Ok(Self {
                 subject: message.subject.is_some_and(|flag| flag.value),
-                cert: message.cert,
-                chain: message.chain,
                 dns: message.dns,
                 uri: message.uri,
             })

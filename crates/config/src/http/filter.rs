@@ -85,8 +85,6 @@ pub struct PeerMetadata {
 pub struct Router {
     /// `suppress_envoy_headers`.
     pub suppress_envoy_headers: bool,
-    /// `respect_expected_rq_timeout`.
-    pub respect_expected_timeout: bool,
 }
 
 /// What became of one filter.
@@ -242,9 +240,14 @@ impl Router {
         ignore_fields!(ignored, message, strict_check_headers, upstream_http_filters);
         ignore_fields!(ignored, message, reject_connect_request_early_data);
         ignore_fields!(ignored, message, suppress_grpc_request_failure_code_stats);
+        if message.respect_expected_rq_timeout {
+            ignored.note("respect_expected_rq_timeout: every request is external, whose header is removed");
+        }
+        if message.dynamic_stats.is_some_and(|flag| !flag.value) {
+            ignored.note("dynamic_stats: they are counted");
+        }
         Self {
             suppress_envoy_headers: message.suppress_envoy_headers,
-            respect_expected_timeout: message.respect_expected_rq_timeout,
         }
     }
 }

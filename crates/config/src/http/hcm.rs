@@ -179,10 +179,13 @@ fn upgrade(
     ignored: &mut Ignored,
 ) -> Result<Upgrade, Invalid> {
     ignore_fields!(ignored, message, filters);
+    let kind = non_empty(&message.upgrade_type, "upgrade_type")?.to_ascii_lowercase();
+    if kind == "connect" {
+        ignored.note("upgrade_type: CONNECT is not served");
+    }
     Ok(Upgrade {
-        kind: non_empty(&message.upgrade_type, "upgrade_type")?.to_ascii_lowercase(),
+        kind,
         enabled: message.enabled.is_none_or(|flag| flag.value),
-        terminate_connect: false,
     })
 }
 

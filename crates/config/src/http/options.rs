@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use http::HeaderName;
 use redplane_proto::pb::envoy::config::core::v3 as core;
 use redplane_proto::pb::envoy::config::core::v3::http1_protocol_options::header_key_format::HeaderFormat;
 use redplane_proto::pb::envoy::extensions::upstreams::http::v3 as proto;
@@ -15,8 +16,6 @@ use crate::{Ignored, Invalid};
 /// `Http1ProtocolOptions`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Http1Options {
-    /// Requests whose target is a whole URL; true where absent.
-    pub absolute_url: bool,
     /// HTTP/1.0 is served.
     pub http10: bool,
     /// `default_host_for_http_10`; empty is none.
@@ -48,8 +47,6 @@ pub struct Http2Options {
     pub connection_window: Option<u32>,
     /// `hpack_table_size`.
     pub table_size: Option<u32>,
-    /// `allow_connect`: extended CONNECT (RFC 8441).
-    pub allow_connect: bool,
     /// `connection_keepalive.interval`.
     pub ping_interval: Option<Duration>,
     /// `connection_keepalive.timeout`.
@@ -73,6 +70,12 @@ pub struct HttpCluster {
     pub http2: Http2Options,
     /// `auto_sni`: SNI is the request's host.
     pub auto_sni: bool,
+    /// `override_auto_sni_header`: SNI is the value of this header, if it is there.
+    pub sni_header: Option<HeaderName>,
+    /// `auto_san_validation`: the certificate must have the name that was asked for.
+    pub match_sni: bool,
+    /// `istio.alpn` may say what TLS offers; metadata of the cluster (`istio`, `alpn_override`) can forbid it.
+    pub alpn_override: bool,
 }
 
 /// Which protocol is spoken to a cluster.
@@ -92,7 +95,6 @@ pub enum UpstreamProtocol {
 impl Default for Http1Options {
     fn default() -> Self {
         Self {
-            absolute_url: true,
             http10: false,
             default_host: String::new(),
             names: HeaderNames::Lower,
@@ -110,6 +112,9 @@ impl Default for HttpCluster {
             http1: Http1Options::default(),
             http2: Http2Options::default(),
             auto_sni: false,
+            sni_header: None,
+            match_sni: false,
+            alpn_override: true,
         }
     }
 }
@@ -131,6 +136,9 @@ impl Http1Options {
         );
         ignore_fields!(ignored, message, override_stream_error_on_invalid_http_message);
         ignore_fields!(ignored, message, send_fully_qualified_url, ignore_http_11_upgrade);
+        if message.allow_absolute_url.is_some_and(|flag| !flag.value) {
+            ignored.note("allow_absolute_url: whole URLs are taken apart in any case");
+        }
         if message.allow_chunked_length {
             return Err(Invalid::new(
                 "allow_chunked_length",
@@ -139,7 +147,6 @@ impl Http1Options {
         }
         let format = message.header_key_format.as_ref();
         Ok(Self {
-            absolute_url: message.allow_absolute_url.is_none_or(|flag| flag.value),
             http10: message.accept_http_10,
             default_host: message.default_host_for_http_10.clone(),
             names: match format.and_then(|format| format.header_format.as_ref()) {
@@ -199,7 +206,21 @@ impl Http2Options {
             enable_huffman_encoding,
             max_header_field_size_kb
         );
+        ignore_fields!(
+            ignored,
+            message,
+            allow_connect,
+            stream_reset_burst,
+            stream_reset_rate
+        );
+        ignore_fields!(ignored, message, disallow_obs_text);
         let keepalive = message.connection_keepalive.as_ref();
+        if let Some(keepalive) = keepalive {
+            ignored.scope("connection_keepalive", |ignored| {
+                ignore_fields!(ignored, keepalive, interval_jitter, connection_idle_interval);
+                Ok(())
+            })?;
+        }
         let window = |value: Option<u32>, path: &str| match value {
             Some(size) if !(65_535..=2_147_483_647).contains(&size) => Err(Invalid::new(
                 path,
@@ -226,7 +247,6 @@ impl Http2Options {
                 "initial_connection_window_size",
             )?,
             table_size: message.hpack_table_size.map(|size| size.value),
-            allow_connect: message.allow_connect,
             ping_interval: time(
                 keepalive.and_then(|keepalive| keepalive.interval.as_ref()),
                 "connection_keepalive.interval",
@@ -270,7 +290,7 @@ impl HttpCluster {
             })?;
         }
         if let Some(upstream) = message.upstream_http_protocol_options.as_ref() {
-            cluster.auto_sni = upstream.auto_sni;
+            ignored.scope("upstream_http_protocol_options", |_| cluster.read_sni(upstream))?;
         }
         let (protocol, http1, http2) = match message.upstream_protocol_options.as_ref() {
             None => (UpstreamProtocol::Http1, None, None),
@@ -296,16 +316,38 @@ impl HttpCluster {
                 both.http_protocol_options.as_ref(),
                 both.http2_protocol_options.as_ref(),
             ),
-            Some(UpstreamProtocolOptions::AutoConfig(auto)) => (
-                UpstreamProtocol::Negotiated,
-                auto.http_protocol_options.as_ref(),
-                auto.http2_protocol_options.as_ref(),
-            ),
+            Some(UpstreamProtocolOptions::AutoConfig(auto)) => {
+                ignored.note("auto_config: HTTP/1.1 is spoken, whatever ALPN would choose");
+                (
+                    UpstreamProtocol::Negotiated,
+                    auto.http_protocol_options.as_ref(),
+                    auto.http2_protocol_options.as_ref(),
+                )
+            }
         };
         cluster.protocol = protocol;
         cluster.http1 = Http1Options::from_proto(http1, ignored)?;
         cluster.http2 = Http2Options::from_proto(http2, ignored)?;
         Ok(cluster)
+    }
+
+    fn read_sni(&mut self, options: &core::UpstreamHttpProtocolOptions) -> Result<(), Invalid> {
+        if options.auto_san_validation && !options.auto_sni {
+            return Err(Invalid::new(
+                "auto_san_validation",
+                "auto_san_validation is only available with auto_sni",
+            ));
+        }
+        self.auto_sni = options.auto_sni;
+        self.match_sni = options.auto_san_validation;
+        self.sni_header = match options.override_auto_sni_header.as_str() {
+            "" => None,
+            name => Some(
+                HeaderName::from_bytes(name.as_bytes())
+                    .map_err(|_| Invalid::new("override_auto_sni_header", "is no header name"))?,
+            ),
+        };
+        Ok(())
     }
 
     fn read_common(

@@ -60,7 +60,7 @@ fn defaults_are_envoys() {
     assert_eq!(manager.timeouts.idle, Some(Duration::from_secs(3600)));
     assert_eq!(manager.timeouts.stream_idle, Some(Duration::from_secs(300)));
     assert!(manager.headers.request_id.generate && !manager.headers.use_remote_address);
-    assert!(!manager.path.normalize && manager.http1.absolute_url && !manager.http1.http10);
+    assert!(!manager.path.normalize && !manager.http1.http10);
     let Action::Forward(forward) = route("route: {cluster: c}").unwrap() else {
         panic!("forwards")
     };
@@ -248,4 +248,56 @@ fn access_rules_and_tokens_are_read() {
     assert!(matches!(own, Some(FilterOverride::Rbac(_))));
     let free = of_route("jwt_authn.v3.PerRouteConfig", "disabled: true");
     assert!(matches!(free, Some(FilterOverride::Jwt(_))));
+}
+
+#[test]
+fn what_is_accepted_without_effect_is_said() {
+    let of_manager = [
+        (
+            "upgrade_configs: [{upgrade_type: CONNECT}]",
+            "upgrade_configs[0].upgrade_type: CONNECT is not served",
+        ),
+        (
+            "http_protocol_options: {allow_absolute_url: false}",
+            "http_protocol_options.allow_absolute_url: whole URLs are taken apart in any case",
+        ),
+        (
+            "http2_protocol_options: {allow_connect: true}",
+            "http2_protocol_options.allow_connect",
+        ),
+        (
+            "http2_protocol_options: {connection_keepalive: {connection_idle_interval: 1s}}",
+            "http2_protocol_options.connection_keepalive.connection_idle_interval",
+        ),
+        (
+            "set_current_client_cert_details: {cert: true, chain: true, uri: true}",
+            "set_current_client_cert_details.cert, set_current_client_cert_details.chain",
+        ),
+    ];
+    for (fields, expected) in of_manager {
+        let (read, ignored) = manager(fields);
+        read.unwrap();
+        assert_eq!(ignored.0.join(", "), expected, "{fields}");
+    }
+    let at = "virtual_hosts[0].routes[0].route.";
+    let of_route = [
+        (
+            "retry_policy: {per_try_idle_timeout: 1s}",
+            "retry_policy.per_try_idle_timeout",
+        ),
+        (
+            "max_stream_duration: {grpc_timeout_header_offset: 1s}",
+            "max_stream_duration.grpc_timeout_header_offset",
+        ),
+    ];
+    for (fields, expected) in of_route {
+        let yaml = format!(
+            "virtual_hosts: [{{name: h, domains: ['*'], routes: [{{match: {{path: /}}, route: {{cluster: c, {fields}}}}}]}}]"
+        );
+        assert_eq!(
+            routes(&yaml).unwrap().ignored.0,
+            [format!("{at}{expected}")],
+            "{fields}"
+        );
+    }
 }

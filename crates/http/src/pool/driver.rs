@@ -107,7 +107,14 @@ async fn dial(wanted: &Wanted<'_>, fallback: &[u8]) -> io::Result<Stream> {
         Place::Host(host) => {
             host.stats.cx_total.fetch_add(1, Relaxed);
             let offer = wanted.offer.as_deref();
-            connect_offering(cluster, host, limit, offer, &[fallback.to_vec()]).await
+            connect_offering(
+                cluster,
+                host,
+                limit,
+                (offer, &[fallback.to_vec()]),
+                wanted.sni.as_deref(),
+            )
+            .await
         }
         Place::Address(address) => match socket_to(cluster, *address) {
             Ok(socket) => complete(cluster, socket, &transport_to(cluster, *address), limit).await,

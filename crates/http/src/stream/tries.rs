@@ -1,5 +1,6 @@
 //! Tries: one after the other, until a response stands or the policy has had enough.
 
+use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -18,8 +19,9 @@ use redplane_upstream::Cluster;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::limits::Limits;
+use super::mirror;
 use crate::exchange::Exchange;
-use crate::feed::Feed;
+use crate::feed::{Feed, RequestBody};
 use crate::filters::Passed;
 use crate::pool::{Lease, Place};
 use crate::reply::{Known, LocalReply};
@@ -69,7 +71,11 @@ pub(super) async fn tries(
             plan.stats.inc(names::UPSTREAM_CX_NONE_HEALTHY);
             return Err(Known::NoHost.into());
         };
-        stamp(plan, &mut outgoing, &place, number);
+        stamp(plan, &mut outgoing, number);
+        if number == 1 && !plan.is_upgrade {
+            mirror::send(plan, &outgoing);
+        }
+        auto_host(plan, &mut outgoing, &place);
         plan.exchange.told.borrow_mut().host = Some(place.text());
         let tried = one(plan, outgoing, &place).await;
         count(plan, &place, &tried);
@@ -120,21 +126,32 @@ async fn one(plan: &Tries<'_>, outgoing: Outgoing, place: &Place) -> Tried {
         stats: &plan.stats,
         place,
         alpn: plan.passed.alpn.as_ref(),
-        exchange: plan.exchange,
+        pools: &plan.exchange.connection.worker.pools,
+        version: plan.exchange.version,
         is_upgrade: plan.is_upgrade,
+        local: Cell::new(None),
     };
-    let work = attempt(&road, outgoing, plan.feed);
-    let Some(limit) = plan.limits.per_try else {
-        return work.await;
+    let body = |is_h2: bool| {
+        if plan.feed.is_empty() {
+            RequestBody::Empty
+        } else {
+            plan.feed.take_turn(!is_h2)
+        }
     };
-    timeout(limit, work).await.unwrap_or_else(|_| {
-        plan.stats.inc(names::UPSTREAM_RQ_PER_TRY_TIMEOUT);
-        Err(TryFault::Reset(Reset::PerTryTimeout, None))
-    })
+    let work = attempt(&road, outgoing, body, plan.feed.gate());
+    let tried = match plan.limits.per_try {
+        None => work.await,
+        Some(limit) => timeout(limit, work).await.unwrap_or_else(|_| {
+            plan.stats.inc(names::UPSTREAM_RQ_PER_TRY_TIMEOUT);
+            Err(TryFault::Reset(Reset::PerTryTimeout, None))
+        }),
+    };
+    plan.exchange.told.borrow_mut().local = road.local.get();
+    tried
 }
 
 /// What a server is told about this try.
-fn stamp(plan: &Tries<'_>, outgoing: &mut Outgoing, place: &Place, number: u32) {
+fn stamp(plan: &Tries<'_>, outgoing: &mut Outgoing, number: u32) {
     if plan.counts {
         outgoing.headers.insert(ATTEMPT_COUNT, HeaderValue::from(number));
     }
@@ -162,6 +179,10 @@ fn stamp(plan: &Tries<'_>, outgoing: &mut Outgoing, place: &Place, number: u32) 
     {
         outgoing.headers.insert(GRPC_TIMEOUT, text);
     }
+}
+
+/// `auto_host_rewrite`.
+fn auto_host(plan: &Tries<'_>, outgoing: &mut Outgoing, place: &Place) {
     let auto = plan.auto_host && plan.action.host == HostRewrite::Auto;
     if let Some(host) = place.host().filter(|host| auto && !host.hostname.is_empty())
         && let Ok(name) = HeaderValue::from_str(&host.hostname)

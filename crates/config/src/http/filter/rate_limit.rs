@@ -28,8 +28,6 @@ pub struct LocalRateLimit {
     pub request_headers: Vec<HeaderAdd>,
     /// gRPC is told RESOURCE_EXHAUSTED in place of UNAVAILABLE.
     pub resource_exhausted: bool,
-    /// One bucket for each connection in place of one for the process.
-    pub per_connection: bool,
 }
 
 /// `TokenBucket`.
@@ -63,6 +61,9 @@ impl LocalRateLimit {
             max_dynamic_descriptors
         );
         ignore_fields!(ignored, message, enable_retry_after_header);
+        if message.local_rate_limit_per_downstream_connection {
+            ignored.note("local_rate_limit_per_downstream_connection: all connections share one bucket");
+        }
         // Absent is never, as in Envoy.
         let mut share = |field: Option<&_>, path| match field {
             None => Ok(0),
@@ -90,7 +91,6 @@ impl LocalRateLimit {
             response_headers: HeaderChanges::read("response", response, &[], ignored)?.add,
             request_headers: HeaderChanges::read("request", request, &[], ignored)?.add,
             resource_exhausted: message.rate_limited_as_resource_exhausted,
-            per_connection: message.local_rate_limit_per_downstream_connection,
         })
     }
 }

@@ -134,8 +134,6 @@ pub struct Upgrade {
     pub kind: String,
     /// Whether it is allowed.
     pub enabled: bool,
-    /// CONNECT ends here: what comes after it is sent to the cluster as TCP.
-    pub terminate_connect: bool,
 }
 
 impl Forward {
@@ -165,7 +163,7 @@ impl Forward {
             path: PathRewrite::from_proto(message)?,
             host: HostRewrite::from_proto(message.host_rewrite_specifier.as_ref())?,
             append_forwarded_host: message.append_x_forwarded_host,
-            timeouts: RouteTimeouts::from_proto(message)?,
+            timeouts: RouteTimeouts::from_proto(message, ignored)?,
             retry: own.map(Arc::new).or_else(|| retry.clone()),
             mirrors: if own_mirrors.is_empty() {
                 mirrors.to_vec()
@@ -344,7 +342,7 @@ impl HostRewrite {
 }
 
 impl RouteTimeouts {
-    fn from_proto(message: &proto::RouteAction) -> Result<Self, Invalid> {
+    fn from_proto(message: &proto::RouteAction, ignored: &mut Ignored) -> Result<Self, Invalid> {
         let limit = |value: Option<&protobuf::Duration>, path: &str| {
             value.map(|value| duration(value, path)).transpose()
         };
@@ -355,6 +353,10 @@ impl RouteTimeouts {
             stream.and_then(|stream| stream.max_stream_duration.as_ref()),
             "max_stream_duration.max_stream_duration",
         )?;
+        let offset = stream.is_some_and(|stream| stream.grpc_timeout_header_offset.is_some());
+        if offset {
+            ignored.note("max_stream_duration.grpc_timeout_header_offset");
+        }
         let header_max = limit(
             stream.and_then(|stream| stream.grpc_timeout_header_max.as_ref()),
             "max_stream_duration.grpc_timeout_header_max",
@@ -402,16 +404,13 @@ impl Upgrade {
         message: &proto::route_action::UpgradeConfig,
         ignored: &mut Ignored,
     ) -> Result<Self, Invalid> {
-        if let Some(connect) = message.connect_config.as_ref() {
-            ignored.scope("connect_config", |ignored| {
-                ignore_fields!(ignored, connect, proxy_protocol_config, allow_post);
-                Ok(())
-            })?;
+        let kind = non_empty(&message.upgrade_type, "upgrade_type")?.to_ascii_lowercase();
+        if kind == "connect" || message.connect_config.is_some() {
+            ignored.note("upgrade_type: CONNECT is not served");
         }
         Ok(Self {
-            kind: non_empty(&message.upgrade_type, "upgrade_type")?.to_ascii_lowercase(),
+            kind,
             enabled: message.enabled.is_none_or(|flag| flag.value),
-            terminate_connect: message.connect_config.is_some(),
         })
     }
 }

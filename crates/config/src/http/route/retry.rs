@@ -18,8 +18,6 @@ pub struct RetryPolicy {
     pub retries: u32,
     /// `per_try_timeout`.
     pub per_try_timeout: Option<Duration>,
-    /// `per_try_idle_timeout`.
-    pub per_try_idle_timeout: Option<Duration>,
     /// `previous_hosts` is among the predicates: hosts that were tried are passed over.
     pub avoid_previous_hosts: bool,
     /// `host_selection_retry_max_attempts`: how often another host is drawn. Default 1.
@@ -108,7 +106,7 @@ impl RetryPolicy {
             rate_limited_retry_back_off,
             retry_options_predicates
         );
-        ignore_fields!(ignored, message, refresh_cluster_on_retry);
+        ignore_fields!(ignored, message, refresh_cluster_on_retry, per_try_idle_timeout);
         if message.retry_priority.is_some() {
             ignored.note("retry_priority: every try chooses its priority as the first does");
         }
@@ -129,8 +127,6 @@ impl RetryPolicy {
             on,
             retries: message.num_retries.map_or(1, |number| number.value),
             per_try_timeout: limit(message.per_try_timeout.as_ref(), "per_try_timeout")?
-                .filter(|limit| !limit.is_zero()),
-            per_try_idle_timeout: limit(message.per_try_idle_timeout.as_ref(), "per_try_idle_timeout")?
                 .filter(|limit| !limit.is_zero()),
             avoid_previous_hosts,
             host_attempts: u32::try_from(message.host_selection_retry_max_attempts.max(1))

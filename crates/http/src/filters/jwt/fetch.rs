@@ -63,6 +63,7 @@ async fn ask(remote: &RemoteKeys, worker: &Rc<Worker>) -> Result<KeySet, String>
             _ => UpstreamProtocol::Http1,
         },
         offer: None,
+        sni: None,
         stats: &stats,
         // Nothing is tried twice here, so that no connection is taken that may be gone.
         fresh: true,
@@ -85,7 +86,7 @@ async fn ask(remote: &RemoteKeys, worker: &Rc<Worker>) -> Result<KeySet, String>
         headers: HeaderMap::new(),
         extensions: Extensions::new(),
     };
-    let request = outgoing.request(RequestBody::empty(), lease.is_http2());
+    let request = outgoing.request(RequestBody::Empty, lease.is_http2());
     let response = lease
         .send(request)
         .await
