@@ -12,13 +12,18 @@ mod http {
 }
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use http::case::{Case, read_folder, write_folder};
 use http::stage::Stage;
 use redplane_testkit::{Proxy, ProxyKind, free_port, http_get, repository_root};
 
 /// Statistics that have to be the same after all cases. Tokens are not cached here, so that `jwt_cache_*` stays 0.
-const COUNTED: &str = r"^http\.access\.(rbac|jwt_authn\.t\.(allowed|cors|denied|jwks))";
+const COUNTED: &str = concat!(
+    r"^(http\.access\.(rbac|jwt_authn\.t\.(allowed|cors|denied|jwks))",
+    r"|cluster\.(norequests|nopending|noconnections|noretries|budget|outlier|split|tenth)\.",
+    r"(upstream_rq_(active_overflow|pending_(overflow|total)|retry|total|completed)|upstream_cx_overflow|outlier_detection\.ejections_(active|enforced_(total|cons)|overflow)))",
+);
 
 fn redplane() -> ProxyKind {
     ProxyKind::Redplane(PathBuf::from(env!("CARGO_BIN_EXE_redplane")))
@@ -58,6 +63,35 @@ fn both_answer_as_stated() {
         cases.len(),
         wrong.join("\n")
     );
+}
+
+/// One connection, two places to wait for it, four requests: three are served one after the other, one is turned away.
+#[test]
+fn requests_wait_for_a_connection() {
+    let outcomes = [ProxyKind::Envoy, redplane()].map(|kind| {
+        let stage = Stage::start(&kind);
+        let ask = || {
+            let answer = stage.ask("http", b"GET /narrow/pause HTTP/1.1\r\nHost: a.test\r\n\r\n");
+            answer.lines().next().unwrap_or_default().to_owned()
+        };
+        let mut statuses = std::thread::scope(|scope| {
+            // The first one has its connection when the others come.
+            let mut asked = vec![scope.spawn(ask)];
+            std::thread::sleep(Duration::from_millis(150));
+            asked.extend((0..3).map(|_| scope.spawn(ask)));
+            asked
+                .into_iter()
+                .map(|asked| asked.join().expect("it does not panic"))
+                .collect::<Vec<_>>()
+        });
+        statuses.sort();
+        let counted =
+            stage.stats(r"^cluster\.narrow\.upstream_(cx_total|rq_(total|pending_(total|overflow)))");
+        (statuses, counted)
+    });
+    assert_eq!(outcomes[0], outcomes[1]);
+    let statuses = ["HTTP/1.1 200", "HTTP/1.1 200", "HTTP/1.1 200", "HTTP/1.1 503"];
+    assert_eq!(outcomes[1].0, statuses);
 }
 
 fn compare(case: &Case, who: &str, stated: &str, found: &str, wrong: &mut Vec<String>) {

@@ -1,7 +1,7 @@
 //! A raw server that prints the request in its answer, and misbehaves where the path asks for it:
-//! `/status/N`, `/close`, `/garbage`, `/sleep`, `/partial`, `/plain` (until close), `/chunked`, `/headers`,
+//! `/status/N`, `/close`, `/garbage`, `/sleep`, `/pause`, `/partial`, `/plain` (until close), `/chunked`, `/headers`,
 //! `/fail/N/KEY` (503 for the first N requests with that key), `/upgrade`, `/jwks` (keys of tokens),
-//! `/copied/KEY` (remembers the request), `/seen/KEY` (tells what was remembered).
+//! `/nth` (adds which request of its connection it is), `/copied/KEY` (remembers the request), `/seen/KEY` (tells what was remembered).
 
 use std::collections::HashMap;
 use std::io::{Read, Write};
@@ -40,7 +40,12 @@ pub(crate) fn start() -> SocketAddr {
 
 fn serve(mut stream: TcpStream, counts: &Counts) {
     let mut bytes = Vec::new();
-    while let Some((head, body)) = request(&mut stream, &mut bytes) {
+    let mut number = 0;
+    while let Some((mut head, body)) = request(&mut stream, &mut bytes) {
+        number += 1;
+        if head.contains(" /nth ") {
+            head.push_str(&format!("\r\nnumber-on-connection: {number}"));
+        }
         if !answer(&mut stream, &head, &body, counts) {
             return;
         }
@@ -136,6 +141,10 @@ fn answer(stream: &mut TcpStream, head: &str, body: &[u8], counts: &Counts) -> b
         ),
         ["sleep", ..] => {
             thread::sleep(Duration::from_millis(1500));
+            echo(stream, 200, head, body)
+        }
+        ["pause"] => {
+            thread::sleep(Duration::from_millis(400));
             echo(stream, 200, head, body)
         }
         ["status", code] => echo(stream, code.parse().unwrap_or(200), head, body),

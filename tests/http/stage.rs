@@ -51,7 +51,7 @@ impl Stage {
     /// The answer to a case, with its line of the access log.
     pub(crate) fn play(&self, case: &Case) -> String {
         let before = self.lines();
-        let answer = client::exchange(([127, 0, 0, 1], self.ports[&case.listener]).into(), &case.bytes());
+        let answer = self.ask(&case.listener, &case.bytes());
         let end = Instant::now() + Duration::from_secs(2);
         let line = loop {
             let lines = self.lines();
@@ -62,6 +62,11 @@ impl Stage {
             }
         };
         format!("{answer}\nlog: {line}")
+    }
+
+    /// The answer to a request.
+    pub(crate) fn ask(&self, listener: &str, request: &[u8]) -> String {
+        client::exchange(([127, 0, 0, 1], self.ports[listener]).into(), request)
     }
 
     /// The counters and gauges whose names fit a pattern.

@@ -1,8 +1,10 @@
 //! Clusters: `envoy.config.cluster.v3.Cluster`.
 
 mod aws_iam;
+mod breakers;
 mod discovery;
 mod load_balancing;
+mod outlier;
 mod redis;
 mod sentinel;
 #[cfg(test)]
@@ -14,9 +16,7 @@ use std::time::Duration;
 
 use redplane_proto::pb::envoy::config::cluster::v3 as proto;
 use redplane_proto::pb::envoy::config::cluster::v3::cluster::ClusterDiscoveryType;
-use redplane_proto::pb::envoy::config::core::v3::{
-    BindConfig, Http2ProtocolOptions, RoutingPriority, TcpKeepalive,
-};
+use redplane_proto::pb::envoy::config::core::v3::{BindConfig, Http2ProtocolOptions, TcpKeepalive};
 use redplane_proto::pb::envoy::extensions::upstreams::http::v3::HttpProtocolOptions;
 use redplane_proto::pb::envoy::extensions::upstreams::http::v3::http_protocol_options::UpstreamProtocolOptions;
 use redplane_proto::pb::envoy::extensions::upstreams::http::v3::http_protocol_options::explicit_http_config::ProtocolConfig;
@@ -24,8 +24,10 @@ use redplane_proto::type_url;
 
 pub use crate::config_source::{ConfigSource, GrpcSource, Source};
 pub use aws_iam::{AwsCredentials, AwsIam, AwsSource, AwsToken};
+pub use breakers::{Breakers, RetryLimit, Thresholds};
 pub use discovery::{Discovery, Dns, DnsFamily};
 pub use load_balancing::{CommonLb, LbPolicy, RingHashFunction};
+pub use outlier::{Outlier, Run};
 pub use redis::{RedisAuth, RedisCluster};
 pub use sentinel::SentinelCluster;
 pub use transport::{Transport, TransportMatch};
@@ -73,6 +75,10 @@ pub struct Cluster {
     /// `circuit_breakers` of the default priority: how many connections tcp_proxy may open over all workers, and how
     /// many a blocking Redis command may lease of each host.
     pub max_connections: u32,
+    /// `circuit_breakers`, as HTTP keeps them.
+    pub breakers: Breakers,
+    /// `outlier_detection`, fed by HTTP's results.
+    pub outlier: Option<Outlier>,
     /// Accepted but without effect.
     pub ignored: Ignored,
 }
@@ -118,6 +124,8 @@ impl Cluster {
         let socket = message.transport_socket.as_ref();
         let matches = &message.transport_socket_matches;
         note_ignored(message, &mut ignored);
+        let breakers = Breakers::from_proto(message, &mut ignored)?;
+        let outlier = message.outlier_detection.as_ref();
         let match_sni = options.http.match_sni;
         Ok(Self {
             stat_name: stat_name.clone(),
@@ -139,7 +147,15 @@ impl Cluster {
             http2: options.http2,
             http: options.http,
             http2_keepalive: options.http2_keepalive,
-            max_connections: max_connections(message),
+            max_connections: breakers.default.connections,
+            breakers,
+            outlier: outlier
+                .map(|outlier| {
+                    ignored.scope("outlier_detection", |ignored| {
+                        Outlier::from_proto(outlier, ignored)
+                    })
+                })
+                .transpose()?,
             name,
             ignored,
         })
@@ -203,8 +219,7 @@ fn note_ignored(message: &proto::Cluster, ignored: &mut Ignored) {
         ignored,
         message,
         per_connection_buffer_high_watermark_timeout,
-        health_checks,
-        outlier_detection
+        health_checks
     );
     ignore_fields!(
         ignored,
@@ -243,34 +258,6 @@ fn note_ignored(message: &proto::Cluster, ignored: &mut Ignored) {
         queuing_policies
     );
     ignore_fields!(ignored, message, connection_pool_per_downstream_connection);
-    if let Some(breakers) = message.circuit_breakers.as_ref() {
-        // Istio sends the largest number for "no limit", which is what is done anyway.
-        let limits = breakers.thresholds.iter().flat_map(|limits| {
-            [
-                // The other priority is never used.
-                limits
-                    .max_connections
-                    .filter(|_| limits.priority != RoutingPriority::Default as i32),
-                limits.max_pending_requests,
-                limits.max_requests,
-                limits.max_retries,
-            ]
-        });
-        if limits.flatten().any(|limit| limit.value != u32::MAX) || !breakers.per_host_thresholds.is_empty() {
-            ignored.note("circuit_breakers");
-        }
-    }
-}
-
-fn max_connections(message: &proto::Cluster) -> u32 {
-    let mut thresholds = message
-        .circuit_breakers
-        .iter()
-        .flat_map(|breakers| &breakers.thresholds);
-    let default = thresholds.find(|limits| limits.priority == RoutingPriority::Default as i32);
-    default
-        .and_then(|limits| limits.max_connections)
-        .map_or(1024, |limit| limit.value)
 }
 
 fn keepalive(message: &proto::Cluster, ignored: &mut Ignored) -> Option<Keepalive> {

@@ -5,6 +5,7 @@
 
 mod driver;
 mod lease;
+mod room;
 
 use std::cell::{Cell, RefCell};
 use std::collections::hash_map::Entry;
@@ -16,12 +17,14 @@ use std::sync::Arc;
 use hyper::client::conn::{http1, http2};
 use redplane_config::http::UpstreamProtocol;
 use redplane_telemetry::Block;
-use redplane_upstream::{Cluster, Host};
+use redplane_telemetry::stats::cluster as names;
+use redplane_upstream::{Cluster, Host, Permit, Resource};
 use rustc_hash::FxHashMap;
 use tokio::sync::Notify;
 
 use crate::feed::RequestBody;
 use driver::Life;
+use room::Room;
 
 pub(crate) use lease::{Failed, Lease};
 
@@ -33,6 +36,8 @@ pub(crate) struct Key {
     offer: Option<Arc<[Vec<u8>]>>,
     /// The name that TLS asks for, where the request says so.
     sni: Option<Arc<str>>,
+    /// `priority: HIGH` has connections of its own.
+    high: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -64,6 +69,22 @@ pub(crate) struct Wanted<'a> {
     pub(crate) stats: &'a Rc<Block>,
     /// Only a connection that no request has been on.
     pub(crate) fresh: bool,
+    /// Which circuit breakers count.
+    pub(crate) high: bool,
+}
+
+/// Why there is no connection.
+pub(crate) enum NoLease {
+    /// A circuit breaker is open.
+    Overflow,
+    /// It could not be made.
+    Failed(io::Error),
+}
+
+impl From<io::Error> for NoLease {
+    fn from(error: io::Error) -> Self {
+        Self::Failed(error)
+    }
 }
 
 /// One worker's connections.
@@ -73,6 +94,8 @@ pub(crate) struct Pools {
     http2: RefCell<FxHashMap<Key, Vec<Rc<Http2>>>>,
     /// HTTP/2 connections on their way: whoever needs the same one waits for it.
     coming: RefCell<FxHashMap<Key, Rc<Notify>>>,
+    /// How many there are.
+    rooms: RefCell<FxHashMap<Key, Rc<Room>>>,
 }
 
 /// An HTTP/1 connection.
@@ -117,12 +140,13 @@ impl Place {
 ///
 /// # Errors
 ///
-/// The connection could not be made.
-pub(crate) async fn lease(pools: &Rc<Pools>, wanted: Wanted<'_>) -> io::Result<Lease> {
+/// The connection could not be made, or there may be no more of something.
+pub(crate) async fn lease(pools: &Rc<Pools>, wanted: Wanted<'_>) -> Result<Lease, NoLease> {
     let key = Key {
         place: wanted.place.key(wanted.cluster),
         offer: wanted.offer.clone(),
         sni: wanted.sni.clone(),
+        high: wanted.high,
     };
     match wanted.protocol {
         UpstreamProtocol::Http2 => lease_http2(pools, key, wanted).await,
@@ -130,22 +154,85 @@ pub(crate) async fn lease(pools: &Rc<Pools>, wanted: Wanted<'_>) -> io::Result<L
     }
 }
 
-async fn lease_http1(pools: &Rc<Pools>, key: Key, wanted: Wanted<'_>) -> io::Result<Lease> {
-    while let Some(mut waiting) = pools.take_http1(&key, wanted.fresh) {
-        if waiting.sender.ready().await.is_ok() {
-            waiting.life.begin();
-            return Ok(Lease::http1(pools, key, waiting.sender, waiting.life, true));
-        }
-    }
-    let (sender, life) = driver::http1(&wanted).await?;
-    life.begin();
-    Ok(Lease::http1(pools, key, sender, life, false))
+/// A request that waits for a connection.
+struct Waiting<'a> {
+    stats: &'a Block,
+    _permit: Permit,
 }
 
-async fn lease_http2(pools: &Rc<Pools>, key: Key, wanted: Wanted<'_>) -> io::Result<Lease> {
+impl<'a> Waiting<'a> {
+    fn begin(wanted: &Wanted<'a>) -> Result<Self, NoLease> {
+        let stats: &'a Block = wanted.stats;
+        let permit = wanted.cluster.admit_one(wanted.high, Resource::Pending);
+        let permit = permit.ok_or_else(|| {
+            stats.inc(names::UPSTREAM_RQ_PENDING_OVERFLOW);
+            NoLease::Overflow
+        })?;
+        stats.inc(names::UPSTREAM_RQ_PENDING_TOTAL);
+        stats.inc(names::UPSTREAM_RQ_PENDING_ACTIVE);
+        Ok(Self {
+            stats,
+            _permit: permit,
+        })
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.stats.dec(names::UPSTREAM_RQ_PENDING_ACTIVE);
+    }
+}
+
+/// Leave to be on a connection.
+fn request(wanted: &Wanted<'_>) -> Result<Permit, NoLease> {
+    let permit = wanted.cluster.admit_one(wanted.high, Resource::Request);
+    permit.ok_or_else(|| {
+        wanted.stats.inc(names::UPSTREAM_RQ_ACTIVE_OVERFLOW);
+        NoLease::Overflow
+    })
+}
+
+async fn lease_http1(pools: &Rc<Pools>, key: Key, wanted: Wanted<'_>) -> Result<Lease, NoLease> {
+    let mut waiting = None;
+    let (connection, reused) = loop {
+        if let Some(mut idle) = pools.take_http1(&key, wanted.fresh) {
+            if idle.sender.ready().await.is_ok() {
+                break (idle, true);
+            }
+            continue;
+        }
+        if waiting.is_none() {
+            waiting = Some(Waiting::begin(&wanted)?);
+        }
+        let room = pools.room(&key);
+        if let Some(seat) = room.seat(&wanted) {
+            let (sender, life) = driver::http1(&wanted, seat).await?;
+            break (Http1 { sender, life }, false);
+        }
+        room.freed().await;
+    };
+    drop(waiting);
+    match request(&wanted) {
+        Ok(permit) => {
+            connection.life.begin();
+            Ok(Lease::http1(pools, key, connection, permit, reused))
+        }
+        Err(overflow) => {
+            pools.give_http1(key, connection);
+            Err(overflow)
+        }
+    }
+}
+
+async fn lease_http2(pools: &Rc<Pools>, key: Key, wanted: Wanted<'_>) -> Result<Lease, NoLease> {
+    let mut waiting = None;
     loop {
         if let Some(shared) = pools.find_http2(&key).filter(|_| !wanted.fresh) {
-            return Ok(Lease::http2(pools, key, shared, true));
+            let permit = request(&wanted)?;
+            return Ok(Lease::http2(pools, key, shared, permit, true));
+        }
+        if waiting.is_none() {
+            waiting = Some(Waiting::begin(&wanted)?);
         }
         let coming = match pools.coming.borrow_mut().entry(key.clone()) {
             Entry::Occupied(coming) => Some(Rc::clone(coming.get())),
@@ -154,23 +241,30 @@ async fn lease_http2(pools: &Rc<Pools>, key: Key, wanted: Wanted<'_>) -> io::Res
                 None
             }
         };
-        match coming {
-            Some(coming) => coming.notified().await,
-            None => break,
+        if let Some(coming) = coming {
+            coming.notified().await;
+            continue;
         }
+        let arrival = Arrival { pools, key: &key };
+        let room = pools.room(&key);
+        let Some(seat) = room.seat(&wanted) else {
+            drop(arrival);
+            room.freed().await;
+            continue;
+        };
+        let (sender, life) = driver::http2(&wanted, seat).await?;
+        let shared = Rc::new(Http2 {
+            sender,
+            streams: Cell::new(0),
+            life,
+        });
+        let mut known = pools.http2.borrow_mut();
+        known.entry(key.clone()).or_default().push(Rc::clone(&shared));
+        drop(known);
+        drop(arrival);
+        let permit = request(&wanted)?;
+        return Ok(Lease::http2(pools, key, shared, permit, false));
     }
-    let arrival = Arrival { pools, key: &key };
-    let (sender, life) = driver::http2(&wanted).await?;
-    let shared = Rc::new(Http2 {
-        sender,
-        streams: Cell::new(0),
-        life,
-    });
-    let mut known = pools.http2.borrow_mut();
-    known.entry(key.clone()).or_default().push(Rc::clone(&shared));
-    drop(known);
-    drop(arrival);
-    Ok(Lease::http2(pools, key, shared, false))
 }
 
 /// Wakes those that wait for a connection, whatever became of it.
@@ -204,7 +298,25 @@ impl Pools {
         None
     }
 
+    /// The connections to a place.
+    fn room(&self, key: &Key) -> Rc<Room> {
+        let mut rooms = self.rooms.borrow_mut();
+        if let Some(room) = rooms.get(key) {
+            return Rc::clone(room);
+        }
+        rooms.retain(|_, room| room.is_used());
+        Rc::clone(rooms.entry(key.clone()).or_default())
+    }
+
+    /// A request is over: others may have its place.
+    fn freed(&self, key: &Key) {
+        if let Some(room) = self.rooms.borrow().get(key) {
+            room.free();
+        }
+    }
+
     fn give_http1(&self, key: Key, connection: Http1) {
+        self.freed(&key);
         let mut pools = self.http1.borrow_mut();
         let waiting = pools.entry(key).or_default();
         // Those that were closed meanwhile lie at the bottom and would never be looked at.

@@ -21,7 +21,7 @@ use redplane_upstream::{Cluster, Host, Layout};
 
 use crate::downstream::Downstream;
 use crate::feed::{Gate, RequestBody};
-use crate::pool::{self, Failed, Lease, Place, Pools, Wanted};
+use crate::pool::{self, Failed, Lease, NoLease, Place, Pools, Wanted};
 
 /// A request as it leaves.
 #[derive(Clone)]
@@ -52,6 +52,8 @@ pub(crate) struct Road<'a> {
     /// What the client speaks.
     pub(crate) version: Version,
     pub(crate) is_upgrade: bool,
+    /// `priority: HIGH`.
+    pub(crate) high: bool,
     /// Our side of the connection, once there is one.
     pub(crate) local: Cell<Option<SocketAddr>>,
 }
@@ -109,9 +111,13 @@ pub(crate) async fn attempt(
             sni: sni.clone(),
             stats: road.stats,
             fresh,
+            high: road.high,
         };
-        let lease = pool::lease(road.pools, wanted).await;
-        let mut lease = lease.map_err(|error| connect_fault(&error))?;
+        let mut lease = match pool::lease(road.pools, wanted).await {
+            Ok(lease) => lease,
+            Err(NoLease::Overflow) => return Err(TryFault::Reset(Reset::Overflow, None)),
+            Err(NoLease::Failed(error)) => return Err(connect_fault(&error)),
+        };
         road.local.set(lease.local());
         let request = match (unsent.take(), outgoing.take().zip(message.take())) {
             (Some(request), _) => request,

@@ -8,7 +8,7 @@ use redplane_admin::{
     Address, CertificateFile, ClusterView, EdsHealth, HealthFlags, HostStats, HostView, InitTargets,
     ListenerView, Locality, RedisHostView, Role, Thresholds, TlsCertificates,
 };
-use redplane_config::cluster::{Discovery, Transport};
+use redplane_config::cluster::{Discovery, RetryLimit, Transport};
 use redplane_config::tls::{Certificate, Secret, SecretKind, Trust};
 use redplane_telemetry::stats::listener;
 use redplane_upstream::tls::secrets::{SecretKey, Secrets};
@@ -42,12 +42,22 @@ fn cluster_view(cluster: &Cluster, added_via_api: bool) -> ClusterView {
         observability_name: config.stat_name.clone(),
         added_via_api,
         eds_service_name,
-        default_priority: Thresholds {
-            max_connections: config.max_connections,
-            ..Thresholds::default()
-        },
-        high_priority: Thresholds::default(),
+        default_priority: thresholds(&config.breakers.default),
+        high_priority: thresholds(&config.breakers.high),
         hosts: hosts.map(|(at, host)| host_view(&topology, at, host)).collect(),
+    }
+}
+
+fn thresholds(limits: &redplane_config::cluster::Thresholds) -> Thresholds {
+    Thresholds {
+        max_connections: limits.connections,
+        max_pending_requests: limits.pending,
+        max_requests: limits.requests,
+        // Envoy shows what a budget allows at the moment; here it is what it always allows.
+        max_retries: match limits.retries {
+            RetryLimit::Count(count) => count,
+            RetryLimit::Budget { least, .. } => least,
+        },
     }
 }
 

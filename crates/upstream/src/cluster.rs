@@ -7,6 +7,7 @@
 mod events;
 mod limits;
 mod login;
+mod outlier;
 mod readiness;
 mod roster;
 mod stats;
@@ -30,9 +31,11 @@ use crate::tls::secrets::Secrets;
 use crate::topology::{Layout, Topology};
 
 pub use events::{Events, Moves, Signal, Tally};
-pub use limits::Permit;
+use limits::Open;
+pub use limits::{Permit, Resource};
 pub use login::Login;
 use login::Tokens;
+pub use outlier::Outcome;
 use readiness::Readiness;
 pub use roster::Roster;
 use stats::Stats;
@@ -83,9 +86,9 @@ pub struct Cluster {
     topology: ArcSwap<Topology>,
     transports: Arc<Transports>,
     events: Arc<Events>,
-    rebalancing: AtomicBool,
-    /// Connections that have a [`Permit`].
-    open: AtomicU64,
+    balance: Balance,
+    /// What has a [`Permit`].
+    open: Open,
     readiness: Readiness,
     stats: Stats,
     /// A std mutex: held while a topology is built, on the control side only.
@@ -95,9 +98,20 @@ pub struct Cluster {
     tokens: OnceLock<Tokens>,
 }
 
+/// Whether hosts' health has to be taken into the balance again.
+#[derive(Debug, Default)]
+struct Balance {
+    /// It will be.
+    due: AtomicBool,
+    /// How many hosts had come back, in this process, when this cluster looked last.
+    returned: AtomicU64,
+}
+
 /// What only the control side touches.
 pub(crate) struct Control {
     pub(crate) block: Block,
+    /// Of outliers, where they are detected.
+    pub(crate) outlier: Option<Block>,
     pub(crate) roster: Roster,
 }
 
@@ -122,6 +136,7 @@ impl Cluster {
         let stats = Stats::new(&config.stat_name, &context.registry, transports.any_tls());
         let control = Control {
             block: stats.scope.block(),
+            outlier: stats.outlier(&config, &context.registry),
             roster: Roster::default(),
         };
         let (events, moves) = Events::new();
@@ -131,8 +146,8 @@ impl Cluster {
             context: context.clone(),
             transports,
             events: Arc::new(events),
-            rebalancing: AtomicBool::new(false),
-            open: AtomicU64::new(0),
+            balance: Balance::default(),
+            open: Open::default(),
             readiness: Readiness::new(),
             stats,
             control: Mutex::new(control),
@@ -204,7 +219,7 @@ impl Cluster {
     pub fn signal(self: &Arc<Self>, signal: Signal) {
         match (&self.config.discovery, signal) {
             (Discovery::Redis(_) | Discovery::Sentinel(_), signal) => self.events.tell(signal),
-            (_, Signal::Degraded) if !self.rebalancing.swap(true, Relaxed) => {
+            (_, Signal::Degraded) if !self.balance.due.swap(true, Relaxed) => {
                 let cluster = Arc::clone(self);
                 self.context.runtime.spawn(async move { cluster.rebalance() });
             }
@@ -277,7 +292,7 @@ impl Cluster {
 
     /// Takes the present health of hosts into the balance.
     fn rebalance(&self) {
-        self.rebalancing.store(false, Relaxed);
+        self.balance.due.store(false, Relaxed);
         self.publish(|current, _| match &current.layout {
             Layout::Balanced(balancer) => Some((
                 current.hosts.clone(),

@@ -13,6 +13,7 @@ use rustls::pki_types::ServerName;
 
 pub use redplane_config::endpoint::Health;
 
+use crate::outlier::Record;
 use crate::tls::client::TlsClient;
 
 /// Where a host can be reached.
@@ -112,6 +113,8 @@ pub(crate) struct Condition {
     told: AtomicU8,
     /// As seen from here: connections, health checks, outliers.
     seen: AtomicU8,
+    /// Why it was seen like that.
+    pub(crate) outlier: Record,
 }
 
 /// Region, zone and sub-zone; empty parts are not known. The zone stands in [`Host::zone`].

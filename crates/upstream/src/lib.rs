@@ -12,11 +12,12 @@ pub mod cluster;
 pub mod connect;
 pub mod dns;
 pub mod host;
+mod outlier;
 pub mod redirect;
 pub mod tls;
 pub mod topology;
 
-pub use cluster::{Cluster, Context, Login, Permit, Signal, published};
+pub use cluster::{Cluster, Context, Login, Outcome, Permit, Resource, Signal, published};
 pub use connect::{
     ConnectingSocket, Stream, complete, connect, connect_http2, connect_offering, not_ready, socket_for,
     socket_to, transport_to,

@@ -649,9 +649,9 @@ fn what_has_no_effect_is_noted() {
     let cluster = with(
         "
 filters: [{name: istio.metadata_exchange}]
-outlier_detection: {}
+outlier_detection: {enforcing_success_rate: 100, success_rate_minimum_hosts: 3}
 health_checks: [{}]
-circuit_breakers: {thresholds: [{max_retries: 3}]}
+circuit_breakers: {thresholds: [{max_retries: 3, max_connection_pools: 1}]}
 cleanup_interval: 9223372035s
 metadata: {filter_metadata: {istio: {}}}
 ",
@@ -660,9 +660,66 @@ metadata: {filter_metadata: {istio: {}}}
     let expected = [
         "filters[0]: istio.metadata_exchange",
         "health_checks",
-        "outlier_detection",
         "cleanup_interval",
-        "circuit_breakers",
+        "circuit_breakers.thresholds[0].max_connection_pools",
+        "outlier_detection.success_rate_minimum_hosts",
+        "outlier_detection.enforcing_success_rate",
     ];
     assert_eq!(cluster.ignored.0, expected);
+}
+
+#[test]
+fn circuit_breakers_of_both_priorities() {
+    let breakers = |yaml: &str| with(&format!("circuit_breakers: {yaml}")).map(|cluster| cluster.breakers);
+    assert_eq!(with("").unwrap().breakers, Breakers::default());
+    let read = breakers(
+        "{thresholds: [{max_connections: 1, max_pending_requests: 2, max_requests: 3, max_retries: 4}, \
+         {priority: HIGH, retry_budget: {budget_percent: {value: 50}}}, {max_connections: 9}]}",
+    );
+    let expected = Breakers {
+        default: Thresholds {
+            connections: 1,
+            pending: 2,
+            requests: 3,
+            retries: RetryLimit::Count(4),
+        },
+        high: Thresholds {
+            retries: RetryLimit::Budget {
+                percent: 50.0,
+                least: 3,
+            },
+            ..Thresholds::default()
+        },
+    };
+    assert_eq!(read.unwrap(), expected);
+    assert_eq!(
+        refusal(breakers(
+            "{thresholds: [{retry_budget: {budget_percent: {value: 101}}}]}"
+        )),
+        "circuit_breakers.thresholds[0].retry_budget.budget_percent: value must be inside range [0, 100]"
+    );
+}
+
+#[test]
+fn outliers() {
+    let outlier = with("outlier_detection: {}").unwrap().outlier.unwrap();
+    assert_eq!(
+        (
+            outlier.server_errors,
+            outlier.gateway_failures.enforced,
+            outlier.max_percent
+        ),
+        (
+            Run {
+                length: 5,
+                enforced: 100
+            },
+            0,
+            10
+        )
+    );
+    assert_eq!(
+        refusal(with("outlier_detection: {max_ejection_percent: 101}")),
+        "outlier_detection.max_ejection_percent: value must be less than or equal to 100"
+    );
 }

@@ -142,6 +142,12 @@ impl Template {
         &self.0
     }
 
+    /// Whether a header of the request is filled in.
+    pub fn asks_for_request(&self) -> bool {
+        let asks = |piece: &Piece| matches!(piece, Piece::Operator(Operator::Request(_)));
+        self.0.iter().any(asks)
+    }
+
     /// The whole value where nothing has to be filled in.
     pub fn constant(&self) -> Option<&str> {
         match self.0.as_slice() {

@@ -38,6 +38,8 @@ pub(crate) fn config(name: &str, discovery: Discovery, lb_policy: LbPolicy) -> C
         http: redplane_config::http::HttpCluster::default(),
         http2_keepalive: None,
         max_connections: 1024,
+        breakers: redplane_config::cluster::Breakers::default(),
+        outlier: None,
         ignored: Ignored::default(),
     }
 }

@@ -1,6 +1,6 @@
 //! A connection to a host: made, driven, and ended when it has been idle for too long or is too old.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::future::pending;
 use std::io;
 use std::net::SocketAddr;
@@ -19,6 +19,7 @@ use redplane_upstream::{Host, Stream, complete, connect_offering, socket_to, tra
 use tokio::task::spawn_local;
 use tokio::time::Instant;
 
+use super::room::Seat;
 use super::{Place, Wanted};
 use crate::executor::LocalExecutor;
 use crate::feed::RequestBody;
@@ -44,15 +45,19 @@ pub(super) struct Life {
     since: Instant,
     stats: Rc<Block>,
     host: Option<Arc<Host>>,
+    seat: RefCell<Option<Seat>>,
 }
 
 /// A new HTTP/1 connection.
-pub(super) async fn http1(wanted: &Wanted<'_>) -> io::Result<(http1::SendRequest<RequestBody>, Rc<Life>)> {
+pub(super) async fn http1(
+    wanted: &Wanted<'_>,
+    seat: Seat,
+) -> io::Result<(http1::SendRequest<RequestBody>, Rc<Life>)> {
     let config = &wanted.cluster.config().http;
     let stream = dial(wanted, b"http/1.1").await?;
     let life = Life::new(
         wanted,
-        config,
+        seat,
         stream.local_address(),
         names::UPSTREAM_CX_HTTP1_TOTAL,
     );
@@ -70,13 +75,16 @@ pub(super) async fn http1(wanted: &Wanted<'_>) -> io::Result<(http1::SendRequest
 }
 
 /// A new HTTP/2 connection.
-pub(super) async fn http2(wanted: &Wanted<'_>) -> io::Result<(http2::SendRequest<RequestBody>, Rc<Life>)> {
+pub(super) async fn http2(
+    wanted: &Wanted<'_>,
+    seat: Seat,
+) -> io::Result<(http2::SendRequest<RequestBody>, Rc<Life>)> {
     let config = &wanted.cluster.config().http;
     let options = &config.http2;
     let stream = dial(wanted, b"h2").await?;
     let life = Life::new(
         wanted,
-        config,
+        seat,
         stream.local_address(),
         names::UPSTREAM_CX_HTTP2_TOTAL,
     );
@@ -166,11 +174,12 @@ where
 impl Life {
     fn new(
         wanted: &Wanted<'_>,
-        config: &HttpCluster,
+        seat: Seat,
         local: Option<SocketAddr>,
         counter: redplane_telemetry::CounterId,
     ) -> Rc<Self> {
         let stats = Rc::clone(wanted.stats);
+        let config = &wanted.cluster.config().http;
         stats.inc(counter);
         stats.inc(names::UPSTREAM_CX_ACTIVE);
         let host = wanted.place.host().cloned();
@@ -188,6 +197,7 @@ impl Life {
             since: now,
             stats,
             host,
+            seat: RefCell::new(Some(seat)),
         })
     }
 
@@ -227,6 +237,9 @@ impl Life {
 
     fn end(&self, by_server: bool) {
         self.ended.set(true);
+        self.seat.take();
+        let requests = u64::from(self.requests.get());
+        self.stats.record(names::UPSTREAM_RQ_PER_CX, requests);
         self.stats.dec(names::UPSTREAM_CX_ACTIVE);
         self.stats.inc(names::UPSTREAM_CX_DESTROY);
         self.stats.inc(if by_server {

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
+use redplane_upstream::Permit;
 
 use super::driver::Life;
 use super::{Http1, Http2, Key, Pools};
@@ -19,6 +20,7 @@ pub(crate) struct Lease {
     kind: Kind,
     /// Requests have been on it before: the server may have closed it just now.
     reused: bool,
+    _permit: Permit,
 }
 
 enum Kind {
@@ -38,20 +40,27 @@ impl Lease {
     pub(super) fn http1(
         pools: &Rc<Pools>,
         key: Key,
-        sender: http1::SendRequest<RequestBody>,
-        life: Rc<Life>,
+        connection: Http1,
+        permit: Permit,
         reused: bool,
     ) -> Self {
         Self {
             pools: Rc::clone(pools),
             key,
-            life,
-            kind: Kind::Http1(Some(sender)),
+            life: connection.life,
+            kind: Kind::Http1(Some(connection.sender)),
             reused,
+            _permit: permit,
         }
     }
 
-    pub(super) fn http2(pools: &Rc<Pools>, key: Key, shared: Rc<Http2>, reused: bool) -> Self {
+    pub(super) fn http2(
+        pools: &Rc<Pools>,
+        key: Key,
+        shared: Rc<Http2>,
+        permit: Permit,
+        reused: bool,
+    ) -> Self {
         shared.streams.set(shared.streams.get() + 1);
         shared.life.begin();
         Self {
@@ -60,6 +69,7 @@ impl Lease {
             life: Rc::clone(&shared.life),
             kind: Kind::Http2(shared),
             reused,
+            _permit: permit,
         }
     }
 
@@ -116,6 +126,7 @@ impl Drop for Lease {
         self.life.leave();
         if let Kind::Http2(shared) = &self.kind {
             shared.streams.set(shared.streams.get().saturating_sub(1));
+            self.pools.freed(&self.key);
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The router: a request made ready for its cluster, and the response made ready for the client.
 
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -23,6 +24,7 @@ use crate::asked::Asked;
 use crate::exchange::Exchange;
 use crate::feed::{Feed, Gate};
 use crate::filters::{Passed, strip_peer};
+use crate::pool::Lease;
 use crate::reply::LocalReply;
 use crate::response::{self, SERVICE_TIME, StreamFacts};
 use crate::tail::{ResponseBody, Tail};
@@ -123,14 +125,19 @@ pub(super) async fn run(
         feed: &feed,
         is_upgrade: upgrade.is_some(),
         auto_host: chosen.member.is_none_or(|member| member.host.is_none()),
+        host: RefCell::default(),
     };
     let outgoing = outgoing(asked, exchange);
     let (response, lease, tried) = tokio::select! {
         biased;
         done = tries(&plan, outgoing) => done?,
-        reply = limits.reached(&feed, exchange) => return Err(reply),
+        reply = limits.reached(&feed, exchange) => {
+            if reply.flags.intersects(ResponseFlags::UPSTREAM_REQUEST_TIMEOUT) {
+                plan.time_out();
+            }
+            return Err(reply);
+        }
     };
-    let (mut parts, incoming) = response.into_parts();
     let changes = Changes {
         found,
         chosen: &chosen,
@@ -140,24 +147,36 @@ pub(super) async fn run(
         waited: Instant::now().saturating_duration_since(feed.end_time()),
     };
     if upgrade.is_some() {
-        let server_side = parts.extensions.remove::<OnUpgrade>();
-        let sides = client_side
-            .zip(server_side)
-            .filter(|_| parts.status == StatusCode::SWITCHING_PROTOCOLS);
-        let switched = sides.is_some();
-        let headers = upgrade::keep(&parts.headers, switched);
-        finish_head(&mut parts, &changes, exchange);
-        headers
-            .into_iter()
-            .for_each(|(name, value)| drop(parts.headers.insert(name, value)));
-        return Ok(match sides {
-            Some(sides) => upgrade::switch(parts, sides, lease, exchange),
-            None => upgrade::refused(parts, exchange),
-        });
+        return Ok(switch(response, client_side, lease, &changes, exchange));
     }
+    let (mut parts, incoming) = response.into_parts();
     finish_head(&mut parts, &changes, exchange);
     let tail = Tail::new(incoming, exchange, lease, &feed, limits.of_body(&feed, exchange));
     Ok(Response::from_parts(parts, ResponseBody::Tail(Box::new(tail))))
+}
+
+/// The answer to a request that asked for another protocol.
+fn switch(
+    response: Response<Incoming>,
+    client_side: Option<OnUpgrade>,
+    lease: Lease,
+    changes: &Changes<'_>,
+    exchange: &Rc<Exchange>,
+) -> Response<ResponseBody> {
+    let (mut parts, _) = response.into_parts();
+    let server_side = parts.extensions.remove::<OnUpgrade>();
+    let sides = client_side
+        .zip(server_side)
+        .filter(|_| parts.status == StatusCode::SWITCHING_PROTOCOLS);
+    let headers = upgrade::keep(&parts.headers, sides.is_some());
+    finish_head(&mut parts, changes, exchange);
+    headers
+        .into_iter()
+        .for_each(|(name, value)| drop(parts.headers.insert(name, value)));
+    match sides {
+        Some(sides) => upgrade::switch(parts, sides, lease, exchange),
+        None => upgrade::refused(parts, exchange),
+    }
 }
 
 /// Route changes, then Host, then the path: in Envoy's order.
@@ -209,7 +228,13 @@ fn rewrite_request(asked: &mut Asked, found: &Found<'_>, chosen: &Chosen<'_>, ex
 /// The request as it came, where header changes of the response ask for it.
 fn kept_for_response(asked: &Asked, found: &Found<'_>, chosen: &Chosen<'_>) -> Option<Asked> {
     let mut changes = found.table.changes(found.host, found.route, chosen.member);
-    let asks = changes.any(|changes| changes.response.add.iter().any(|add| add.constant.is_none()));
+    let asks = changes.any(|changes| {
+        changes
+            .response
+            .add
+            .iter()
+            .any(|add| add.value.asks_for_request())
+    });
     asks.then(|| {
         let mut parts = http::Request::new(()).into_parts().0;
         parts.method = asked.parts.method.clone();

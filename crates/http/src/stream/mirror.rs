@@ -117,6 +117,7 @@ async fn run(copy: Copy) {
         pools: &copy.worker.pools,
         version: copy.version,
         is_upgrade: false,
+        high: false,
         local: Cell::new(None),
     };
     let tap = copy.body.tap();

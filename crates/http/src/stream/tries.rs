@@ -1,6 +1,6 @@
 //! Tries: one after the other, until a response stands or the policy has had enough.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -15,7 +15,7 @@ use redplane_http_route::retry::{self, Outcome, Reset};
 use redplane_telemetry::Block;
 use redplane_telemetry::access_log::ResponseFlags;
 use redplane_telemetry::stats::cluster as names;
-use redplane_upstream::Cluster;
+use redplane_upstream::{self as upstream, Cluster, Host, Permit, Resource};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::limits::Limits;
@@ -48,6 +48,21 @@ pub(super) struct Tries<'a> {
     pub(super) is_upgrade: bool,
     /// The name of the chosen host may become the request's Host.
     pub(super) auto_host: bool,
+    /// The host of the try that is under way.
+    pub(super) host: RefCell<Option<Arc<Host>>>,
+}
+
+impl Tries<'_> {
+    /// The route's time is over while a try is under way.
+    pub(super) fn time_out(&self) {
+        self.stats.inc(names::UPSTREAM_RQ_TIMEOUT);
+        self.stats.inc(names::UPSTREAM_RQ_COMPLETED);
+        if let Some(host) = &*self.host.borrow() {
+            host.stats.rq_timeout.fetch_add(1, Relaxed);
+            self.cluster
+                .report(host, upstream::Outcome::None, fastrand::u32(..));
+        }
+    }
 }
 
 type Tried = Result<(Response<Incoming>, Lease), TryFault>;
@@ -60,6 +75,7 @@ pub(super) async fn tries(
     let mut base = Some(outgoing);
     let mut number = 0;
     let mut avoid = Vec::new();
+    let mut retrying = None;
     loop {
         number += 1;
         let retries = plan.policy.map_or(0, |policy| policy.retries);
@@ -69,6 +85,7 @@ pub(super) async fn tries(
         };
         let Some(place) = place(plan, &avoid) else {
             plan.stats.inc(names::UPSTREAM_CX_NONE_HEALTHY);
+            plan.stats.inc(names::UPSTREAM_RQ_COMPLETED);
             return Err(Known::NoHost.into());
         };
         stamp(plan, &mut outgoing, number);
@@ -77,33 +94,60 @@ pub(super) async fn tries(
         }
         auto_host(plan, &mut outgoing, &place);
         plan.exchange.told.borrow_mut().host = Some(place.text());
+        plan.host.replace(place.host().cloned());
         let tried = one(plan, outgoing, &place).await;
+        // The last retry is over, and makes room for the next one.
+        drop(retrying.take());
         count(plan, &place, &tried);
-        let wanted = plan
-            .policy
-            .is_some_and(|policy| retry::wants(policy, outcome(&tried)));
-        if wanted && may_repeat && plan.feed.can_replay() {
-            plan.stats.inc(names::UPSTREAM_RQ_RETRY);
-            plan.stats.inc(names::UPSTREAM_RQ_RETRY_BACKOFF_EXPONENTIAL);
+        retrying = again(plan, &tried, number, may_repeat);
+        if let (Some(_), Some(policy)) = (&retrying, plan.policy) {
             avoid.extend(place.host().map(|host| host.id));
             drop(tried);
-            if let Some(policy) = plan.policy {
-                sleep(retry::back_off(policy, number, fastrand::u64(..))).await;
-            }
+            sleep(retry::back_off(policy, number, fastrand::u64(..))).await;
             continue;
-        }
-        if wanted && may_repeat {
-            plan.stats.inc(names::RETRY_OR_SHADOW_ABANDONED);
-        } else if wanted {
-            plan.exchange.flag(ResponseFlags::UPSTREAM_RETRY_LIMIT_EXCEEDED);
-            plan.stats.inc(names::UPSTREAM_RQ_RETRY_LIMIT_EXCEEDED);
-        } else if number > 1 && tried.is_ok() {
-            plan.stats.inc(names::UPSTREAM_RQ_RETRY_SUCCESS);
         }
         return match tried {
             Ok((response, lease)) => Ok((response, lease, number)),
-            Err(fault) => Err(reply(plan, &fault, number)),
+            Err(fault) => {
+                plan.stats.inc(names::UPSTREAM_RQ_COMPLETED);
+                Err(reply(plan, &fault, number))
+            }
         };
+    }
+}
+
+/// Leave to try again, if the policy wants to and may.
+fn again(plan: &Tries<'_>, tried: &Tried, number: u32, may_repeat: bool) -> Option<Permit> {
+    let wanted = plan
+        .policy
+        .is_some_and(|policy| retry::wants(policy, outcome(tried)));
+    match (wanted, may_repeat) {
+        (false, _) => {
+            if number > 1 && tried.is_ok() {
+                plan.stats.inc(names::UPSTREAM_RQ_RETRY_SUCCESS);
+            }
+            None
+        }
+        (true, false) => {
+            plan.exchange.flag(ResponseFlags::UPSTREAM_RETRY_LIMIT_EXCEEDED);
+            plan.stats.inc(names::UPSTREAM_RQ_RETRY_LIMIT_EXCEEDED);
+            None
+        }
+        (true, true) if !plan.feed.can_replay() => {
+            plan.stats.inc(names::RETRY_OR_SHADOW_ABANDONED);
+            None
+        }
+        (true, true) => {
+            let permit = plan.cluster.admit_one(plan.action.high_priority, Resource::Retry);
+            if permit.is_some() {
+                plan.stats.inc(names::UPSTREAM_RQ_RETRY);
+                plan.stats.inc(names::UPSTREAM_RQ_RETRY_BACKOFF_EXPONENTIAL);
+            } else {
+                plan.exchange.flag(ResponseFlags::UPSTREAM_OVERFLOW);
+                plan.stats.inc(names::UPSTREAM_RQ_RETRY_OVERFLOW);
+            }
+            permit
+        }
     }
 }
 
@@ -129,6 +173,7 @@ async fn one(plan: &Tries<'_>, outgoing: Outgoing, place: &Place) -> Tried {
         pools: &plan.exchange.connection.worker.pools,
         version: plan.exchange.version,
         is_upgrade: plan.is_upgrade,
+        high: plan.action.high_priority,
         local: Cell::new(None),
     };
     let body = |is_h2: bool| {
@@ -213,6 +258,13 @@ fn count(plan: &Tries<'_>, place: &Place, tried: &Tried) {
         &host.stats.rq_error
     };
     counter.fetch_add(1, Relaxed);
+    let seen = match tried {
+        Ok((response, _)) => upstream::Outcome::Answer(response.status().as_u16()),
+        // Not the host's doing.
+        Err(TryFault::Reset(Reset::Overflow, _)) => return,
+        Err(_) => upstream::Outcome::None,
+    };
+    plan.cluster.report(host, seen, fastrand::u32(..));
 }
 
 /// The answer for a request of which every try has failed.

@@ -304,6 +304,8 @@ fn config(name: &str, discovery: Discovery, lb_policy: LbPolicy) -> Config {
         http: redplane_config::http::HttpCluster::default(),
         http2_keepalive: None,
         max_connections: 1024,
+        breakers: redplane_config::cluster::Breakers::default(),
+        outlier: None,
         ignored: Ignored::default(),
     }
 }

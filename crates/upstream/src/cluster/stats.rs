@@ -2,8 +2,11 @@
 
 use std::sync::{Arc, OnceLock};
 
-use redplane_telemetry::stats::{cluster as names, redis_cluster, redis_discovery, ssl, upstream_command};
-use redplane_telemetry::{Registry, Scope, Table};
+use redplane_config::cluster::Cluster as Config;
+use redplane_telemetry::stats::{
+    cluster as names, outlier_detection, redis_cluster, redis_discovery, ssl, upstream_command,
+};
+use redplane_telemetry::{Block, Registry, Scope, Table};
 
 use super::Cluster;
 
@@ -28,6 +31,13 @@ impl Stats {
             ssl: any_tls.then(|| registry.scope(&format!("{prefix}ssl."), &ssl::SCHEMA)),
             prefix,
         }
+    }
+
+    /// `cluster.<name>.outlier_detection.`: there where outliers are detected.
+    pub(super) fn outlier(&self, config: &Config, registry: &Registry) -> Option<Block> {
+        config.outlier.as_ref()?;
+        let prefix = format!("{}outlier_detection.", self.prefix);
+        Some(registry.scope(&prefix, &outlier_detection::SCHEMA).block())
     }
 }
 

@@ -3,7 +3,6 @@
 //! The fetch is a task of its own: the client that made it necessary may leave.
 
 use std::future::poll_fn;
-use std::io;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -21,7 +20,7 @@ use tracing::warn;
 
 use crate::downstream::Downstream;
 use crate::feed::RequestBody;
-use crate::pool::{self, Wanted};
+use crate::pool::{self, NoLease, Wanted};
 use crate::upstream::{Outgoing, choose};
 use crate::worker::Worker;
 
@@ -67,9 +66,13 @@ async fn ask(remote: &RemoteKeys, worker: &Rc<Worker>) -> Result<KeySet, String>
         stats: &stats,
         // Nothing is tried twice here, so that no connection is taken that may be gone.
         fresh: true,
+        high: false,
     };
-    let lease = pool::lease(&worker.pools, wanted).await;
-    let mut lease = lease.map_err(|error: io::Error| error.to_string())?;
+    let mut lease = match pool::lease(&worker.pools, wanted).await {
+        Ok(lease) => lease,
+        Err(NoLease::Overflow) => return Err("a circuit breaker is open".to_owned()),
+        Err(NoLease::Failed(error)) => return Err(error.to_string()),
+    };
     let host = uri.authority().map_or("", |authority| authority.as_str());
     let outgoing = Outgoing {
         method: Method::GET,
