@@ -5,8 +5,13 @@
 //! `REDPLANE_HTTP=fill` writes Envoy's answers anew; any other value runs only the cases whose name contains it.
 
 mod http {
+    use super::redplane;
+
     pub(crate) mod case;
     pub(crate) mod client;
+    pub(crate) mod h2_client;
+    pub(crate) mod h2_server;
+    mod protocols;
     pub(crate) mod server;
     pub(crate) mod stage;
 }

@@ -71,7 +71,7 @@ fn is_complete(bytes: &[u8], is_head: bool) -> bool {
     }
 }
 
-fn shown(bytes: &[u8], closed: bool) -> String {
+pub(crate) fn shown(bytes: &[u8], closed: bool) -> String {
     let parsed = split(bytes);
     let says_so = parsed.is_some_and(|(head, _)| header(head, "connection") == Some("close"));
     // Envoy waits a second before it closes, so that what it said last is read.
@@ -114,7 +114,7 @@ fn shown(bytes: &[u8], closed: bool) -> String {
 }
 
 /// A header line in lower case, with what changes from run to run replaced.
-fn masked(line: &str) -> String {
+pub(crate) fn masked(line: &str) -> String {
     let (name, value) = line.split_once(':').unwrap_or((line, ""));
     let (name, value) = (name.to_ascii_lowercase(), value.trim());
     let value = match name.as_str() {

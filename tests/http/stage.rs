@@ -1,6 +1,7 @@
 //! One proxy with the bootstrap of the cases, its server, and its access log.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -22,10 +23,20 @@ pub(crate) struct Stage {
 impl Stage {
     /// Starts a proxy in front of a server.
     pub(crate) fn start(kind: &ProxyKind) -> Self {
-        let (admin, dead) = (free_port(), free_port());
+        let values = [
+            ("{DEAD}", free_port().to_string()),
+            ("{MIRROR}", server::start().port().to_string()),
+            ("{SERVER}", server::start().port().to_string()),
+        ];
+        Self::of(kind, "bootstrap.yaml", &values)
+    }
+
+    /// Starts a proxy with a bootstrap of this folder, filled with values.
+    pub(crate) fn of(kind: &ProxyKind, file: &str, values: &[(&str, String)]) -> Self {
+        let admin = free_port();
         let folder = tempfile::tempdir().expect("a temporary folder");
         let log = folder.path().join("access.log");
-        let text = std::fs::read_to_string(repository_root().join("tests/http/bootstrap.yaml"));
+        let text = std::fs::read_to_string(repository_root().join("tests/http").join(file));
         let text = text.expect("the bootstrap is there");
         let ports = ports(&text);
         let listeners = ports.iter().fold(text, |text, (name, port)| {
@@ -33,10 +44,10 @@ impl Stage {
         });
         let bootstrap = listeners
             .replace("{ADMIN}", &admin.to_string())
-            .replace("{DEAD}", &dead.to_string())
-            .replace("{MIRROR}", &server::start().port().to_string())
-            .replace("{SERVER}", &server::start().port().to_string())
             .replace("{LOG}", &log.display().to_string());
+        let bootstrap = values
+            .iter()
+            .fold(bootstrap, |text, (place, value)| text.replace(place, value));
         let flags = ["--concurrency", "1", "--file-flush-interval-msec", "10"];
         let proxy = Proxy::start_without_waiting(kind, &bootstrap, admin, &flags).wait_until_ready();
         Self {
@@ -64,9 +75,14 @@ impl Stage {
         format!("{answer}\nlog: {line}")
     }
 
+    /// Where a listener is.
+    pub(crate) fn address(&self, listener: &str) -> SocketAddr {
+        ([127, 0, 0, 1], self.ports[listener]).into()
+    }
+
     /// The answer to a request.
     pub(crate) fn ask(&self, listener: &str, request: &[u8]) -> String {
-        client::exchange(([127, 0, 0, 1], self.ports[listener]).into(), request)
+        client::exchange(self.address(listener), request)
     }
 
     /// The counters and gauges whose names fit a pattern.

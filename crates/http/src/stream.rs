@@ -12,7 +12,7 @@ mod tries;
 use std::rc::Rc;
 
 use http::request::Parts;
-use http::{HeaderValue, Method, Request, Response, header};
+use http::{HeaderValue, Method, Request, Response, Version, header};
 use http_body::Body;
 use hyper::body::Incoming;
 use redplane_config::http::route::{Action, Route, VirtualHost, WeightedCluster};
@@ -91,6 +91,9 @@ async fn handle(
     stamp::strip_hop_by_hop(&mut parts.headers);
     if filters::reads_peer(&config.filters) {
         filters::strip_peer(&mut parts.headers);
+    }
+    if parts.version == Version::HTTP_2 {
+        stamp::join_cookies(&mut parts.headers);
     }
     stamp::stamp(&mut parts.headers, config, exchange);
     let routes = shared.service.routes();

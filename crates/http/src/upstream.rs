@@ -249,11 +249,12 @@ fn connect_fault(error: &io::Error) -> TryFault {
 }
 
 fn reset_of(error: &hyper::Error) -> Reset {
-    let reason = error
+    let of_h2 = error
         .source()
-        .and_then(|source| source.downcast_ref::<h2::Error>())
-        .and_then(h2::Error::reason);
-    match reason {
+        .and_then(|source| source.downcast_ref::<h2::Error>());
+    match of_h2.and_then(h2::Error::reason) {
+        // It was found here: what the server says is no HTTP/2.
+        Some(_) if of_h2.is_some_and(h2::Error::is_library) => Reset::Protocol,
         Some(h2::Reason::REFUSED_STREAM) => Reset::Refused,
         Some(h2::Reason::PROTOCOL_ERROR) => Reset::Protocol,
         Some(_) => Reset::Remote,

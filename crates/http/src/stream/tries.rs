@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Response};
+use http::{HeaderName, HeaderValue, Response, Version};
 use hyper::body::Incoming;
 use redplane_config::http::route::{Forward, HostRewrite, RetryPolicy};
 use redplane_http_route::grpc;
@@ -180,7 +180,9 @@ async fn one(plan: &Tries<'_>, outgoing: Outgoing, place: &Place) -> Tried {
         if plan.feed.is_empty() {
             RequestBody::Empty
         } else {
-            plan.feed.take_turn(!is_h2)
+            // HTTP/1 has no trailers on either side, as in Envoy.
+            plan.feed
+                .take_turn(!is_h2 || plan.exchange.version < Version::HTTP_2)
         }
     };
     let work = attempt(&road, outgoing, body, plan.feed.gate());
