@@ -88,6 +88,8 @@ async fn answer(request: Request<RecvStream>, mut respond: SendResponse<Bytes>) 
         return;
     };
     if path.ends_with("/reset") {
+        // A head that has not left yet would be thrown away.
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
         return stream.send_reset(Reason::INTERNAL_ERROR);
     }
     let _ = stream.send_data(Bytes::from(text), false);
