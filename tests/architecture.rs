@@ -111,7 +111,9 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("admin", &["config", "upstream", "telemetry", "proto"]),
     ("xds", &["proto", "telemetry"]),
     ("control", &["proto"]),
-    ("config", &["proto"]),
+    ("config", &["config-core", "config-http", "proto"]),
+    ("config-http", &["config-core", "proto"]),
+    ("config-core", &["proto"]),
     ("command", &[]),
     ("resp", &[]),
     ("proto", &[]),
@@ -123,7 +125,7 @@ const ARROWS: &[(&str, &[&str])] = &[
 const WALLS: &[(&[&str], &[&str])] = &[
     (
         &["prost", "prost-types", "prost-reflect", "envoy-types"],
-        &["proto", "config", "xds", "control"],
+        &["proto", "config", "config-core", "config-http", "xds", "control"],
     ),
     (&["tonic", "tonic-prost"], &["xds", "control", "external-auth"]),
 ];
@@ -162,6 +164,8 @@ const CIRCLE_OF_THE_ENGINE: &[&str] = &[
 /// Envoy's messages may be named in these crates only; behind them are validated types.
 const MESSAGES: &[&str] = &[
     "config",
+    "config-core",
+    "config-http",
     "control",
     "external-auth",
     "proto",

@@ -11,16 +11,17 @@ const MOST_FIELDS: usize = 12;
 
 /// Types that are plain settings: one field for each flag or option.
 const SETTINGS: &[(&str, &str)] = &[("src", "Flags"), ("xds", "Config")];
-/// The crate whose types are the configuration itself.
-const MODEL: &str = "config";
+/// The crates whose types are the configuration itself.
+const MODEL: &[&str] = &["config", "config-core", "config-http"];
 
 /// Files that are tables.
 const TABLES: &[(&str, &str)] = &[];
 
 /// What is larger than it may be, with the bound that holds until it is not: the work on it is under way.
-const CRATES: &[(&str, usize)] = &[("config", 13_000), ("proxy", 19_000)];
+const CRATES: &[(&str, usize)] = &[("proxy", 19_000)];
 const FILES: &[(&str, usize)] = &[
     ("config", 450),
+    ("config-http", 450),
     ("proxy", 600),
     ("listener", 600),
     ("reconcile", 600),
@@ -96,7 +97,10 @@ fn no_type_has_too_many_fields() {
                 .iter()
                 .find(|(owner, known, _)| *owner == room && *known == name);
             let bound = row.map_or(MOST_FIELDS, |row| row.2);
-            if room != MODEL && fields > bound && !SETTINGS.contains(&(room.as_str(), name.as_str())) {
+            if !MODEL.contains(&room.as_str())
+                && fields > bound
+                && !SETTINGS.contains(&(room.as_str(), name.as_str()))
+            {
                 wrong.push(format!("{room}::{name} has {fields} fields"));
             }
         }

@@ -3,7 +3,7 @@
 use redplane_proto::pb::envoy::config::listener::v3 as proto;
 use redplane_proto::pb::envoy::config::listener::v3::filter_chain_match::ConnectionSourceType;
 
-use crate::cidr::Cidr;
+use crate::Cidr;
 use crate::field::enumeration;
 use crate::{Ignored, Invalid};
 

@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use redplane_proto::legacy;
+use redplane_proto::pack;
 use redplane_proto::pb::google::protobuf::Any;
 
 use super::*;
 use crate::cluster::DnsFamily;
-use crate::sample::{any, message, refusal};
+use crate::sample::{message, refusal};
 
 const MINIMAL: &str = "
 stat_prefix: redis_stats
@@ -333,7 +334,7 @@ fn what_has_no_effect_is_noted() {
 
 #[test]
 fn the_wrapping_does_not_matter() {
-    let plain = any(&message::<proto::RedisProxy>(MINIMAL));
+    let plain = pack(&message::<proto::RedisProxy>(MINIMAL));
     let v2 = "type.googleapis.com/envoy.config.filter.network.redis_proxy.v2.RedisProxy";
     let old = Any {
         type_url: v2.into(),

@@ -29,7 +29,7 @@ impl std::fmt::Debug for Certificate {
 
 impl Certificate {
     /// Reads the message; a key that is not the leaf's is refused.
-    pub(crate) fn from_proto(message: &TlsCertificate, ignored: &mut Ignored) -> Result<Self, Invalid> {
+    pub fn from_proto(message: &TlsCertificate, ignored: &mut Ignored) -> Result<Self, Invalid> {
         refuse_other_forms(message)?;
         ignore_fields!(
             ignored,
@@ -92,7 +92,7 @@ fn check(chain: &[u8], key: &[u8]) -> Result<(), Invalid> {
 }
 
 /// The certificates of a PEM text, at least one. The error is the reason of the refusal.
-pub(crate) fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
+pub(super) fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
     let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
     match all {
         Ok(list) if list.is_empty() => Err("no PEM certificate found".to_owned()),

@@ -16,7 +16,7 @@ use crate::{Ignored, Invalid};
 const MAX_BYTES: u64 = 16 << 20;
 
 /// What a data source held, and where that was.
-pub(crate) struct Data {
+pub struct Data {
     /// The bytes.
     pub bytes: Vec<u8>,
     /// A path, or `<inline>`, as Envoy prints it in `/certs`.
@@ -24,7 +24,7 @@ pub(crate) struct Data {
 }
 
 /// Reads a data source; paths are relative to it.
-pub(crate) fn read(message: &DataSource, ignored: &mut Ignored) -> Result<Data, Invalid> {
+pub fn read(message: &DataSource, ignored: &mut Ignored) -> Result<Data, Invalid> {
     ignore_fields!(ignored, message, watched_directory);
     let inline = |bytes: &[u8]| Data {
         bytes: bytes.to_vec(),
@@ -49,12 +49,12 @@ pub(crate) fn read(message: &DataSource, ignored: &mut Ignored) -> Result<Data, 
 }
 
 /// Reads a data source that must be UTF-8.
-pub(crate) fn read_text(message: &DataSource, ignored: &mut Ignored) -> Result<String, Invalid> {
+pub fn read_text(message: &DataSource, ignored: &mut Ignored) -> Result<String, Invalid> {
     String::from_utf8(read(message, ignored)?.bytes).map_err(|_| Invalid::new("", "value is not valid UTF-8"))
 }
 
 /// Reads a regular file of at most `limit` bytes: a device or a pipe would never end.
-pub(crate) fn file(path: &str, limit: u64) -> Result<Vec<u8>, String> {
+pub fn file(path: &str, limit: u64) -> Result<Vec<u8>, String> {
     if path.is_empty() {
         return Err("value length must be at least 1 characters".to_owned());
     }

@@ -15,12 +15,12 @@ use crate::{Ignored, Invalid};
 const MAX_SECONDS: i64 = 315_576_000_000;
 
 /// A message that must be there.
-pub(crate) fn required<'a, T>(field: Option<&'a T>, path: &str) -> Result<&'a T, Invalid> {
+pub fn required<'a, T>(field: Option<&'a T>, path: &str) -> Result<&'a T, Invalid> {
     field.ok_or_else(|| Invalid::new(path, "value is required"))
 }
 
 /// A string of at least one character (`min_len: 1`).
-pub(crate) fn non_empty(value: &str, path: &str) -> Result<String, Invalid> {
+pub fn non_empty(value: &str, path: &str) -> Result<String, Invalid> {
     if value.is_empty() {
         return Err(Invalid::new(path, "value length must be at least 1 characters"));
     }
@@ -28,17 +28,17 @@ pub(crate) fn non_empty(value: &str, path: &str) -> Result<String, Invalid> {
 }
 
 /// A value of an enum that has a name (`defined_only`).
-pub(crate) fn enumeration<E: TryFrom<i32>>(value: i32, path: &str) -> Result<E, Invalid> {
+pub fn enumeration<E: TryFrom<i32>>(value: i32, path: &str) -> Result<E, Invalid> {
     E::try_from(value).map_err(|_| Invalid::new(path, "value must be one of the defined enum values"))
 }
 
 /// A duration in whole milliseconds: Envoy cuts what is below.
-pub(crate) fn duration(value: &protobuf::Duration, path: &str) -> Result<Duration, Invalid> {
+pub fn duration(value: &protobuf::Duration, path: &str) -> Result<Duration, Invalid> {
     exact(value, path).map(|d| Duration::from_millis(u64::try_from(d.as_millis()).unwrap_or(u64::MAX)))
 }
 
 /// The same where the field may be absent.
-pub(crate) fn duration_or(
+pub fn duration_or(
     value: Option<&protobuf::Duration>,
     path: &str,
     default: Duration,
@@ -47,7 +47,7 @@ pub(crate) fn duration_or(
 }
 
 /// A duration above zero; less than a millisecond becomes one, so that no timer turns without rest.
-pub(crate) fn positive_or(
+pub fn positive_or(
     value: Option<&protobuf::Duration>,
     path: &str,
     default: Duration,
@@ -78,10 +78,7 @@ fn exact(value: &protobuf::Duration, path: &str) -> Result<Duration, Invalid> {
 
 /// `RuntimeFractionalPercent` as parts of a million, at most all of them. There is no runtime to look the key up in:
 /// the default value counts, and a key is noted.
-pub(crate) fn parts_per_million(
-    value: &RuntimeFractionalPercent,
-    ignored: &mut Ignored,
-) -> Result<u32, Invalid> {
+pub fn parts_per_million(value: &RuntimeFractionalPercent, ignored: &mut Ignored) -> Result<u32, Invalid> {
     crate::invalid::ignore_fields!(ignored, value, runtime_key);
     let fraction = required(value.default_value.as_ref(), "default_value")?;
     let scale = match enumeration(fraction.denominator, "default_value.denominator")? {
@@ -93,7 +90,7 @@ pub(crate) fn parts_per_million(
 }
 
 /// A port number.
-pub(crate) fn port(value: u32, path: &str) -> Result<u16, Invalid> {
+pub fn port(value: u32, path: &str) -> Result<u16, Invalid> {
     u16::try_from(value).map_err(|_| Invalid::new(path, "value must be less than or equal to 65535"))
 }
 

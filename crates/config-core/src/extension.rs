@@ -11,7 +11,7 @@ use redplane_proto::{legacy, type_url};
 use crate::{Ignored, Invalid};
 
 /// An extension whose type is known, if it has one.
-pub(crate) struct Extension<'a> {
+pub struct Extension<'a> {
     /// The name it was given, may be empty.
     pub name: &'a str,
     /// The v3 type URL; empty where there is no configuration.
@@ -21,7 +21,7 @@ pub(crate) struct Extension<'a> {
 
 impl<'a> Extension<'a> {
     /// Finds the type.
-    pub(crate) fn new(name: &'a str, any: Option<&'a Any>) -> Self {
+    pub fn new(name: &'a str, any: Option<&'a Any>) -> Self {
         Self {
             name,
             type_url: any.map(found_type).unwrap_or_default(),
@@ -30,7 +30,7 @@ impl<'a> Extension<'a> {
     }
 
     /// What to call it in a note or a reason: the name, else the type.
-    pub(crate) fn label(&self) -> &str {
+    pub fn label(&self) -> &str {
         if self.name.is_empty() {
             type_name(&self.type_url)
         } else {
@@ -39,7 +39,7 @@ impl<'a> Extension<'a> {
     }
 
     /// Reads the configuration; none is an empty message. Fields that the message does not have are noted.
-    pub(crate) fn decode<M: Message + Default>(&self, ignored: &mut Ignored) -> Result<M, Invalid> {
+    pub fn decode<M: Message + Default>(&self, ignored: &mut Ignored) -> Result<M, Invalid> {
         let Some(any) = self.any else {
             return Ok(M::default());
         };
@@ -54,7 +54,7 @@ impl<'a> Extension<'a> {
 }
 
 /// The message name in a type URL.
-pub(crate) fn type_name(url: &str) -> &str {
+pub fn type_name(url: &str) -> &str {
     url.rsplit_once('/').map_or(url, |(_, name)| name)
 }
 

@@ -51,7 +51,7 @@ impl Ignored {
     }
 
     /// Reads an inner message that stands in the field `outer`: its notes and its refusal get that path in front.
-    pub(crate) fn scope<T>(
+    pub fn scope<T>(
         &mut self,
         outer: &str,
         read: impl FnOnce(&mut Self) -> Result<T, Invalid>,
@@ -64,7 +64,7 @@ impl Ignored {
     }
 
     /// Reads each message of the list field `outer`, as [`Self::scope`] does for one.
-    pub(crate) fn each<M, T>(
+    pub fn each<M, T>(
         &mut self,
         outer: &str,
         list: &[M],
@@ -76,7 +76,7 @@ impl Ignored {
 }
 
 /// Whether a protobuf field says anything: what is at its default need not be noted as ignored.
-pub(crate) trait Set {
+pub trait Set {
     /// True if the field differs from an absent one.
     fn is_set(&self) -> bool;
 }
@@ -118,6 +118,7 @@ impl Set for u32 {
 }
 
 /// Notes those of the named fields of a message that are set.
+#[macro_export]
 macro_rules! ignore_fields {
     ($ignored:expr, $message:expr, $($field:ident),+ $(,)?) => {
         $(if $crate::invalid::Set::is_set(&$message.$field) {
@@ -125,7 +126,7 @@ macro_rules! ignore_fields {
         })+
     };
 }
-pub(crate) use ignore_fields;
+pub use crate::ignore_fields;
 
 #[cfg(test)]
 mod tests {

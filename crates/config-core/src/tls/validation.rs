@@ -79,7 +79,7 @@ impl Validation {
 
     /// Reads the message. What would check the peer and is not served makes the context inert: to leave a check out
     /// would let in those whom it should keep out.
-    pub(crate) fn from_proto(
+    pub fn from_proto(
         message: &CertificateValidationContext,
         ignored: &mut Ignored,
     ) -> Result<Usable<Arc<Self>>, Invalid> {
@@ -153,7 +153,7 @@ impl Validation {
     }
 
     /// Envoy: names are worth nothing when nobody vouches for them.
-    pub(crate) fn refuse_names_without_roots(&self) -> Result<(), Invalid> {
+    pub fn refuse_names_without_roots(&self) -> Result<(), Invalid> {
         if self.sans.is_empty() || self.has_roots() {
             return Ok(());
         }
@@ -225,7 +225,7 @@ fn sans(message: &CertificateValidationContext, ignored: &mut Ignored) -> Result
 
 impl SanMatcher {
     /// Reads a typed matcher.
-    pub(crate) fn from_proto(message: &proto::SubjectAltNameMatcher) -> Result<Self, Invalid> {
+    pub fn from_proto(message: &proto::SubjectAltNameMatcher) -> Result<Self, Invalid> {
         let text = required(message.matcher.as_ref(), "matcher")?;
         Ok(Self {
             kind: san_kind(message)?,

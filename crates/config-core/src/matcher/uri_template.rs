@@ -33,7 +33,7 @@ impl UriTemplate {
     }
 
     /// Reads the extension; other kinds of templates are not known.
-    pub(crate) fn from_proto(message: &TypedExtensionConfig, ignored: &mut Ignored) -> Result<Self, Invalid> {
+    pub fn from_proto(message: &TypedExtensionConfig, ignored: &mut Ignored) -> Result<Self, Invalid> {
         let extension = Extension::new(&message.name, message.typed_config.as_ref());
         let wanted = "envoy.extensions.path.match.uri_template.v3.UriTemplateMatchConfig";
         if type_name(&extension.type_url) != wanted {

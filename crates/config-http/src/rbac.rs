@@ -51,7 +51,7 @@ pub struct Policy {
 
 /// What rules can be asked about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Scope {
+pub enum Scope {
     /// A connection: there are no headers, no path and no metadata.
     Connection,
     /// A request.
@@ -60,11 +60,7 @@ pub(crate) enum Scope {
 
 impl Rules {
     /// Reads the message.
-    pub(crate) fn from_proto(
-        message: &proto::Rbac,
-        scope: Scope,
-        ignored: &mut Ignored,
-    ) -> Result<Self, Invalid> {
+    pub fn from_proto(message: &proto::Rbac, scope: Scope, ignored: &mut Ignored) -> Result<Self, Invalid> {
         ignore_fields!(ignored, message, audit_logging_options);
         let action = match enumeration(message.action, "action")? {
             proto::rbac::Action::Allow => Action::Allow,

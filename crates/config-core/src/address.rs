@@ -56,7 +56,7 @@ impl Address {
     }
 
     /// Reads a TCP address.
-    pub(crate) fn socket(message: &core::SocketAddress, ignored: &mut Ignored) -> Result<Self, Invalid> {
+    pub fn socket(message: &core::SocketAddress, ignored: &mut Ignored) -> Result<Self, Invalid> {
         ignore_fields!(ignored, message, ipv4_compat, network_namespace_filepath);
         if enumeration::<Protocol>(message.protocol, "protocol")? == Protocol::Udp {
             return Err(Invalid::new("protocol", "UDP is not served"));
@@ -95,7 +95,7 @@ impl Address {
     }
 
     /// The address if nothing has to be resolved for it.
-    pub(crate) fn literal(self) -> Result<Self, Invalid> {
+    pub fn literal(self) -> Result<Self, Invalid> {
         match self {
             Self::Name { host, .. } => Err(Invalid::new(
                 "socket_address.address",

@@ -47,7 +47,7 @@ pub enum LogFormat {
 
 impl AccessLog {
     /// Reads the logs of a listener or filter; those that are not written are noted.
-    pub(crate) fn list(messages: &[proto::AccessLog], ignored: &mut Ignored) -> Result<Vec<Self>, Invalid> {
+    pub fn list(messages: &[proto::AccessLog], ignored: &mut Ignored) -> Result<Vec<Self>, Invalid> {
         Ok(ignored
             .each("access_log", messages, Self::from_proto)?
             .into_iter()

@@ -265,10 +265,7 @@ impl HttpCluster {
     /// # Errors
     ///
     /// Sizes and times out of range.
-    pub(crate) fn from_proto(
-        message: &proto::HttpProtocolOptions,
-        ignored: &mut Ignored,
-    ) -> Result<Self, Invalid> {
+    pub fn from_proto(message: &proto::HttpProtocolOptions, ignored: &mut Ignored) -> Result<Self, Invalid> {
         ignore_fields!(
             ignored,
             message,

@@ -13,7 +13,7 @@ use redplane_proto::pb::envoy::r#type::matcher::v3::{MetadataMatcher as Metadata
 use redplane_proto::pb::envoy::r#type::v3::Int32Range;
 
 use super::{Scope, some};
-use crate::cidr::Cidr;
+use crate::Cidr;
 use crate::extension::{Extension, type_name};
 use crate::field::{enumeration, port, required};
 use crate::matcher::{HeaderMatcher, MetadataMatcher, StringMatcher, UriTemplate};

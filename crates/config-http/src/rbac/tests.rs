@@ -280,7 +280,7 @@ fn templates_of_paths_are_read() {
         };
         let template = Rule::UriTemplate(TypedExtensionConfig {
             name: "t".to_owned(),
-            typed_config: Some(crate::sample::any(&config)),
+            typed_config: Some(redplane_proto::pack(&config)),
         });
         let message = proto::Permission { rule: Some(template) };
         Condition::permission(&message, Scope::Request, &mut Ignored::default())

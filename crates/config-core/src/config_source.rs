@@ -116,10 +116,7 @@ impl Source {
 
 impl GrpcSource {
     /// Reads the message.
-    pub(crate) fn from_proto(
-        message: &core::ApiConfigSource,
-        ignored: &mut Ignored,
-    ) -> Result<Self, Invalid> {
+    pub fn from_proto(message: &core::ApiConfigSource, ignored: &mut Ignored) -> Result<Self, Invalid> {
         ignore_fields!(
             ignored,
             message,

@@ -6,7 +6,7 @@ use redplane_proto::pb::google::protobuf::value::Kind;
 use redplane_proto::pb::google::protobuf::{Struct, Value};
 
 /// The fields of a Struct with their values as text, sorted by name: a protobuf map has no order of its own.
-pub(crate) fn pairs(message: &Struct) -> Vec<(String, String)> {
+pub fn pairs(message: &Struct) -> Vec<(String, String)> {
     let mut pairs: Vec<_> = message
         .fields
         .iter()
@@ -17,7 +17,7 @@ pub(crate) fn pairs(message: &Struct) -> Vec<(String, String)> {
 }
 
 /// A string as it is, all else in JSON's notation. The depth is bounded by the protobuf decoder.
-pub(crate) fn text(value: &Value) -> String {
+pub fn text(value: &Value) -> String {
     match value.kind.as_ref() {
         None | Some(Kind::NullValue(_)) => "null".to_owned(),
         Some(Kind::NumberValue(number)) => number.to_string(),
@@ -37,7 +37,7 @@ pub(crate) fn text(value: &Value) -> String {
 }
 
 /// `filter_metadata` as JSON: the name of a filter to an object. `None` where there is nothing in it.
-pub(crate) fn objects(message: &Metadata) -> Option<serde_json::Map<String, serde_json::Value>> {
+pub fn objects(message: &Metadata) -> Option<serde_json::Map<String, serde_json::Value>> {
     let objects: serde_json::Map<_, _> = message
         .filter_metadata
         .iter()

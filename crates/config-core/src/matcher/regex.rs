@@ -58,7 +58,7 @@ impl FullRegex {
     }
 
     /// Reads the pattern of a `RegexMatcher`.
-    pub(crate) fn from_proto(pattern: &str) -> Result<Self, Invalid> {
+    pub fn from_proto(pattern: &str) -> Result<Self, Invalid> {
         let pattern = non_empty(pattern, "safe_regex.regex")?;
         Self::new(&pattern).map_err(|reason| Invalid::new("safe_regex.regex", reason))
     }

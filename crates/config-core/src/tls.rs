@@ -37,7 +37,8 @@ pub enum Usable<T> {
 }
 
 impl<T> Usable<T> {
-    pub(crate) fn map<U>(self, change: impl FnOnce(T) -> U) -> Usable<U> {
+    /// The same about what the value becomes.
+    pub fn map<U>(self, change: impl FnOnce(T) -> U) -> Usable<U> {
         match self {
             Self::Ready(value) => Usable::Ready(change(value)),
             Self::Inert(reason) => Usable::Inert(reason),

@@ -22,7 +22,7 @@ use super::filter::{self, HttpFilter, NamedFilter};
 use super::options::{Http1Options, Http2Options};
 use super::route::{RouteConfiguration, Upgrade};
 use crate::access_log::AccessLog;
-use crate::cluster::ConfigSource;
+use crate::config_source::ConfigSource;
 use crate::field::{enumeration, non_empty, required};
 use crate::invalid::ignore_fields;
 use crate::tls::Usable;

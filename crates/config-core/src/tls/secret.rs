@@ -70,10 +70,7 @@ pub enum SecretValue {
 
 impl SecretName {
     /// Reads the message.
-    pub(crate) fn from_proto(
-        message: &proto::SdsSecretConfig,
-        ignored: &mut Ignored,
-    ) -> Result<Self, Invalid> {
+    pub fn from_proto(message: &proto::SdsSecretConfig, ignored: &mut Ignored) -> Result<Self, Invalid> {
         let source = match message.sds_config.as_ref() {
             Some(source) => {
                 Some(ignored.scope("sds_config", |ignored| ConfigSource::from_proto(source, ignored))?)
@@ -87,7 +84,7 @@ impl SecretName {
     }
 
     /// Why it can never come, if so.
-    pub(crate) fn unobtainable(&self) -> Option<String> {
+    pub fn unobtainable(&self) -> Option<String> {
         let over_ads = self
             .source
             .as_ref()
