@@ -36,6 +36,8 @@ mod protocol;
 mod pubsub;
 #[path = "integration/push.rs"]
 mod push;
+#[path = "integration/rds.rs"]
+mod rds;
 #[path = "integration/read_policy.rs"]
 mod read_policy;
 #[path = "integration/recorded.rs"]

@@ -25,7 +25,16 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::sds::{SECRET, Sds, certificate};
 use crate::stage::{PATIENCE, admin, redplane};
 
-const MESHES: [&str; 6] = ["gateway", "mirror", "mtls", "none", "plain", "sharding"];
+const MESHES: [&str; 8] = [
+    "gateway",
+    "http-client",
+    "http-server",
+    "mirror",
+    "mtls",
+    "none",
+    "plain",
+    "sharding",
+];
 const KINDS: [(&str, &str); 4] = [
     ("cds", "type.googleapis.com/envoy.config.cluster.v3.Cluster"),
     (
@@ -40,18 +49,38 @@ const KINDS: [(&str, &str); 4] = [
 ];
 
 /// What the proxy said of each type: nothing against it, or why it refused.
-type Verdicts = Arc<Mutex<BTreeMap<String, Result<(), String>>>>;
+pub(crate) type Verdicts = Arc<Mutex<BTreeMap<String, Result<(), String>>>>;
 
 /// Serves one recorded mesh: each type once, when it is first asked for.
 #[derive(Clone)]
-struct Replay {
+pub(crate) struct Replay {
     mesh: &'static str,
     verdicts: Verdicts,
     /// What a gateway asks for over the same stream.
     secret: Secret,
+    /// What is done to each resource before it is told.
+    change: Arc<dyn Fn(&mut Any) + Send + Sync>,
 }
 
 impl Replay {
+    /// As recorded.
+    pub(crate) fn new(mesh: &'static str, verdicts: Verdicts) -> Self {
+        Self {
+            mesh,
+            verdicts,
+            secret: Secret::default(),
+            change: Arc::new(|_| {}),
+        }
+    }
+
+    /// With something changed in each resource.
+    pub(crate) fn moved(self, change: impl Fn(&mut Any) + Send + Sync + 'static) -> Self {
+        Self {
+            change: Arc::new(change),
+            ..self
+        }
+    }
+
     fn recorded(&self, form: &str, type_url: &str) -> Option<Vec<u8>> {
         let (kind, _) = KINDS.iter().find(|(_, url)| *url == type_url)?;
         fs::read(golden(self.mesh).join(format!("{form}-{kind}.pb"))).ok()
@@ -129,7 +158,9 @@ impl AggregatedDiscoveryService for Replay {
                     });
                 }
                 let bytes = wanted.then(|| replay.recorded("sotw", &question.type_url))??;
-                Some(DiscoveryResponse::decode(bytes.as_slice()).expect("a recorded response"))
+                let mut response = DiscoveryResponse::decode(bytes.as_slice()).expect("a recorded response");
+                response.resources.iter_mut().for_each(|any| (replay.change)(any));
+                Some(response)
             },
         ))
     }
@@ -157,13 +188,19 @@ impl AggregatedDiscoveryService for Replay {
                     });
                 }
                 let bytes = wanted.then(|| replay.recorded("delta", &question.type_url))??;
-                Some(DeltaDiscoveryResponse::decode(bytes.as_slice()).expect("a recorded response"))
+                let response = DeltaDiscoveryResponse::decode(bytes.as_slice());
+                let mut response = response.expect("a recorded response");
+                let resources = response.resources.iter_mut();
+                resources
+                    .filter_map(|resource| resource.resource.as_mut())
+                    .for_each(|any| (replay.change)(any));
+                Some(response)
             },
         ))
     }
 }
 
-fn serve(replay: Replay) -> (Runtime, u16) {
+pub(crate) fn serve(replay: Replay) -> (Runtime, u16) {
     let runtime = Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()
@@ -182,7 +219,7 @@ fn serve(replay: Replay) -> (Runtime, u16) {
     (runtime, port)
 }
 
-fn bootstrap(api: &str, admin_port: u16, xds: u16, sds: &Sds) -> String {
+pub(crate) fn bootstrap(api: &str, admin_port: u16, xds: u16, sds: &Sds) -> String {
     format!(
         "{}node: {{id: sidecar~127.0.0.1~client.redis~redis.svc.cluster.local, cluster: client}}
 dynamic_resources:
@@ -207,7 +244,7 @@ static_resources:
 }
 
 /// Names of what was recorded, of one kind.
-fn names(mesh: &str, kind: &str) -> Vec<String> {
+pub(crate) fn names(mesh: &str, kind: &str) -> Vec<String> {
     let bytes = fs::read(golden(mesh).join(format!("delta-{kind}.pb"))).unwrap_or_default();
     let response = DeltaDiscoveryResponse::decode(bytes.as_slice()).expect("a recorded response");
     response
@@ -223,13 +260,13 @@ fn applies(mesh: &'static str, api: &str) {
     let identity = authority.issue("pod", &["spiffe://cluster.local/ns/redis/sa/client"]);
     sds.put_identity(&identity);
     let (_runtime, xds) = serve(Replay {
-        mesh,
-        verdicts: verdicts.clone(),
         secret: certificate("kubernetes://redis-cert", &identity.cert, &identity.key),
+        ..Replay::new(mesh, verdicts.clone())
     });
     let proxy = Proxy::start(&redplane(), &bootstrap(api, admin_port, xds, &sds), admin_port);
-    until("CDS, EDS and LDS are answered", PATIENCE, || {
-        verdicts.lock().expect("nobody panicked").len() >= 3
+    let kinds = 3 + usize::from(!names(mesh, "rds").is_empty());
+    until("CDS, EDS, LDS and RDS are answered", PATIENCE, || {
+        verdicts.lock().expect("nobody panicked").len() >= kinds
     });
     for (type_url, verdict) in verdicts.lock().expect("nobody panicked").iter() {
         assert_eq!(verdict, &Ok(()), "{mesh} {api}: {type_url} was refused");
@@ -248,6 +285,7 @@ fn applies(mesh: &'static str, api: &str) {
         ("cds", "\"name\": "),
         ("lds", "\"name\": "),
         ("eds", "\"cluster_name\": "),
+        ("rds", "\"name\": "),
     ] {
         for name in names(mesh, kind) {
             assert!(

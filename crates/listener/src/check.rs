@@ -8,7 +8,7 @@ use redplane_config::listener::Listener;
 use redplane_telemetry::Registry;
 use redplane_telemetry::access_log::{Files, Options};
 use redplane_upstream::tls::secrets::Secrets;
-use redplane_world::Preparer;
+use redplane_world::{Preparer, Routes};
 
 /// Looks whether listeners could be served together.
 ///
@@ -18,7 +18,7 @@ use redplane_world::Preparer;
 pub fn check(listeners: &[Arc<Listener>], secrets: &Secrets) -> Result<(), (String, String)> {
     let registry = Registry::new();
     let files = Arc::new(Files::new(registry.clone(), Options::default()));
-    let mut preparer = Preparer::new(registry, files, secrets.clone());
+    let mut preparer = Preparer::new(registry, files, secrets.clone(), Routes::default());
     let mut taken = HashMap::new();
     for listener in listeners {
         let refuse = |reason| (listener.name.clone(), reason);

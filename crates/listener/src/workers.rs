@@ -62,6 +62,7 @@ impl Workers {
                 context.registry.clone(),
                 Arc::clone(&context.files),
                 context.store.secrets().clone(),
+                context.store.routes().clone(),
             ),
             staged: BTreeSet::new(),
             left: Vec::new(),

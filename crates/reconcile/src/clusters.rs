@@ -321,19 +321,25 @@ impl Reconcile {
             || self.clusters.warming.contains_key(name) && self.draft.cluster(name).is_none()
     }
 
+    /// Every cluster that a listener or a route configuration names.
+    fn named_clusters(&self) -> HashSet<String> {
+        let listeners = self.draft.listeners();
+        let by_listeners = listeners.flat_map(|listener| listeners::clusters_of(&listener.config));
+        by_listeners
+            .chain(self.routes.clusters())
+            .map(str::to_owned)
+            .collect()
+    }
+
     /// Takes clusters away, those that a listener still names a little later.
     fn release_clusters(&mut self, removed: &[String]) {
         if removed.is_empty() {
             return;
         }
-        let draft = self.draft.clone();
-        let used: HashSet<&str> = draft
-            .listeners()
-            .flat_map(|listener| listeners::clusters_of(&listener.config))
-            .collect();
+        let used = self.named_clusters();
         for name in removed {
             let lives = !self.clusters.fixed.contains(name) && self.draft.cluster(name).is_some();
-            if lives && used.contains(name.as_str()) {
+            if lives && used.contains(name) {
                 let need = (Need::Release(name.clone()), Some(LINGER));
                 let wait = self.wait(Waiter::Removed(name.clone()), vec![need]);
                 self.clusters.lingering.insert(name.clone(), wait);
@@ -348,16 +354,9 @@ impl Reconcile {
         if self.clusters.lingering.is_empty() {
             return;
         }
-        let draft = self.draft.clone();
-        let used: HashSet<&str> = draft
-            .listeners()
-            .flat_map(|listener| listeners::clusters_of(&listener.config))
-            .collect();
+        let used = self.named_clusters();
         let lingering = self.clusters.lingering.keys();
-        let over: Vec<String> = lingering
-            .filter(|name| !used.contains(name.as_str()))
-            .cloned()
-            .collect();
+        let over: Vec<String> = lingering.filter(|name| !used.contains(*name)).cloned().collect();
         if over.is_empty() {
             return;
         }

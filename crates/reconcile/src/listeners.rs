@@ -26,7 +26,7 @@ use crate::secrets;
 use crate::start_up::Phase;
 
 /// How long a listener that serves goes on as it is while the clusters of its next version warm.
-const HANDOVER: Duration = Duration::from_secs(5);
+pub(crate) const HANDOVER: Duration = Duration::from_secs(5);
 
 /// What is known of listeners beside the snapshot.
 pub(crate) struct Listeners {
@@ -71,7 +71,8 @@ impl Listeners {
     }
 }
 
-fn chains(listener: &Config) -> impl Iterator<Item = &Arc<FilterChain>> {
+/// All chains of a listener.
+pub(crate) fn chains(listener: &Config) -> impl Iterator<Item = &Arc<FilterChain>> {
     listener.chains.iter().chain(&listener.default_chain)
 }
 

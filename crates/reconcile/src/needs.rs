@@ -34,6 +34,8 @@ pub(crate) enum Waiter {
     Cluster(String),
     /// A listener.
     Listener(String),
+    /// A route configuration that names clusters on their way.
+    Route(Named),
     /// A cluster that has been removed.
     Removed(String),
 }

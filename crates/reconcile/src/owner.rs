@@ -162,10 +162,10 @@ impl Reconcile {
             match &need {
                 Need::All(type_url) => self.give_up(type_url),
                 Need::Secret(key) => self.count_secret_timeout(key),
-                Need::Endpoints(_) | Need::Route(_) | Need::Discovery(_) => {}
-                Need::Cluster(_) | Need::Release(_) => {}
+                Need::Route(named) => self.count_route_timeout(named),
+                Need::Endpoints(_) | Need::Discovery(_) | Need::Cluster(_) | Need::Release(_) => {}
             }
-            if matches!(who, Waiter::Cluster(_) | Waiter::Listener(_)) {
+            if matches!(who, Waiter::Cluster(_) | Waiter::Listener(_) | Waiter::Route(_)) {
                 tracing::warn!(?who, ?need, "waited long enough, it goes on without");
             }
             if over {
@@ -188,6 +188,7 @@ impl Reconcile {
             Waiter::Start => {}
             Waiter::Cluster(name) => self.cluster_is_warm(name),
             Waiter::Listener(name) => self.listener_is_ready(name),
+            Waiter::Route(named) => self.route_is_ready(named),
             Waiter::Removed(name) => self.remove_cluster(name),
         }
     }

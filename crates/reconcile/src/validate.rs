@@ -4,11 +4,12 @@
 use std::path::Path;
 
 use redplane_config::cluster::{Cluster as Config, ConfigSource, Source};
+use redplane_config::listener::Listener;
 use redplane_config::tls::{SecretKind, SecretName};
 use redplane_upstream::tls::secrets::{SecretKey, Secrets};
 
 use crate::bootstrap::Bootstrap;
-use crate::{feeds, secrets};
+use crate::{feeds, routes, secrets};
 
 /// Checks a bootstrap as far as it can be checked without a network.
 ///
@@ -46,6 +47,7 @@ pub fn validate(bootstrap: &Bootstrap) -> Result<(), String> {
     for listener in &config.listeners {
         let names = secrets::of_listener(listener);
         let checked = check.secrets(&names);
+        let checked = checked.and_then(|()| check.routes(listener));
         checked.map_err(|reason| format!("static_resources.listeners: '{}': {reason}", listener.name))?;
     }
     for (word, source) in [("CDS", &config.cds), ("LDS", &config.lds)] {
@@ -79,6 +81,17 @@ impl Check<'_> {
                 None if self.known.has(&SecretKey::new(*kind, name)) => {}
                 None => return Err(secrets::unknown(*kind, &name.name)),
             }
+        }
+        Ok(())
+    }
+
+    fn routes(&self, listener: &Listener) -> Result<(), String> {
+        for (_, name, source) in routes::of_listener(listener) {
+            let checked = match &source.source {
+                Source::Grpc(_) => Err("api_config_source: only ads and files are supported".to_owned()),
+                _ => self.source(source),
+            };
+            checked.map_err(|reason| format!("rds: route configuration `{name}`: {reason}"))?;
         }
         Ok(())
     }

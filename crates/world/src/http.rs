@@ -12,9 +12,7 @@ use redplane_telemetry::stats::{http, jwt_authn, rbac, rbac_shadow};
 use redplane_telemetry::{Registry, Scope};
 
 use crate::access::dotted;
-
-/// Where a route table is put when RDS brings one, and taken from by every request.
-pub type RouteSlot = Arc<ArcSwapOption<RouteTable>>;
+use crate::routes::RouteSlot;
 
 /// A connection manager with everything its connections need.
 pub struct HttpService {

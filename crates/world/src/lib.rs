@@ -15,13 +15,15 @@ mod http;
 mod life;
 mod listener;
 mod prepare;
+mod routes;
 mod snapshot;
 pub mod tls;
 
 pub use access::Access;
 pub use facts::{ConnectionFacts, TlsFacts};
-pub use http::{FilterStats, HttpService, RouteSlot, Running};
+pub use http::{FilterStats, HttpService, Running};
 pub use life::Life;
 pub use listener::{Chain, Listener};
 pub use prepare::Preparer;
+pub use routes::{RouteSlot, Routes};
 pub use snapshot::{Reader, Snapshot, Store};

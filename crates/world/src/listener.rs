@@ -80,6 +80,8 @@ pub(crate) fn goes_on(old: &FilterChain, next: &FilterChain) -> bool {
     let same_kind = match (&old.terminal, &next.terminal) {
         (Terminal::Redis(old), Terminal::Redis(next)) => old.auth.is_some() || next.auth.is_none(),
         (Terminal::Tcp(_), Terminal::Tcp(_)) => true,
+        // An open connection keeps its connection manager; only its routes are exchanged under it.
+        (Terminal::Http(old), Terminal::Http(next)) => old == next,
         _ => false,
     };
     let as_strict = match (&old.tls, &next.tls) {

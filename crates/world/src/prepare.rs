@@ -4,6 +4,7 @@
 
 use std::sync::{Arc, Weak};
 
+use redplane_config::http::RouteSource;
 use redplane_config::listener::{self as config, FilterChain, Terminal};
 use redplane_telemetry::Registry;
 use redplane_telemetry::access_log::Files;
@@ -15,6 +16,7 @@ use crate::access_log;
 use crate::http::HttpService;
 use crate::life::Life;
 use crate::listener::{Chain, Listener, goes_on};
+use crate::routes::Routes;
 use crate::tls::TlsServer;
 
 /// What preparing needs.
@@ -25,17 +27,19 @@ pub struct Preparer {
     files: Arc<Files>,
     /// What comes by name.
     secrets: Secrets,
+    routes: Routes,
     /// TLS contexts in use: the same configuration keeps its session tickets across updates.
     tls: Vec<Weak<TlsServer>>,
 }
 
 impl Preparer {
     /// One that has prepared nothing yet.
-    pub fn new(registry: Registry, files: Arc<Files>, secrets: Secrets) -> Self {
+    pub fn new(registry: Registry, files: Arc<Files>, secrets: Secrets, routes: Routes) -> Self {
         Self {
             registry,
             files,
             secrets,
+            routes,
             tls: Vec::new(),
         }
     }
@@ -103,7 +107,11 @@ impl Preparer {
             return Ok(None);
         };
         let logs = access_log::prepare(&manager.access_log, &self.files)?;
-        let service = HttpService::new(Arc::clone(manager), logs, None, &self.registry);
+        let slot = match &manager.routes {
+            RouteSource::Rds { name, source } => Some(self.routes.slot(&source.source, name)),
+            RouteSource::Inline(_) => None,
+        };
+        let service = HttpService::new(Arc::clone(manager), logs, slot, &self.registry);
         Ok(Some(Arc::new(service)))
     }
 

@@ -8,13 +8,12 @@ use std::sync::Arc;
 
 use arc_swap::{ArcSwap, Cache, Guard};
 use redplane_config::Address;
-use redplane_config::cluster::Source;
-use redplane_config::http::RouteConfiguration;
 use redplane_upstream::Cluster;
 use redplane_upstream::tls::secrets::Secrets;
 use rpds::HashTrieMapSync;
 
 use crate::listener::Listener;
+use crate::routes::Routes;
 
 /// Everything a worker needs to serve, as of one accepted push.
 #[derive(Clone, Default)]
@@ -24,8 +23,6 @@ pub struct Snapshot {
     listeners: HashTrieMapSync<String, Arc<Listener>>,
     /// Listeners that open no socket, by address: what is redirected there is handed to them.
     places: HashTrieMapSync<SocketAddr, String>,
-    /// Route configurations that came by name, with their source.
-    pub routes: HashTrieMapSync<(Source, String), Arc<RouteConfiguration>>,
     /// Clusters by name; each publishes its own topology.
     pub clusters: HashTrieMapSync<String, Arc<Cluster>>,
 }
@@ -105,6 +102,7 @@ fn unbound(listener: &Listener) -> impl Iterator<Item = SocketAddr> + '_ {
 pub struct Store {
     current: Arc<ArcSwap<Snapshot>>,
     secrets: Secrets,
+    routes: Routes,
 }
 
 impl Store {
@@ -121,6 +119,11 @@ impl Store {
     /// The secrets that are named in it; each is exchanged by itself.
     pub fn secrets(&self) -> &Secrets {
         &self.secrets
+    }
+
+    /// The route tables that are named in it; each is exchanged by itself.
+    pub fn routes(&self) -> &Routes {
+        &self.routes
     }
 
     /// The current snapshot, to be kept.

@@ -9,7 +9,7 @@ use redplane_proto::{Json, yaml_value};
 use redplane_telemetry::Registry;
 use redplane_telemetry::access_log::{Files, Options};
 use redplane_upstream::tls::secrets::Secrets;
-use redplane_world::{Listener, Preparer, Snapshot, Store};
+use redplane_world::{Listener, Preparer, Routes, Snapshot, Store};
 
 const FILTERS: &str = "type.googleapis.com/envoy.extensions.filters.network";
 
@@ -44,7 +44,7 @@ fn listener(name: &str, address: &str, chains: &[String]) -> Arc<Config> {
 fn preparer() -> Preparer {
     let registry = Registry::new();
     let files = Arc::new(Files::new(registry.clone(), Options::default()));
-    Preparer::new(registry, files, Secrets::default())
+    Preparer::new(registry, files, Secrets::default(), Routes::default())
 }
 
 fn life(listener: &Listener, id: &str) -> u64 {

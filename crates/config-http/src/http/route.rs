@@ -99,7 +99,10 @@ impl RouteConfiguration {
         if message.validate_clusters.is_some_and(|flag| flag.value) {
             ignored.note("validate_clusters: clusters are looked up with each request");
         }
-        ignore_fields!(ignored, message, vhds, request_mirror_policies, metadata);
+        if message.vhds.is_some() {
+            return Err(Invalid::new("vhds", "virtual hosts by VHDS are not supported"));
+        }
+        ignore_fields!(ignored, message, request_mirror_policies, metadata);
         if !message.cluster_specifier_plugins.is_empty() {
             return Err(Invalid::new(
                 "cluster_specifier_plugins",

@@ -1,6 +1,7 @@
 //! Listeners: chains, filters, listener filters, access logs, and each refusal with its path.
 
 use super::*;
+use crate::http::RouteSource;
 use crate::sample::{message, refusal};
 
 const ADDRESS: &str = "address: {socket_address: {address: 0.0.0.0, port_value: 6379}}";
@@ -149,8 +150,16 @@ fn terminals() {
     };
     let inline = http("route_config: {}").unwrap();
     assert!(matches!(&inline.chains[0].terminal, Terminal::Http(manager) if manager.stat_prefix == "s"));
-    let by_name = http("rds: {route_config_name: x, config_source: {ads: {}}}");
-    assert_eq!(inert(by_name), "filter `h`: its routes come by RDS");
+    let by_name = http("rds: {route_config_name: x, config_source: {ads: {}}}").unwrap();
+    assert!(matches!(
+        &by_name.chains[0].terminal,
+        Terminal::Http(manager) if matches!(&manager.routes, RouteSource::Rds { name, .. } if name == "x")
+    ));
+    let by_host = http("route_config: {vhds: {config_source: {ads: {}}}}").unwrap_err();
+    assert!(
+        by_host.path.ends_with("typed_config.route_config.vhds"),
+        "{by_host}"
+    );
     let tunnel = TCP.replace("cluster: c", "cluster: c, tunneling_config: {hostname: h}");
     assert_eq!(inert(filters(&tunnel)), "filter `t`: tunnels are not supported");
     assert_eq!(

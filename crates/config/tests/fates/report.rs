@@ -5,6 +5,7 @@ use std::fmt::Write;
 use prost::{Message, Name};
 use redplane_config::cluster::{Cluster, Discovery, Transport};
 use redplane_config::endpoint::Assignment;
+use redplane_config::http::RouteSource;
 use redplane_config::listener::{FilterChain, Listener, Terminal};
 use redplane_config::{Ignored, Invalid};
 use redplane_proto::pb::envoy::config::cluster::v3::Cluster as ClusterProto;
@@ -126,7 +127,11 @@ fn filter_chain(chain: &FilterChain) -> String {
         Terminal::Http(manager) => {
             let mut clusters = manager.clusters();
             clusters.dedup();
-            format!("served: HTTP {} to {}", manager.stat_prefix, clusters.join(", "))
+            let to = match &manager.routes {
+                RouteSource::Inline(_) => format!("to {}", clusters.join(", ")),
+                RouteSource::Rds { name, .. } => format!("with routes by RDS {name}"),
+            };
+            format!("served: HTTP {} {to}", manager.stat_prefix)
         }
         Terminal::Inert { reason } => format!("inert: {reason}"),
     };

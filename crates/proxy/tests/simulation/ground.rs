@@ -77,6 +77,7 @@ impl Ground {
                 registry.clone(),
                 files,
                 redplane_upstream::tls::secrets::Secrets::default(),
+                redplane_world::Routes::default(),
             )),
             registry,
             store: Arc::new(Store::new()),

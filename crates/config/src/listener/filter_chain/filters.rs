@@ -10,7 +10,7 @@ use redplane_proto::type_url;
 use super::{NetworkFilter, Terminal};
 use crate::extension::{Extension, type_name};
 use crate::field::non_empty;
-use crate::http::{HttpConnectionManager, RouteSource};
+use crate::http::HttpConnectionManager;
 use crate::rbac::NetworkRbac;
 use crate::redis_proxy::RedisProxy;
 use crate::tcp_proxy::TcpProxy;
@@ -181,17 +181,12 @@ fn terminal(message: &proto::Filter, ignored: &mut Ignored) -> Result<Terminal, 
     }
 }
 
-/// Routes that come by RDS are not subscribed to yet: such a chain refuses its connections.
 fn http(extension: &Extension<'_>, ignored: &mut Ignored) -> Result<Terminal, Invalid> {
-    let inert = |reason: &str| Terminal::Inert {
-        reason: format!("filter `{}`: {reason}", extension.label()),
-    };
     let manager = HttpConnectionManager::from_proto(&extension.decode(ignored)?, ignored)?;
     Ok(match manager {
-        Usable::Inert(reason) => inert(&reason),
-        Usable::Ready(manager) => match &manager.routes {
-            RouteSource::Inline(_) => Terminal::Http(Arc::new(manager)),
-            RouteSource::Rds { .. } => inert("its routes come by RDS"),
+        Usable::Ready(manager) => Terminal::Http(Arc::new(manager)),
+        Usable::Inert(reason) => Terminal::Inert {
+            reason: format!("filter `{}`: {reason}", extension.label()),
         },
     })
 }
