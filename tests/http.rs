@@ -26,8 +26,11 @@ use redplane_testkit::{Proxy, ProxyKind, free_port, http_get, repository_root};
 /// Statistics that have to be the same after all cases. Tokens are not cached here, so that `jwt_cache_*` stays 0.
 const COUNTED: &str = concat!(
     r"^(http\.access\.(rbac|jwt_authn\.t\.(allowed|cors|denied|jwks))",
+    r"|http\.h\.(fault\.(aborts|delays)|cors\.|no_cluster|downstream_rq_(ws|non_rel))",
+    r"|http\.access\.(no_|rq_(direct|total))",
+    r"|cluster\.oneach\.upstream_cx_(max|destroy_local$)",
     r"|cluster\.(norequests|nopending|noconnections|noretries|budget|outlier|split|tenth)\.",
-    r"(upstream_rq_(active_overflow|pending_(overflow|total)|retry|total|completed)|upstream_cx_overflow|outlier_detection\.ejections_(active|enforced_(total|cons)|overflow)))",
+    r"((external\.|retry\.)?upstream_rq_\d|upstream_rq_(active_overflow|pending_(overflow|total)|retry|total|completed)|upstream_cx_overflow|outlier_detection\.ejections_(active|enforced_(total|cons)|overflow)))",
 );
 
 fn redplane() -> ProxyKind {

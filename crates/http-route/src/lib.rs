@@ -1,4 +1,5 @@
-//! Which route an HTTP request takes, and what is rewritten, added and retried: functions over values.
+//! Which route an HTTP request takes, and what is rewritten, added and retried: functions over values. Beside them the
+//! watch over an HTTP/1 client's bytes.
 //!
 //! Nothing here does I/O, reads a clock or draws a number: time and chance come in as arguments. Follows Envoy's
 //! `source/common/router` and `source/common/http/path_utility`; each rule was tried against Envoy 1.40.
@@ -11,6 +12,7 @@ pub mod request;
 pub mod retry;
 pub mod rewrite;
 pub mod table;
+pub mod watch;
 
 mod hosts;
 mod matching;

@@ -66,7 +66,7 @@ pub(crate) type Metadata = serde_json::Map<String, serde_json::Value>;
 
 impl Exchange {
     pub(crate) fn new(connection: &Rc<Shared>, version: Version) -> Rc<Self> {
-        connection.begin();
+        connection.begin(version == Version::HTTP_2);
         let keeps_time = connection.service.config.timeouts.stream_idle.is_some();
         Rc::new(Self {
             connection: Rc::clone(connection),

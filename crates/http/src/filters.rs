@@ -12,7 +12,8 @@ use http::HeaderMap;
 use redplane_config::http::filter::Router;
 use redplane_config::http::route::Route;
 use redplane_config::http::{FilterOverride, HttpFilter};
-use redplane_world::Running;
+use redplane_telemetry::Block;
+use redplane_world::{FilterStats, Running};
 
 use crate::asked::Asked;
 use crate::exchange::{Exchange, Metadata};
@@ -67,11 +68,12 @@ pub(crate) async fn run<'a>(
                     Some(FilterOverride::Fault(said)) => said,
                     _ => own,
                 };
-                fault::run(fault, &asked.head(facts), way.cluster, exchange).await?;
+                fault::run(fault, &asked.head(facts), way.cluster, exchange, stats).await?;
             }
             HttpFilter::Cors => {
                 if let Some(FilterOverride::Cors(policy)) = said {
-                    cors::run(policy, &asked.head(facts), &mut passed.response)?;
+                    let own = block(stats, exchange);
+                    cors::run(policy, &asked.head(facts), &mut passed.response, own.as_deref())?;
                 }
             }
             HttpFilter::RateLimit(own) => {
@@ -107,6 +109,14 @@ pub(crate) async fn run<'a>(
         }
     }
     Ok(None)
+}
+
+/// This worker's cells of a filter that counts under names of its own.
+fn block(stats: &FilterStats, exchange: &Exchange) -> Option<Rc<Block>> {
+    match stats {
+        FilterStats::Own(scope) => Some(exchange.connection.worker.block(scope)),
+        _ => None,
+    }
 }
 
 /// Takes off what peers say of themselves, so that applications never see it.

@@ -9,6 +9,7 @@
 mod asked;
 mod bucket;
 mod check;
+mod codes;
 mod connection;
 mod downstream;
 mod exchange;
@@ -28,7 +29,6 @@ mod stream;
 mod tail;
 mod upgrade;
 mod upstream;
-mod watch;
 mod worker;
 
 pub use connection::serve;

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use redplane_http_route::grpc;
 use redplane_telemetry::access_log::ResponseFlags;
+use redplane_telemetry::stats::{http as names, router};
 
 use crate::exchange::Exchange;
 use crate::tail::ResponseBody;
@@ -143,6 +144,7 @@ impl LocalReply {
     /// The response, and what is noted of it. What is left of the request is not read: the connection ends with it.
     pub(crate) fn respond(self, exchange: &Rc<Exchange>) -> Response<ResponseBody> {
         exchange.flag(self.flags);
+        self.count(exchange);
         let closes =
             (self.close || exchange.progress.has_body.get()) && exchange.version < http::Version::HTTP_2;
         let mut response = if exchange.grpc.get() {
@@ -155,6 +157,31 @@ impl LocalReply {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         response
+    }
+
+    /// Counts what has a counter of its own.
+    fn count(&self, exchange: &Exchange) {
+        let own = match &*self.details {
+            "path_normalization_failed" => names::DOWNSTREAM_RQ_FAILED_PATH_NORMALIZATION,
+            "path_normalization_redirect" => names::DOWNSTREAM_RQ_REDIRECTED_WITH_NORMALIZED_PATH,
+            "absolute_path_rejected" => names::DOWNSTREAM_RQ_NON_RELATIVE_PATH,
+            "upgrade_failed" => names::DOWNSTREAM_RQ_WS_ON_NON_WS_ROUTE,
+            "stream_idle_timeout" => names::DOWNSTREAM_RQ_IDLE_TIMEOUT,
+            "request_overall_timeout" => names::DOWNSTREAM_RQ_TIMEOUT,
+            "upstream_max_stream_duration_reached" => names::DOWNSTREAM_RQ_MAX_DURATION_REACHED,
+            _ => return self.count_route(exchange),
+        };
+        exchange.connection.stats.inc(own);
+    }
+
+    fn count_route(&self, exchange: &Exchange) {
+        let own = match &*self.details {
+            "route_not_found" => router::NO_ROUTE,
+            "cluster_not_found" => router::NO_CLUSTER,
+            "direct_response" => router::RQ_DIRECT_RESPONSE,
+            _ => return,
+        };
+        exchange.connection.router.inc(own);
     }
 
     fn plain(self, exchange: &Rc<Exchange>) -> Response<ResponseBody> {

@@ -22,6 +22,8 @@ pub(crate) struct Shared {
     pub(crate) worker: Rc<Worker>,
     /// `http.<stat_prefix>.`
     pub(crate) stats: Rc<Block>,
+    /// The same, of the router.
+    pub(crate) router: Rc<Block>,
     load: Load,
     requests: Cell<u32>,
     last: Notify,
@@ -38,6 +40,7 @@ impl Shared {
             stats.inc(names::DOWNSTREAM_CX_SSL_ACTIVE);
         }
         Rc::new(Self {
+            router: worker.block(&service.router),
             facts,
             service,
             worker,
@@ -65,8 +68,13 @@ impl Shared {
     }
 
     /// A request has begun.
-    pub(crate) fn begin(&self) {
+    pub(crate) fn begin(&self, is_h2: bool) {
         self.stats.inc(names::DOWNSTREAM_RQ_TOTAL);
+        self.stats.inc(if is_h2 {
+            names::DOWNSTREAM_RQ_HTTP2_TOTAL
+        } else {
+            names::DOWNSTREAM_RQ_HTTP1_TOTAL
+        });
         self.stats.inc(names::DOWNSTREAM_RQ_ACTIVE);
         self.load.begin();
         self.requests.set(self.requests.get().saturating_add(1));

@@ -18,6 +18,8 @@ use hyper::body::Incoming;
 use redplane_config::http::route::{Action, Route, VirtualHost, WeightedCluster};
 use redplane_http_route::{Choice, RouteTable, grpc, table};
 
+use redplane_telemetry::stats::router;
+
 use crate::asked::Asked;
 use crate::check::check;
 use crate::exchange::Exchange;
@@ -152,6 +154,7 @@ async fn route(
             None => break place,
         }
     };
+    shared.router.inc(router::RQ_TOTAL);
     let Some(Place {
         found,
         member,

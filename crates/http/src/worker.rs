@@ -1,7 +1,6 @@
 //! What the HTTP connections of one worker thread share.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
@@ -12,6 +11,7 @@ use redplane_world::Reader;
 use rustc_hash::FxHashMap;
 
 use crate::bucket::{Bucket, bucket_of};
+use crate::codes::Codes;
 use crate::keys::Keys;
 use crate::pool::Pools;
 
@@ -21,8 +21,10 @@ type Buckets = FxHashMap<usize, (Arc<LocalRateLimit>, Arc<Bucket>)>;
 /// One worker's clusters, pools and cells.
 pub struct Worker {
     store: RefCell<Reader>,
-    blocks: RefCell<HashMap<String, Weak<Block>>>,
+    /// By the address of the scope, which a living block keeps.
+    blocks: RefCell<FxHashMap<usize, Weak<Block>>>,
     buckets: RefCell<Buckets>,
+    pub(crate) codes: Codes,
     pub(crate) keys: Keys,
     pub(crate) pools: Rc<Pools>,
 }
@@ -34,6 +36,7 @@ impl Worker {
             store: RefCell::new(store),
             blocks: RefCell::default(),
             buckets: RefCell::default(),
+            codes: Codes::default(),
             keys: Keys::default(),
             pools: Rc::default(),
         })
@@ -47,13 +50,14 @@ impl Worker {
     /// This worker's cells of a scope, shared by all that count for it at the moment.
     pub(crate) fn block(&self, scope: &Arc<Scope>) -> Rc<Block> {
         let mut blocks = self.blocks.borrow_mut();
-        let living = blocks.get(scope.prefix()).and_then(Weak::upgrade);
+        let key = Arc::as_ptr(scope).addr();
+        let living = blocks.get(&key).and_then(Weak::upgrade);
         if let Some(block) = living.filter(|block| Arc::ptr_eq(block.scope(), scope)) {
             return block;
         }
         blocks.retain(|_, block| block.strong_count() > 0);
         let block = Rc::new(scope.block());
-        blocks.insert(scope.prefix().to_owned(), Rc::downgrade(&block));
+        blocks.insert(key, Rc::downgrade(&block));
         block
     }
 

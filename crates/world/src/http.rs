@@ -8,7 +8,7 @@ use redplane_config::http::route::{Route, VirtualHost, WeightedCluster};
 use redplane_config::http::{FilterOverride, HttpConnectionManager, HttpFilter, NamedFilter};
 use redplane_http_route::RouteTable;
 use redplane_telemetry::access_log::AccessLog;
-use redplane_telemetry::stats::{http, jwt_authn, rbac, rbac_shadow};
+use redplane_telemetry::stats::{cors, fault, http, jwt_authn, rbac, rbac_shadow, router};
 use redplane_telemetry::{Registry, Scope};
 
 use crate::access::dotted;
@@ -22,6 +22,8 @@ pub struct HttpService {
     pub access_logs: Vec<AccessLog>,
     /// `http.<stat_prefix>.`
     pub scope: Arc<Scope>,
+    /// The same, of the router.
+    pub router: Arc<Scope>,
     routes: RouteSlot,
     /// Of each filter, in their order.
     filters: Vec<FilterStats>,
@@ -36,6 +38,8 @@ pub enum FilterStats {
     Rbac(Arc<Scope>, Arc<Scope>),
     /// `http.<stat_prefix>.jwt_authn.<stat_prefix>.`
     Jwt(Arc<Scope>),
+    /// `http.<stat_prefix>.fault.`, or `http.<stat_prefix>.cors.`
+    Own(Arc<Scope>),
 }
 
 /// A filter that runs on a request.
@@ -60,6 +64,7 @@ impl HttpService {
         registry: &Registry,
     ) -> Self {
         let scope = registry.scope(&format!("http.{}.", config.stat_prefix), &http::SCHEMA);
+        let router = registry.scope(&format!("http.{}.", config.stat_prefix), &router::SCHEMA);
         let routes = match &config.routes {
             RouteSource::Inline(routes) => {
                 Arc::new(ArcSwapOption::from_pointee(RouteTable::new(Arc::clone(routes))))
@@ -72,6 +77,7 @@ impl HttpService {
             config,
             access_logs,
             scope,
+            router,
             routes,
         }
     }
@@ -131,6 +137,12 @@ impl FilterStats {
             HttpFilter::Jwt(filter) => {
                 let prefix = format!("http.{stat_prefix}.jwt_authn.{}", dotted(&filter.stat_prefix));
                 Self::Jwt(registry.scope(&prefix, &jwt_authn::SCHEMA))
+            }
+            HttpFilter::Fault(_) => {
+                Self::Own(registry.scope(&format!("http.{stat_prefix}.fault."), &fault::SCHEMA))
+            }
+            HttpFilter::Cors => {
+                Self::Own(registry.scope(&format!("http.{stat_prefix}.cors."), &cors::SCHEMA))
             }
             _ => Self::None,
         }

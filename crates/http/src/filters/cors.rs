@@ -4,6 +4,8 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use redplane_config::http::filter::CorsPolicy;
 use redplane_http_route::Head;
+use redplane_telemetry::Block;
+use redplane_telemetry::stats::cors as names;
 
 use super::drawn;
 use crate::reply::LocalReply;
@@ -12,7 +14,12 @@ const ALLOW_PRIVATE: HeaderName = HeaderName::from_static("access-control-allow-
 const ASK_PRIVATE: HeaderName = HeaderName::from_static("access-control-request-private-network");
 
 /// Answers a preflight, or leaves headers for the response.
-pub(super) fn run(policy: &CorsPolicy, head: &Head<'_>, response: &mut HeaderMap) -> Result<(), LocalReply> {
+pub(super) fn run(
+    policy: &CorsPolicy,
+    head: &Head<'_>,
+    response: &mut HeaderMap,
+    stats: Option<&Block>,
+) -> Result<(), LocalReply> {
     let Some(origin) = head.headers.get(header::ORIGIN) else {
         return Ok(());
     };
@@ -20,6 +27,13 @@ pub(super) fn run(policy: &CorsPolicy, head: &Head<'_>, response: &mut HeaderMap
         return Ok(());
     }
     let allowed = policy.allows(origin.as_bytes());
+    if let Some(stats) = stats {
+        stats.inc(if allowed {
+            names::ORIGIN_VALID
+        } else {
+            names::ORIGIN_INVALID
+        });
+    }
     let asks = head
         .headers
         .get(header::ACCESS_CONTROL_REQUEST_METHOD)

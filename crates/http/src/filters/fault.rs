@@ -7,9 +7,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use redplane_config::http::filter::{Abort, AbortStatus, Fault};
 use redplane_http_route::Head;
+use redplane_telemetry::CounterId;
 use redplane_telemetry::access_log::ResponseFlags;
+use redplane_telemetry::stats::fault as names;
+use redplane_world::FilterStats;
 
-use super::drawn;
+use super::{block, drawn};
 use crate::exchange::Exchange;
 use crate::reply::LocalReply;
 
@@ -46,6 +49,7 @@ pub(super) async fn run(
     head: &Head<'_>,
     cluster: Option<&str>,
     exchange: &Rc<Exchange>,
+    stats: &FilterStats,
 ) -> Result<(), LocalReply> {
     if !concerns(fault, head, cluster) {
         return Ok(());
@@ -56,15 +60,26 @@ pub(super) async fn run(
             .or_else(|| header(head, "x-envoy-fault-delay-request").map(Duration::from_millis))
     });
     let Some(_counted) = Counted::begin(fault.max_active) else {
+        count(stats, exchange, names::FAULTS_OVERFLOW);
         return Ok(());
     };
     if let Some(delay) = delay {
         exchange.flag(ResponseFlags::DELAY_INJECTED);
+        count(stats, exchange, names::DELAYS_INJECTED);
         tokio::time::sleep(delay).await;
     }
     match &fault.abort {
-        Some(abort) if drawn(abort.share) => abort_reply(abort, head).map_or(Ok(()), Err),
+        Some(abort) if drawn(abort.share) => abort_reply(abort, head).map_or(Ok(()), |reply| {
+            count(stats, exchange, names::ABORTS_INJECTED);
+            Err(reply)
+        }),
         _ => Ok(()),
+    }
+}
+
+fn count(stats: &FilterStats, exchange: &Exchange, counter: CounterId) {
+    if let Some(block) = block(stats, exchange) {
+        block.inc(counter);
     }
 }
 

@@ -38,6 +38,8 @@ pub(super) struct Life {
     load: Load,
     requests: Cell<u32>,
     ended: Cell<bool>,
+    /// It is not used any more, by our will.
+    left: Cell<bool>,
     limit: Option<u32>,
     pub(super) local: Option<SocketAddr>,
     /// Streams that it may have at a time; the server may allow fewer, then the rest waits.
@@ -191,6 +193,7 @@ impl Life {
             load: Load::new(now),
             requests: Cell::new(0),
             ended: Cell::new(false),
+            left: Cell::new(false),
             limit: config.max_requests,
             local,
             streams: config.http2.streams.map_or(STREAMS, |streams| streams as usize),
@@ -218,6 +221,14 @@ impl Life {
         spent || self.ended.get()
     }
 
+    /// It goes back to nobody.
+    pub(super) fn abandon(&self) {
+        self.left.set(true);
+        if self.limit.is_some_and(|limit| self.requests.get() >= limit) {
+            self.stats.inc(names::UPSTREAM_CX_MAX_REQUESTS);
+        }
+    }
+
     /// Its task is over.
     pub(super) fn has_ended(&self) -> bool {
         self.ended.get()
@@ -242,7 +253,7 @@ impl Life {
         self.stats.record(names::UPSTREAM_RQ_PER_CX, requests);
         self.stats.dec(names::UPSTREAM_CX_ACTIVE);
         self.stats.inc(names::UPSTREAM_CX_DESTROY);
-        self.stats.inc(if by_server {
+        self.stats.inc(if by_server && !self.left.get() {
             names::UPSTREAM_CX_DESTROY_REMOTE
         } else {
             names::UPSTREAM_CX_DESTROY_LOCAL

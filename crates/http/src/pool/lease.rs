@@ -20,6 +20,8 @@ pub(crate) struct Lease {
     kind: Kind,
     /// Requests have been on it before: the server may have closed it just now.
     reused: bool,
+    /// The connection went back.
+    given: bool,
     _permit: Permit,
 }
 
@@ -50,6 +52,7 @@ impl Lease {
             life: connection.life,
             kind: Kind::Http1(Some(connection.sender)),
             reused,
+            given: false,
             _permit: permit,
         }
     }
@@ -69,6 +72,7 @@ impl Lease {
             life: Rc::clone(&shared.life),
             kind: Kind::Http2(shared),
             reused,
+            given: false,
             _permit: permit,
         }
     }
@@ -117,6 +121,7 @@ impl Lease {
                 life: Rc::clone(&self.life),
             };
             self.pools.give_http1(self.key.clone(), waiting);
+            self.given = true;
         }
     }
 }
@@ -124,6 +129,9 @@ impl Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         self.life.leave();
+        if !self.given && !self.is_http2() && !self.life.has_ended() {
+            self.life.abandon();
+        }
         if let Kind::Http2(shared) = &self.kind {
             shared.streams.set(shared.streams.get().saturating_sub(1));
             self.pools.freed(&self.key);

@@ -19,6 +19,7 @@ use tokio::task::spawn_local;
 use tokio::time::timeout;
 
 use super::tries::Tries;
+use crate::codes::Side;
 use crate::downstream::Downstream;
 use crate::feed::RequestBody;
 use crate::filters::drawn;
@@ -122,9 +123,14 @@ async fn run(copy: Copy) {
     };
     let tap = copy.body.tap();
     // A copy that fails costs the client nothing.
-    let Ok((response, lease)) = attempt(&road, copy.outgoing, |_| copy.body, None).await else {
-        return;
-    };
+    let tried = attempt(&road, copy.outgoing, |_| copy.body, None).await;
+    let code = tried
+        .as_ref()
+        .map_or(503, |(response, _)| response.status().as_u16());
+    copy.worker
+        .codes
+        .count(&copy.cluster, &stats, Side::Internal, code);
+    let Ok((response, lease)) = tried else { return };
     if read(response.into_body()).await {
         lease.done(tap.is_none_or(|tap| tap.is_over()));
     }

@@ -20,6 +20,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::limits::Limits;
 use super::mirror;
+use crate::codes::Side;
 use crate::exchange::Exchange;
 use crate::feed::{Feed, RequestBody};
 use crate::filters::Passed;
@@ -53,10 +54,16 @@ pub(super) struct Tries<'a> {
 }
 
 impl Tries<'_> {
+    /// Counts a response.
+    fn charge(&self, side: Side, code: u16) {
+        let codes = &self.exchange.connection.worker.codes;
+        codes.count(self.cluster, &self.stats, side, code);
+    }
+
     /// The route's time is over while a try is under way.
     pub(super) fn time_out(&self) {
         self.stats.inc(names::UPSTREAM_RQ_TIMEOUT);
-        self.stats.inc(names::UPSTREAM_RQ_COMPLETED);
+        self.charge(Side::External, 504);
         if let Some(host) = &*self.host.borrow() {
             host.stats.rq_timeout.fetch_add(1, Relaxed);
             self.cluster
@@ -85,7 +92,7 @@ pub(super) async fn tries(
         };
         let Some(place) = place(plan, &avoid) else {
             plan.stats.inc(names::UPSTREAM_CX_NONE_HEALTHY);
-            plan.stats.inc(names::UPSTREAM_RQ_COMPLETED);
+            plan.charge(Side::External, 503);
             return Err(Known::NoHost.into());
         };
         stamp(plan, &mut outgoing, number);
@@ -101,16 +108,23 @@ pub(super) async fn tries(
         count(plan, &place, &tried);
         retrying = again(plan, &tried, number, may_repeat);
         if let (Some(_), Some(policy)) = (&retrying, plan.policy) {
+            if let Ok((response, _)) = &tried {
+                plan.charge(Side::Retried, response.status().as_u16());
+            }
             avoid.extend(place.host().map(|host| host.id));
             drop(tried);
             sleep(retry::back_off(policy, number, fastrand::u64(..))).await;
             continue;
         }
         return match tried {
-            Ok((response, lease)) => Ok((response, lease, number)),
+            Ok((response, lease)) => {
+                plan.charge(Side::External, response.status().as_u16());
+                Ok((response, lease, number))
+            }
             Err(fault) => {
-                plan.stats.inc(names::UPSTREAM_RQ_COMPLETED);
-                Err(reply(plan, &fault, number))
+                let reply = reply(plan, &fault, number);
+                plan.charge(Side::External, reply.status);
+                Err(reply)
             }
         };
     }
@@ -247,9 +261,6 @@ fn outcome(tried: &Tried) -> Outcome<'_> {
 
 /// What became of a try, for the host's and the cluster's counters.
 fn count(plan: &Tries<'_>, place: &Place, tried: &Tried) {
-    if tried.is_ok() {
-        plan.stats.inc(names::UPSTREAM_RQ_COMPLETED);
-    }
     let Some(host) = place.host() else { return };
     let good = tried
         .as_ref()

@@ -67,6 +67,34 @@ crate::schema! {
         downstream_cx_length_ms: Histogram(Milliseconds),
         downstream_rq_time: Histogram(Milliseconds),
     }
+    /// `http.<stat_prefix>.`: of the router at the end of its filters.
+    pub mod router {
+        no_cluster: Counter,
+        no_route: Counter,
+        passthrough_internal_redirect_bad_location: Counter,
+        passthrough_internal_redirect_no_route: Counter,
+        passthrough_internal_redirect_predicate: Counter,
+        passthrough_internal_redirect_too_many_redirects: Counter,
+        passthrough_internal_redirect_unsafe_scheme: Counter,
+        rq_direct_response: Counter,
+        rq_overload_local_reply: Counter,
+        rq_redirect: Counter,
+        rq_reset_after_downstream_response_started: Counter,
+        rq_total: Counter,
+    }
+    /// `http.<stat_prefix>.fault.`
+    pub mod fault {
+        aborts_injected: Counter,
+        active_faults: Gauge,
+        delays_injected: Counter,
+        faults_overflow: Counter,
+        response_rl_injected: Counter,
+    }
+    /// `http.<stat_prefix>.cors.`
+    pub mod cors {
+        origin_invalid: Counter,
+        origin_valid: Counter,
+    }
     /// `listener.<address>.http.<stat_prefix>.`
     pub mod listener_http {
         downstream_rq_1xx: Counter,

@@ -113,6 +113,10 @@ crate::schema! {
         upstream_cx_length_ms: Histogram(Milliseconds),
         upstream_rq_per_cx: Histogram(Unspecified),
     }
+    /// One counter whose prefix is its whole name: `cluster.<name>.upstream_rq_200` and its like.
+    pub mod status {
+        "" as count: Counter,
+    }
     /// `cluster.<name>.`: what a cluster whose endpoints come over EDS has beside [`cluster`].
     pub mod eds {
         init_fetch_timeout: Counter,

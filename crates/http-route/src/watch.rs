@@ -23,7 +23,7 @@ enum State {
 
 /// The watch over one connection.
 #[derive(Debug, Default)]
-pub(crate) struct Watch {
+pub struct Watch {
     state: State,
     /// The beginning of the line that is being read.
     line: Vec<u8>,
@@ -37,7 +37,8 @@ const KEPT: usize = 64;
 
 impl Watch {
     /// Looks at what came; the answer is how much of it may be passed on, where a head with both lengths was found.
-    pub(crate) fn look(&mut self, mut bytes: &[u8]) -> Option<usize> {
+    #[must_use]
+    pub fn look(&mut self, mut bytes: &[u8]) -> Option<usize> {
         let all = bytes.len();
         while !bytes.is_empty() {
             match &mut self.state {
