@@ -5,10 +5,10 @@
 
 mod driver;
 mod inbox;
-mod office;
+mod io_task;
 mod socket;
 
-pub use office::start;
+pub use io_task::start;
 
 use std::net::SocketAddr;
 use std::rc::Rc;

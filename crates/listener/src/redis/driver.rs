@@ -2,7 +2,7 @@
 //!
 //! In a turn every ready socket is read, then each upstream connection with something to say is written once, then each
 //! client. Idle connections own no buffer: all reads go into one that the thread shares. What needs a runtime (names,
-//! logins that a service decides on) is done by the other thread of the worker (`office`).
+//! logins that a service decides on) is done on the other thread of the worker (`io_task`).
 //!
 //! Should the engine ever panic, its worker's connections close and a fresh engine takes over; nothing else is touched.
 
@@ -20,7 +20,7 @@ use slab::Slab;
 
 use super::Whose;
 use super::inbox::{Inbox, Message};
-use super::office::{Guest, Outbox};
+use super::io_task::{ConnectionHandle, Outbox};
 use super::socket::Socket;
 
 /// Events handled in one turn: enough for the whole gain of batching, few enough to keep latency even.
@@ -41,7 +41,7 @@ pub(super) const MESSAGES: Token = Token(UPSTREAM | u32::MAX as usize);
 
 struct ClientSocket {
     socket: Socket,
-    guest: Guest,
+    handle: ConnectionHandle,
 }
 
 /// What one turn leaves to the next, which does not wait then.
@@ -58,6 +58,22 @@ struct Left {
 impl Left {
     fn is_something(&self) -> bool {
         self.rounds || !self.to_read.is_empty() || !self.to_write.is_empty()
+    }
+}
+
+/// The time as turns see it.
+struct Clock {
+    started: Instant,
+    /// The time of the last turn, in microseconds from then.
+    now: u64,
+    tick: Tick,
+}
+
+impl Clock {
+    /// The turn's time in microseconds.
+    fn read(&self) -> u64 {
+        // The one clock read of the turn.
+        Instant::now().duration_since(self.started).as_micros() as u64
     }
 }
 
@@ -78,12 +94,9 @@ struct Driver {
     shared: Vec<u8>,
     inbox: Arc<Inbox>,
     outbox: Outbox,
-    started: Instant,
+    clock: Clock,
     left: Left,
     graces: Slab<(Whose, Instant)>,
-    tick: Tick,
-    /// The time of the last turn.
-    now: u64,
     stopped: bool,
 }
 
@@ -120,11 +133,13 @@ impl Driver {
             shared: vec![0; SHARED],
             inbox,
             outbox,
-            started: Instant::now(),
+            clock: Clock {
+                started: Instant::now(),
+                now: 0,
+                tick: Tick::default(),
+            },
             left: Left::default(),
             graces: Slab::new(),
-            tick: Tick::default(),
-            now: 0,
             stopped: false,
         })
     }
@@ -132,7 +147,7 @@ impl Driver {
     /// One wake-up, one turn.
     fn run(mut self, poll: &mut Poll) {
         let mut events = Events::with_capacity(EVENTS);
-        // What came before, when this driver takes another's place, has rung the bell already.
+        // Messages that came before this driver took another's place woke that one.
         self.turn(&mut events);
         while !self.stopped {
             if let Err(error) = poll.poll(&mut events, self.patience())
@@ -151,22 +166,23 @@ impl Driver {
             return Some(Duration::ZERO);
         }
         let waits = self.engine.is_waiting();
-        if self.tick.at.is_none() || waits && !self.tick.is_near {
+        if self.clock.tick.at.is_none() || waits && !self.clock.tick.is_near {
             self.plan_tick();
-            self.tick.is_near = waits;
+            self.clock.tick.is_near = waits;
         }
-        self.tick
+        self.clock
+            .tick
             .at
-            .map(|at| Duration::from_micros(at.saturating_sub(self.now)))
+            .map(|at| Duration::from_micros(at.saturating_sub(self.clock.now)))
     }
 
     fn turn(&mut self, events: &mut Events) {
-        let now = self.started_for();
-        self.now = now;
+        let now = self.clock.read();
+        self.clock.now = now;
         self.engine.begin_turn(now);
         self.read_messages();
-        if self.tick.at.is_some_and(|at| now >= at) {
-            self.tick.at = None;
+        if self.clock.tick.at.is_some_and(|at| now >= at) {
+            self.clock.tick.at = None;
             self.engine.tick();
             self.end_graces();
         }
@@ -191,12 +207,6 @@ impl Driver {
         }
         events.clear();
         self.write_out();
-    }
-
-    /// The turn's time in microseconds.
-    fn started_for(&self) -> u64 {
-        // The one clock read of the turn.
-        Instant::now().duration_since(self.started).as_micros() as u64
     }
 
     /// Upstreams first, so that servers work while clients are answered; then whatever that led to, for some rounds.
@@ -227,10 +237,10 @@ impl Driver {
     fn read_messages(&mut self) {
         while let Some(message) = self.inbox.next() {
             match message {
-                Message::Serve(accepted, guest) => {
+                Message::Serve(accepted, handle) => {
                     // A client that has just ended may leave its number to this one: its socket goes first.
                     self.act();
-                    self.serve(*accepted, guest);
+                    self.serve(*accepted, handle);
                 }
                 Message::Drain { whose, grace } => {
                     match &whose {
@@ -275,7 +285,7 @@ impl Driver {
 
     fn plan_tick(&mut self) {
         if let Some(wait) = self.next_tick() {
-            self.tick.at = Some(self.started_for() + wait.as_micros() as u64);
+            self.clock.tick.at = Some(self.clock.read() + wait.as_micros() as u64);
         }
     }
 

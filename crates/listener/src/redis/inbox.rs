@@ -1,4 +1,4 @@
-//! What reaches a driver from other threads between turns. A message rings the driver's bell; a turn reads them all.
+//! What reaches a driver from other threads between turns. A message wakes the driver; a turn reads them all.
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -9,12 +9,12 @@ use std::time::Duration;
 
 use redplane_proxy::Verdict;
 
-use super::office::{Guest, Mark};
+use super::io_task::{ConnectionHandle, Mark};
 use super::{Accepted, Whose};
 
 /// What a driver is told.
 pub(super) enum Message {
-    Serve(Box<Accepted>, Guest),
+    Serve(Box<Accepted>, ConnectionHandle),
     Drain { whose: Whose, grace: Duration },
     Resolved(Mark, Option<IpAddr>),
     Decided(Mark, Verdict),
@@ -27,15 +27,15 @@ pub(super) struct Inbox {
     messages: Mutex<VecDeque<Message>>,
     /// Whether there may be any: a turn that has none takes no lock.
     told: AtomicBool,
-    bell: mio::Waker,
+    waker: mio::Waker,
 }
 
 impl Inbox {
-    pub(super) fn new(bell: mio::Waker) -> Self {
+    pub(super) fn new(waker: mio::Waker) -> Self {
         Self {
             messages: Mutex::default(),
             told: AtomicBool::new(false),
-            bell,
+            waker,
         }
     }
 
@@ -43,7 +43,7 @@ impl Inbox {
     pub(super) fn tell(&self, message: Message) {
         self.messages().push_back(message);
         self.told.store(true, Ordering::Release);
-        self.ring();
+        self.wake_driver();
     }
 
     /// The next message; `None` when all are read.
@@ -64,20 +64,20 @@ impl Inbox {
         self.messages.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn ring(&self) {
-        if let Err(error) = self.bell.wake() {
+    fn wake_driver(&self) {
+        if let Err(error) = self.waker.wake() {
             tracing::error!(target: "redis", %error, "a worker could not be woken");
         }
     }
 }
 
-/// Letters of other workers' engines start a turn too.
+/// Messages of other workers' engines start a turn too.
 impl Wake for Inbox {
     fn wake(self: Arc<Self>) {
-        self.ring();
+        self.wake_driver();
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        self.ring();
+        self.wake_driver();
     }
 }

@@ -3,23 +3,19 @@
 //! A read that gives less than it was asked for means "empty for now"; asking again only to hear "would block" would
 //! double the system calls.
 
+mod transport;
+
 use std::io::{self, IoSlice, Read, Write};
 use std::sync::Arc;
 
-use mio::net::{TcpStream, UnixStream};
-use mio::{Interest, Registry, Token, event::Source};
+use mio::{Registry, Token};
 use redplane_proxy::Output;
 use redplane_telemetry::Scope;
 use redplane_telemetry::stats::ssl;
 use redplane_upstream::tls::fault;
 use rustls::{ClientConfig, ClientConnection, ServerConnection, pki_types::ServerName};
-
-/// The transport below.
-#[derive(Debug)]
-pub(super) enum Transport {
-    Tcp(TcpStream),
-    Unix(UnixStream),
-}
+pub(super) use transport::Transport;
+use transport::{Records, attempt, read_plain};
 
 /// The TLS session above, if there is one.
 enum Session {
@@ -99,39 +95,16 @@ impl Socket {
     }
 
     pub(super) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
-        let interest = Interest::READABLE | Interest::WRITABLE;
-        match &mut self.transport {
-            Transport::Tcp(stream) => stream.register(registry, token, interest),
-            Transport::Unix(stream) => stream.register(registry, token, interest),
-        }
+        self.transport.register(registry, token)
     }
 
     pub(super) fn deregister(&mut self, registry: &Registry) {
-        // A socket that is about to be closed leaves the poll with it; the error of a second removal means nothing.
-        let _ = match &mut self.transport {
-            Transport::Tcp(stream) => stream.deregister(registry),
-            Transport::Unix(stream) => stream.deregister(registry),
-        };
+        self.transport.deregister(registry);
     }
 
     /// Whether the transport's connection is made: an error, not yet, or yes.
     pub(super) fn connection_made(&self) -> io::Result<bool> {
-        let error = match &self.transport {
-            Transport::Tcp(stream) => stream.take_error()?,
-            Transport::Unix(stream) => stream.take_error()?,
-        };
-        if let Some(error) = error {
-            return Err(error);
-        }
-        let peer = match &self.transport {
-            Transport::Tcp(stream) => stream.peer_addr().map(|_| ()),
-            Transport::Unix(stream) => stream.peer_addr().map(|_| ()),
-        };
-        match peer {
-            Ok(()) => Ok(true),
-            Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(false),
-            Err(error) => Err(error),
-        }
+        self.transport.is_connected()
     }
 
     /// Whether application bytes can be exchanged.
@@ -186,16 +159,13 @@ impl Socket {
                 Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(Got::End),
                 Err(error) => return Err(error),
             }
-            let mut records = Records {
-                transport: &mut self.transport,
-                short: false,
-            };
+            let mut records = Records::new(&mut self.transport);
             let fetched = match &mut self.session {
                 Session::Server(session) => session.read_tls(&mut records),
                 Session::Client(session) => session.read_tls(&mut records),
                 Session::None => Ok(0),
             };
-            let short = records.short;
+            let short = records.is_short();
             match fetched {
                 Ok(0) => {
                     self.process_records()?;
@@ -304,71 +274,5 @@ impl Socket {
         }
         // The peer may be gone already; nobody is left to tell.
         let _ = self.flush_records();
-    }
-}
-
-/// A transport that notes whether it gave less than it was asked for, which means "empty for now".
-struct Records<'a> {
-    transport: &'a mut Transport,
-    short: bool,
-}
-
-impl Read for Records<'_> {
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        let count = self.transport.read(into)?;
-        self.short = count < into.len();
-        Ok(count)
-    }
-}
-
-#[inline]
-fn read_plain(transport: &mut Transport, into: &mut [u8]) -> io::Result<Got> {
-    match attempt(|| transport.read(into)) {
-        Ok(0) => Ok(Got::End),
-        Ok(count) if count == into.len() => Ok(Got::More(count)),
-        Ok(count) => Ok(Got::Last(count)),
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Got::Last(0)),
-        Err(error) => Err(error),
-    }
-}
-
-#[inline]
-fn attempt<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
-    loop {
-        match call() {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            other => return other,
-        }
-    }
-}
-
-impl Read for Transport {
-    #[inline]
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Self::Tcp(stream) => stream.read(into),
-            Self::Unix(stream) => stream.read(into),
-        }
-    }
-}
-
-impl Write for Transport {
-    #[inline]
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match self {
-            Self::Tcp(stream) => stream.write(bytes),
-            Self::Unix(stream) => stream.write(bytes),
-        }
-    }
-
-    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        match self {
-            Self::Tcp(stream) => stream.write_vectored(slices),
-            Self::Unix(stream) => stream.write_vectored(slices),
-        }
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
     }
 }

@@ -10,7 +10,7 @@ use redplane_proxy::{Action, ClientId, ConnId, Gone, Opened, Traffic};
 use redplane_upstream::{Cluster, ConnectingSocket, Host, Transport as HostTransport};
 
 use super::{ClientSocket, Driver, UPSTREAM};
-use crate::redis::office::{Errand, Guest};
+use crate::redis::io_task::{ConnectionHandle, Request};
 use crate::redis::socket::{Socket, Transport};
 use crate::redis::{Accepted, Closed, Stream};
 
@@ -37,14 +37,14 @@ impl Driver {
                     } => {
                         let family = family.unwrap_or_else(|| family_of(&cluster));
                         let mark = self.outbox.mark(ticket);
-                        self.outbox.send(Errand::Resolve(mark, host, family));
+                        self.outbox.send(Request::Resolve(mark, host, family));
                     }
                     Action::Authenticate(question) => {
                         let mark = self.outbox.mark(question.ticket);
-                        self.outbox.send(Errand::Ask(mark, question));
+                        self.outbox.send(Request::Ask(mark, question));
                     }
                     Action::ForgetLogin(ticket) => {
-                        self.outbox.send(Errand::Forget(self.outbox.mark(ticket)));
+                        self.outbox.send(Request::Forget(self.outbox.mark(ticket)));
                     }
                 }
             }
@@ -98,13 +98,13 @@ impl Driver {
         };
         client.socket.farewell();
         client.socket.deregister(&self.registry);
-        client.guest.closed = Closed {
+        client.handle.closed = Closed {
             received: traffic.received,
             sent: traffic.sent,
         };
     }
 
-    pub(super) fn serve(&mut self, accepted: Accepted, guest: Guest) {
+    pub(super) fn serve(&mut self, accepted: Accepted, handle: ConnectionHandle) {
         let Some(proxy) = accepted.chain.redis() else {
             return;
         };
@@ -137,7 +137,7 @@ impl Driver {
             self.engine.client_closed(id);
             return;
         }
-        let client = ClientSocket { socket, guest };
+        let client = ClientSocket { socket, handle };
         put(&mut self.clients, id.0 as usize, client);
         if over {
             return self.close_client(id);

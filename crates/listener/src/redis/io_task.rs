@@ -1,7 +1,7 @@
-//! The other side of a driver, on the worker's runtime: it hands connections over, hears when they are over, resolves
-//! names and asks the services that decide on logins. Nothing here touches a socket that the driver owns.
+//! The I/O task of a worker, on its runtime, beside the driver's thread: it hands connections over, is told when they
+//! are over, resolves names and asks the services that decide on logins. It never touches a socket that the driver owns.
 //!
-//! Answers bear the mark of who asked: those for a driver that went down do not reach the one that took its place.
+//! An answer bears the mark of the driver that asked: one for a driver that went down does not reach its successor.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -31,28 +31,28 @@ pub(super) struct Mark {
 }
 
 /// What a driver wants done.
-pub(super) enum Errand {
+pub(super) enum Request {
     /// A connection, by its number, is over.
     Closed(usize, Closed),
     Resolve(Mark, String, DnsFamily),
     Ask(Mark, Box<LoginQuestion>),
-    /// Nobody waits for the answer any more.
+    /// The answer is of no use any more.
     Forget(Mark),
     /// This driver went down.
     Down(u32),
 }
 
-/// Where a driver leaves its errands.
+/// Where a driver leaves its requests to the I/O task.
 #[derive(Clone)]
 pub(super) struct Outbox {
-    errands: UnboundedSender<Errand>,
+    requests: UnboundedSender<Request>,
     driver: u32,
 }
 
 impl Outbox {
-    pub(super) fn send(&self, errand: Errand) {
-        // There is no office any more when the worker ends.
-        let _ = self.errands.send(errand);
+    pub(super) fn send(&self, request: Request) {
+        // There is no task any more when the worker ends.
+        let _ = self.requests.send(request);
     }
 
     pub(super) fn mark(&self, ticket: u64) -> Mark {
@@ -68,25 +68,25 @@ impl Outbox {
 
     /// For the driver that takes the place of this one.
     pub(super) fn successor(&self) -> Self {
-        self.send(Errand::Down(self.driver));
+        self.send(Request::Down(self.driver));
         Self {
-            errands: self.errands.clone(),
+            requests: self.requests.clone(),
             driver: self.driver.wrapping_add(1),
         }
     }
 }
 
 /// A connection that a driver has. Wherever it is dropped, also when a driver goes down with all its connections, the
-/// office hears that it is over.
-pub(super) struct Guest {
+/// I/O task is told that it is over.
+pub(super) struct ConnectionHandle {
     number: usize,
     pub(super) closed: Closed,
     outbox: Outbox,
 }
 
-impl Drop for Guest {
+impl Drop for ConnectionHandle {
     fn drop(&mut self) {
-        self.outbox.send(Errand::Closed(self.number, self.closed));
+        self.outbox.send(Request::Closed(self.number, self.closed));
     }
 }
 
@@ -111,7 +111,7 @@ impl Drop for Open {
     }
 }
 
-/// Starts the driver of this worker on a thread of its own, and its office inside the current `LocalSet`. The driver
+/// Starts the driver of this worker on a thread of its own, and the I/O task inside the current `LocalSet`. The driver
 /// ends with the last of the handles.
 ///
 /// # Errors
@@ -120,53 +120,53 @@ impl Drop for Open {
 pub fn start(context: Context, dns: Dns) -> io::Result<Handle> {
     let poll = Poll::new()?;
     let inbox = Arc::new(Inbox::new(Waker::new(poll.registry(), MESSAGES)?));
-    let (errands, todo) = unbounded_channel();
-    let outbox = Outbox { errands, driver: 0 };
+    let (requests, received) = unbounded_channel();
+    let outbox = Outbox { requests, driver: 0 };
     let open = Rc::new(Open::default());
-    let office = Office {
+    let task = IoTask {
         open: Rc::clone(&open),
         inbox: Arc::clone(&inbox),
         dns,
         service: Rc::default(),
         asked: Rc::default(),
     };
-    spawn_local(office.work(todo));
-    let (own, guests) = (Arc::clone(&inbox), outbox.clone());
+    spawn_local(task.work(received));
+    let (driver_inbox, driver_outbox) = (Arc::clone(&inbox), outbox.clone());
     let thread = std::thread::Builder::new()
         .name(format!("wrk:redis_{}", context.worker))
-        .spawn(move || driver::run(&context, poll, &own, &outbox))?;
-    let reins = Reins {
+        .spawn(move || driver::run(&context, poll, &driver_inbox, &driver_outbox))?;
+    let thread = DriverThread {
         inbox,
-        outbox: guests,
+        outbox,
         thread: Some(thread),
     };
-    Ok(Handle::new(move |command| reins.tell(command, &open)))
+    Ok(Handle::new(move |command| thread.tell(command, &open)))
 }
 
-/// Holds a driver's thread; dropping it ends the driver.
-struct Reins {
+/// The thread of a driver; dropping this ends the driver.
+struct DriverThread {
     inbox: Arc<Inbox>,
     outbox: Outbox,
     thread: Option<JoinHandle<()>>,
 }
 
-impl Reins {
+impl DriverThread {
     fn tell(&self, command: Command, open: &Open) {
         self.inbox.tell(match command {
             Command::Serve(accepted, on_close) => {
-                let guest = Guest {
+                let handle = ConnectionHandle {
                     number: open.0.borrow_mut().insert(on_close),
                     closed: Closed::default(),
                     outbox: self.outbox.clone(),
                 };
-                Message::Serve(accepted, guest)
+                Message::Serve(accepted, handle)
             }
             Command::Drain { whose, grace } => Message::Drain { whose, grace },
         });
     }
 }
 
-impl Drop for Reins {
+impl Drop for DriverThread {
     fn drop(&mut self) {
         self.inbox.tell(Message::Stop);
         if let Some(thread) = self.thread.take() {
@@ -176,7 +176,7 @@ impl Drop for Reins {
     }
 }
 
-struct Office {
+struct IoTask {
     open: Rc<Open>,
     inbox: Arc<Inbox>,
     dns: Dns,
@@ -184,15 +184,15 @@ struct Office {
     asked: Rc<RefCell<HashMap<Mark, AbortHandle>>>,
 }
 
-impl Office {
-    async fn work(self, mut todo: UnboundedReceiver<Errand>) {
-        while let Some(errand) = todo.recv().await {
-            match errand {
-                Errand::Closed(number, closed) => self.open.close(number, closed),
-                Errand::Resolve(mark, name, family) => self.resolve(mark, name, family),
-                Errand::Ask(mark, question) => self.ask(mark, *question),
-                Errand::Forget(mark) => self.forget(|asked| *asked == mark),
-                Errand::Down(driver) => self.forget(|asked| asked.driver == driver),
+impl IoTask {
+    async fn work(self, mut received: UnboundedReceiver<Request>) {
+        while let Some(request) = received.recv().await {
+            match request {
+                Request::Closed(number, closed) => self.open.close(number, closed),
+                Request::Resolve(mark, name, family) => self.resolve(mark, name, family),
+                Request::Ask(mark, question) => self.ask(mark, *question),
+                Request::Forget(mark) => self.forget(|asked| *asked == mark),
+                Request::Down(driver) => self.forget(|asked| asked.driver == driver),
             }
         }
     }
@@ -227,7 +227,7 @@ impl Office {
         self.asked.borrow_mut().insert(mark, task.abort_handle());
     }
 
-    /// Gives calls up.
+    /// Gives up the calls of these marks.
     fn forget(&self, which: impl Fn(&Mark) -> bool) {
         self.asked.borrow_mut().retain(|mark, call| {
             let goes = which(mark);
