@@ -207,7 +207,7 @@ impl Subscriptions {
     /// Names of the accepted resources of a type.
     pub fn accepted(&self, type_url: &str) -> Vec<&str> {
         self.kind(type_url)
-            .map_or_else(Vec::new, |index| self.kinds[index].accepted())
+            .map_or_else(Vec::new, |index| self.kinds[index].accepted_names())
     }
 
     fn kind(&self, type_url: &str) -> Option<usize> {

@@ -20,7 +20,7 @@ pub(super) struct Kind {
     wildcard: bool,
     names: BTreeSet<String>,
     /// Everything accepted and not removed since.
-    pub(super) held: BTreeMap<String, Held>,
+    pub(super) accepted: BTreeMap<String, Accepted>,
     /// Names whose last offer was refused: offered again even when their content is the one held.
     pub(super) disputed: BTreeSet<String>,
     /// Version of the last response that was accepted as a whole.
@@ -28,19 +28,30 @@ pub(super) struct Kind {
     paused: bool,
     /// A lower bound of the next end of a TTL.
     pub(super) expiry: Option<Instant>,
+    /// What is said on the current stream.
+    pub(super) stream: Exchange,
+}
 
-    // Of the current stream.
+/// What the current stream knows of a type, and what it still has to say.
+#[derive(Debug, Default)]
+pub(super) struct Exchange {
+    /// The first request is sent.
     opened: bool,
+    /// Names that the server has not heard of yet.
     fresh: BTreeSet<String>,
+    /// Names that it does not know to be gone.
     gone: BTreeSet<String>,
+    /// The nonce that was answered last.
     answered: String,
+    /// The update that is being judged.
     pub(super) pending: Option<Pending>,
+    /// Responses behind it.
     pub(super) queue: VecDeque<Arrival>,
 }
 
 /// What is remembered of an accepted resource.
 #[derive(Clone, Debug)]
-pub(super) struct Held {
+pub(super) struct Accepted {
     pub(super) version: String,
     pub(super) hash: u128,
     pub(super) expires: Option<Instant>,
@@ -60,17 +71,12 @@ impl Kind {
             type_url: type_url.to_owned(),
             wildcard: false,
             names: BTreeSet::new(),
-            held: BTreeMap::new(),
+            accepted: BTreeMap::new(),
             disputed: BTreeSet::new(),
             version: String::new(),
             paused: false,
             expiry: None,
-            opened: false,
-            fresh: BTreeSet::new(),
-            gone: BTreeSet::new(),
-            answered: String::new(),
-            pending: None,
-            queue: VecDeque::new(),
+            stream: Exchange::default(),
         }
     }
 
@@ -78,20 +84,21 @@ impl Kind {
         &self.type_url
     }
 
-    pub(super) fn accepted(&self) -> Vec<&str> {
-        self.held.keys().map(String::as_str).collect()
+    pub(super) fn accepted_names(&self) -> Vec<&str> {
+        self.accepted.keys().map(String::as_str).collect()
     }
 
     pub(super) fn is_open(&self) -> bool {
-        self.opened
+        self.stream.opened
     }
 
     pub(super) fn is_waiting(&self) -> bool {
-        self.pending.is_some()
+        self.stream.pending.is_some()
     }
 
     pub(super) fn awaits(&self, ticket: u64) -> bool {
-        self.pending
+        self.stream
+            .pending
             .as_ref()
             .is_some_and(|pending| pending.ticket == ticket)
     }
@@ -107,15 +114,15 @@ impl Kind {
     pub(super) fn subscribe_all(&mut self) {
         if !self.wildcard {
             self.wildcard = true;
-            self.fresh.insert(WILDCARD.to_owned());
+            self.stream.fresh.insert(WILDCARD.to_owned());
         }
     }
 
     pub(super) fn subscribe(&mut self, names: Vec<String>) {
         for name in names {
             if self.names.insert(name.clone()) {
-                self.gone.remove(&name);
-                self.fresh.insert(name);
+                self.stream.gone.remove(&name);
+                self.stream.fresh.insert(name);
             }
         }
     }
@@ -124,8 +131,8 @@ impl Kind {
         let mut left = HashSet::new();
         for name in names {
             if self.names.remove(name) {
-                self.fresh.remove(name);
-                self.gone.insert(name.clone());
+                self.stream.fresh.remove(name);
+                self.stream.gone.insert(name.clone());
                 left.insert(name);
             }
         }
@@ -138,55 +145,55 @@ impl Kind {
     /// it must come anew, because the receiver has dropped it too.
     fn forget(&mut self, names: &HashSet<&String>) {
         for name in names {
-            self.held.remove(*name);
+            self.accepted.remove(*name);
             self.disputed.remove(*name);
         }
-        if let Some(pending) = &mut self.pending {
+        if let Some(pending) = &mut self.stream.pending {
             pending.offered.retain(|(offered, _)| !names.contains(offered));
         }
     }
 
     pub(super) fn forget_stream(&mut self) {
-        self.opened = false;
-        self.answered.clear();
+        self.stream.opened = false;
+        self.stream.answered.clear();
         // What was made up here belongs to no stream.
-        self.queue.retain(|arrival| arrival.stream.is_none());
+        self.stream.queue.retain(|arrival| arrival.stream.is_none());
     }
 
     pub(super) fn enqueue(&mut self, arrival: Arrival) {
-        self.queue.push_back(arrival);
+        self.stream.queue.push_back(arrival);
     }
 
     pub(super) fn next_arrival(&mut self) -> Option<Arrival> {
-        if self.pending.is_some() {
+        if self.stream.pending.is_some() {
             None
         } else {
-            self.queue.pop_front()
+            self.stream.queue.pop_front()
         }
     }
 
     /// Whether the server should hear of the subscriptions now.
     pub(super) fn has_news(&self, form: Form) -> bool {
-        let judging = self.pending.is_some() || !self.queue.is_empty();
+        let judging = self.stream.pending.is_some() || !self.stream.queue.is_empty();
         if self.paused {
             false
-        } else if !self.opened {
+        } else if !self.stream.opened {
             // The first request names all that is held, and a verdict may still add to it.
-            self.pending.is_none() && (self.wildcard || !self.names.is_empty())
+            self.stream.pending.is_none() && (self.wildcard || !self.names.is_empty())
         } else {
-            let changed = !self.fresh.is_empty() || !self.gone.is_empty();
+            let changed = !self.stream.fresh.is_empty() || !self.stream.gone.is_empty();
             changed && !(form == Form::Sotw && judging)
         }
     }
 
     /// The first request of this stream, or a spontaneous one with the changes since the last.
     pub(super) fn news(&mut self, form: Form, node: bool) -> Request {
-        let first = !std::mem::replace(&mut self.opened, true);
-        let fresh = std::mem::take(&mut self.fresh);
-        let gone = std::mem::take(&mut self.gone);
+        let first = !std::mem::replace(&mut self.stream.opened, true);
+        let fresh = std::mem::take(&mut self.stream.fresh);
+        let gone = std::mem::take(&mut self.stream.gone);
         let purpose = if first { Purpose::First } else { Purpose::Change };
         match form {
-            Form::Sotw => self.request(self.answered.clone(), purpose, self.whole(), node),
+            Form::Sotw => self.request(self.stream.answered.clone(), purpose, self.whole(), node),
             Form::Delta if first => {
                 let body = Body::Delta {
                     subscribe: self.all_names(),
@@ -216,12 +223,12 @@ impl Kind {
             },
             Form::Sotw => {
                 // The whole list rides along, and with it every change.
-                self.fresh.clear();
-                self.gone.clear();
+                self.stream.fresh.clear();
+                self.stream.gone.clear();
                 self.whole()
             }
         };
-        self.answered.clone_from(&answer.nonce);
+        self.stream.answered.clone_from(&answer.nonce);
         self.request(answer.nonce, answer.purpose, body, node)
     }
 
@@ -253,7 +260,7 @@ impl Kind {
     fn versions(&self) -> BTreeMap<String, String> {
         let disputed = self.disputed.iter().map(|name| (name.clone(), String::new()));
         let held = self
-            .held
+            .accepted
             .iter()
             .map(|(name, held)| (name.clone(), held.version.clone()));
         disputed.chain(held).collect()

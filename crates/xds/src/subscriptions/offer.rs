@@ -11,7 +11,7 @@ use redplane_proto::pb::google::protobuf::Any;
 use twox_hash::{XxHash3_128, XxHash64};
 
 use super::Form;
-use super::kind::{Arrival, Held, Kind};
+use super::kind::{Accepted, Arrival, Kind};
 use super::message::{Arrived, Response};
 use super::settle::Pending;
 use crate::type_url;
@@ -21,7 +21,7 @@ use crate::update::{Rejected, Resource, Update};
 #[derive(Default)]
 struct Sieve {
     resources: Vec<Resource>,
-    offered: Vec<(String, Held)>,
+    offered: Vec<(String, Accepted)>,
     refused: Vec<Rejected>,
     unchanged: usize,
     unrequested: usize,
@@ -55,7 +55,7 @@ impl Kind {
             self.sift(index, arrived, now, &census, &mut sieve);
         }
         sieve.refuse_repeated(&census, |name| self.wants(name));
-        self.pending = Some(Pending {
+        self.stream.pending = Some(Pending {
             ticket,
             stream,
             nonce: nonce.clone(),
@@ -85,8 +85,11 @@ impl Kind {
         if !type_url::is_full_state(self.type_url()) || census.nameless {
             return Vec::new();
         }
-        let held = self.held.keys();
-        let refused = self.disputed.iter().filter(|name| !self.held.contains_key(*name));
+        let held = self.accepted.keys();
+        let refused = self
+            .disputed
+            .iter()
+            .filter(|name| !self.accepted.contains_key(*name));
         held.chain(refused)
             .filter(|name| !census.seen.contains(*name))
             .cloned()
@@ -124,13 +127,13 @@ impl Kind {
         if census.repeated.contains(&name) {
             return;
         }
-        let known = self.held.get(&name);
+        let known = self.accepted.get(&name);
         let expires = ttl.and_then(|ttl| now.checked_add(ttl));
         let Some(body) = body else {
             match known {
                 Some(known) if ttl.is_some() => sieve.renew(
                     name,
-                    Held {
+                    Accepted {
                         expires,
                         ..known.clone()
                     },
@@ -147,7 +150,7 @@ impl Kind {
             );
             return;
         }
-        let held = Held {
+        let held = Accepted {
             version: version.clone(),
             hash: content_hash(&body),
             expires,
@@ -168,7 +171,7 @@ impl Sieve {
     }
 
     /// Content that is accepted already: only its version and TTL are taken over.
-    fn renew(&mut self, name: String, held: Held) {
+    fn renew(&mut self, name: String, held: Accepted) {
         self.unchanged += 1;
         self.offered.push((name, held));
     }

@@ -6,7 +6,7 @@
 use std::collections::HashSet;
 use std::time::Instant;
 
-use super::kind::{Arrival, Held, Kind};
+use super::kind::{Accepted, Arrival, Kind};
 use super::message::{Purpose, Response};
 use crate::type_url;
 use crate::update::Rejected;
@@ -18,7 +18,7 @@ pub(super) struct Pending {
     pub(super) stream: Option<u64>,
     pub(super) nonce: String,
     pub(super) version: String,
-    pub(super) offered: Vec<(String, Held)>,
+    pub(super) offered: Vec<(String, Accepted)>,
     pub(super) removed: Vec<String>,
     pub(super) refused: Vec<Rejected>,
 }
@@ -34,19 +34,19 @@ pub(super) struct Answer {
 impl Kind {
     /// Records a verdict: what was offered and not rejected is held from now on.
     pub(super) fn settle(&mut self, rejected: Vec<Rejected>) -> Option<Answer> {
-        let pending = self.pending.take()?;
+        let pending = self.stream.pending.take()?;
         let mut all = pending.refused;
         all.extend(rejected);
         let bad: HashSet<&str> = all.iter().map(|one| one.name.as_str()).collect();
         for name in pending.removed {
-            self.held.remove(&name);
+            self.accepted.remove(&name);
             self.disputed.remove(&name);
         }
         for (name, held) in pending.offered {
             if !bad.contains(name.as_str()) && self.wants(&name) {
                 self.expiry = earliest(self.expiry, held.expires);
                 self.disputed.remove(&name);
-                self.held.insert(name, held);
+                self.accepted.insert(name, held);
             }
         }
         for name in &bad {
@@ -67,7 +67,7 @@ impl Kind {
     /// When the next TTL may end; never while a verdict is out, which could renew it.
     pub(super) fn deadline(&self) -> Option<Instant> {
         self.expiry
-            .filter(|_| self.pending.is_none() && self.queue.is_empty())
+            .filter(|_| self.stream.pending.is_none() && self.stream.queue.is_empty())
     }
 
     /// Queues the removal of everything whose TTL has ended.
@@ -75,15 +75,15 @@ impl Kind {
         if self.deadline().is_none_or(|deadline| deadline > now) {
             return;
         }
-        let ends = |held: &Held| held.expires.is_some_and(|end| end <= now);
+        let ends = |held: &Accepted| held.expires.is_some_and(|end| end <= now);
         let removed: Vec<String> = self
-            .held
+            .accepted
             .iter()
             .filter(|(_, held)| ends(held))
             .map(|(name, _)| name.clone())
             .collect();
         self.expiry = self
-            .held
+            .accepted
             .values()
             .filter(|held| !ends(held))
             .filter_map(|held| held.expires)
