@@ -102,12 +102,13 @@ impl Row<'_> {
         let packed = pack::pack(self.name.as_bytes());
         let subcommands = self.subcommands();
         let flags = flags("Flags", record["flags"].as_array());
+        let handling = self.handling();
         let (request, reply) = (self.request(), self.reply());
         write!(
             out,
             "Command {{ id: CommandId({}), name: {:?}, container: {container:?}, arity: {}, flags: {flags}, \
              keys: CommandKeys {{ specs: &{}, fast: {}, range: ({}, {}, {}) }}, \
-             request: RequestPolicy::{request}, reply: ReplyPolicy::{reply}, effect: Effect::{}, \
+             request: RequestPolicy::{request}, reply: ReplyPolicy::{reply}, effect: Effect::{}, handling: {handling}, \
              about: About {{ class: Class::{}, served_by_envoy: {}, since: {:?}, note: {:?} }}, replica: {}, \
              index: Indexed {{ name: Packed {{ low: {}, high: {}, len: {} }}, subcommands: ({}, {}) }} }},",
             self.id,
@@ -144,6 +145,17 @@ impl Row<'_> {
             }
             _ => own,
         }
+    }
+
+    /// What the engine has to do for it beside serving it. Redis lets what it flags `no_auth` come before a login.
+    fn handling(&self) -> String {
+        let own = self.policy("handling").as_array().cloned();
+        let mut names = own.unwrap_or_default();
+        let before_login = Value::from("before_login");
+        if rows(&self.record["flags"]).any(|flag| flag == "no_auth") && !names.contains(&before_login) {
+            names.push(before_login);
+        }
+        flags("Handling", Some(&names))
     }
 
     /// Our own remark. Those of the servers' data speak to those who write a proxy, not to those who use one.

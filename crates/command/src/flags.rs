@@ -53,6 +53,17 @@ macro_rules! bit_set {
 }
 
 bit_set! {
+    /// What the engine has to do for a command beside serving it; the names stand in `policies.json`.
+    Handling(u8) {
+        BEFORE_LOGIN = 0, "before_login";
+        WAITS_FOR_REPLIES = 1, "waits_for_replies";
+        KEEPS_CACHING = 2, "keeps_caching";
+        STEERS_TRANSACTION = 3, "steers_transaction";
+        EXECUTES = 4, "executes";
+    }
+}
+
+bit_set! {
     /// What a command is, in the words of Redis's `COMMAND`.
     Flags(u32) {
         WRITE = 0, "write";

@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
-use crate::flags::{Flags, KeyFlags};
+use crate::flags::{Flags, Handling, KeyFlags};
 use crate::key_spec::{Begin, FastKeys, Find, KeySpec, ONE};
 use crate::pack::pack;
 use crate::policy::{Class, Effect, Refusal, ReplyPolicy, RequestPolicy};
@@ -120,6 +120,10 @@ fn row(name: &str, description: &Description) -> Command {
         request,
         reply,
         effect: Effect::None,
+        handling: match flags.contains(Flags::NO_AUTH) {
+            true => Handling::BEFORE_LOGIN,
+            false => Handling::EMPTY,
+        },
         about: About {
             class: Class::Keyed,
             served_by_envoy: false,

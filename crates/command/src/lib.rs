@@ -21,7 +21,7 @@ mod policy;
 mod slot;
 mod table;
 
-pub use flags::{Flags, KeyFlags};
+pub use flags::{Flags, Handling, KeyFlags};
 pub use info::{Protocol, command_info};
 pub use key_spec::{Begin, FastKeys, Find, KeySpec};
 pub use keys::{Keys, SlotOf, first_key, keys, slots};

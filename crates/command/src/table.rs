@@ -4,7 +4,7 @@
 //! is its id. Names are found through an open-addressed index over their packed form: a few multiplications
 //! and one comparison for a known command.
 
-use crate::flags::{Flags, KeyFlags};
+use crate::flags::{Flags, Handling, KeyFlags};
 use crate::key_spec::{Begin, FastKeys, Find, KeySpec, ONE};
 use crate::pack::{Packed, pack};
 use crate::policy::{
@@ -44,6 +44,8 @@ pub struct Command {
     pub reply: ReplyPolicy,
     /// What it does to the proxy's memory of scripts.
     pub effect: Effect,
+    /// What the engine has to do for it beside serving it.
+    pub handling: Handling,
     /// What the compatibility page says of it.
     pub about: About,
     pub(crate) replica: bool,
@@ -104,6 +106,36 @@ impl Command {
         matches!(self.request, RequestPolicy::ByKey)
             && matches!(self.keys.fast, FastKeys::First)
             && !self.flags.contains(Flags::BLOCKING)
+    }
+
+    /// Whether a client that has not logged in may send it.
+    #[inline]
+    pub const fn may_come_before_login(&self) -> bool {
+        self.handling.contains(Handling::BEFORE_LOGIN)
+    }
+
+    /// Whether it leaves on other connections than what its client sent before, and so waits for all those replies.
+    #[inline]
+    pub const fn waits_for_replies(&self) -> bool {
+        self.handling.contains(Handling::WAITS_FOR_REPLIES)
+    }
+
+    /// Whether what CLIENT CACHING has said holds on behind it.
+    #[inline]
+    pub const fn keeps_caching(&self) -> bool {
+        self.handling.contains(Handling::KEEPS_CACHING)
+    }
+
+    /// Whether it is dealt with at once between MULTI and EXEC.
+    #[inline]
+    pub const fn steers_transaction(&self) -> bool {
+        self.handling.contains(Handling::STEERS_TRANSACTION)
+    }
+
+    /// Whether it runs what its client has queued.
+    #[inline]
+    pub const fn executes(&self) -> bool {
+        self.handling.contains(Handling::EXECUTES)
     }
 
     /// Whether a read policy may send it to a replica.
