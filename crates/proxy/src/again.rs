@@ -124,8 +124,8 @@ impl Engine {
         }
         let again = Again {
             pool: connection.pool,
-            cluster: connection.cluster.clone(),
-            host: connection.host.clone(),
+            cluster: connection.server.cluster.clone(),
+            host: connection.server.host.clone(),
             pending: *pending,
             frame,
         };

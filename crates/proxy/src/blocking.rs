@@ -49,6 +49,15 @@ pub(crate) struct Wait {
     frame: Vec<u8>,
     /// When the client's own time is over; `None`: never, or nobody knows.
     until: Option<u64>,
+    /// Its place at a server, or the search for one.
+    attempt: Attempt,
+    /// When the last reply to a client that has hung up is given up.
+    last: Option<u64>,
+}
+
+/// The place of a wait at a server, or the search for one.
+#[derive(Debug, Default)]
+struct Attempt {
     /// Where it waits; `None` between two attempts.
     connection: Option<u32>,
     /// The topology that named this place.
@@ -57,14 +66,14 @@ pub(crate) struct Wait {
     sent: u64,
     /// The next attempt.
     resume: u64,
-    /// Attempts and redirections since it last stood for a while.
+    /// Attempts since it last stood for a while.
     tries: u32,
+    /// Redirections since then.
     hops: u8,
+    /// When the search began.
     broken_since: Option<u64>,
     /// It has stood at a server: what breaks it now is not the client's concern.
     stood: bool,
-    /// When the last reply to a client that has hung up is given up.
-    last: Option<u64>,
 }
 
 impl Engine {
@@ -115,14 +124,11 @@ impl Engine {
             access,
             frame: frame.to_vec(),
             until: again::time_of(command, frame).map(|time| now.saturating_add(time)),
-            connection: None,
-            version: 0,
-            sent: now,
-            resume: now,
-            tries: 0,
-            hops: 0,
-            broken_since: None,
-            stood: false,
+            attempt: Attempt {
+                sent: now,
+                resume: now,
+                ..Attempt::default()
+            },
             last: hung_up.then_some(now + LAST_REPLY),
         };
         self.waits.insert(key as u32, Box::new(wait));
@@ -148,15 +154,15 @@ impl Engine {
         let Some(wait) = self.waits.get_mut(&(key as u32)) else {
             return;
         };
-        wait.connection = Some(connection);
-        wait.sent = now;
+        wait.attempt.connection = Some(connection);
+        wait.attempt.sent = now;
         let sending = Sending {
             waiter: wait.waiter,
             command: wait.command.id,
             purpose: Purpose::Block,
         };
         if let Some(live) = &self.pools[wait.pool].live {
-            wait.version = live.topology.version;
+            wait.attempt.version = live.topology.version;
         }
         self.send(connection, sending, Payload::Copied(frame));
     }
@@ -166,7 +172,7 @@ impl Engine {
         let key = pending.waiter.client as usize;
         let own = self.waits.get(&pending.waiter.client);
         let own = own.filter(|wait| wait.waiter.generation == pending.waiter.generation);
-        if own.is_none_or(|wait| wait.connection != Some(connection as u32)) {
+        if own.is_none_or(|wait| wait.attempt.connection != Some(connection as u32)) {
             return self.end_lease(Some(connection as u32));
         }
         if answer.bytes().first() == Some(&b'-') && self.ask_elsewhere(key, connection, answer.bytes()) {
@@ -192,7 +198,7 @@ impl Engine {
             return;
         };
         self.peer.client_unblocked();
-        if let Some(connection) = wait.connection {
+        if let Some(connection) = wait.attempt.connection {
             self.break_lease(connection);
         }
         self.release_pools(&[wait.pool]);
@@ -209,7 +215,7 @@ impl Engine {
         let Some(wait) = self.waits.get(&id.0) else {
             return false;
         };
-        if let Some(connection) = wait.connection {
+        if let Some(connection) = wait.attempt.connection {
             self.break_lease(connection);
         }
         match with_error {

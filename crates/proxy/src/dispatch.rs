@@ -315,17 +315,7 @@ pub(crate) fn is_from_a_browser(name: &[u8]) -> bool {
 }
 
 fn may_come_before_login(served: Served) -> bool {
-    use redplane_command::{Flags, Local};
-    match served {
-        Served::Known(command) => {
-            command.flags.contains(Flags::NO_AUTH)
-                || matches!(
-                    command.request,
-                    RequestPolicy::Local(Local::Auth | Local::Hello | Local::Quit | Local::Reset)
-                )
-        }
-        Served::Custom(_) => false,
-    }
+    matches!(served, Served::Known(command) if command.may_come_before_login())
 }
 
 /// Appends `ERR` and a text as an error line.

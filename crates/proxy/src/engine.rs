@@ -461,13 +461,13 @@ impl Engine {
     fn has_unready_connections(&self) -> bool {
         self.connections
             .iter()
-            .any(|(_, connection)| !connection.connected)
+            .any(|(_, connection)| !connection.life.connected)
     }
 
     /// Whether a connection is open.
     pub fn is_connected(&self, id: ConnId) -> bool {
         self.connections
             .get(id.0 as usize)
-            .is_some_and(|connection| connection.connected)
+            .is_some_and(|connection| connection.life.connected)
     }
 }

@@ -137,7 +137,7 @@ impl Engine {
                     purpose: Purpose::Reply,
                 };
                 self.send(connection, sending, payload);
-                self.connections[connection as usize].draining = true;
+                self.connections[connection as usize].life.draining = true;
             }
             Err(failure) => self.settle(waiter, command.id, self.now, Answer::Failed(failure)),
         }
@@ -149,7 +149,7 @@ impl Engine {
         let host = live.topology.hosts.get(at).cloned().ok_or(Failure::NoHost)?;
         if let Some(&(id, opened)) = live.apart.get(&host.id)
             && let Some(connection) = self.connections.get(id as usize)
-            && (connection.opened, connection.host.id) == (opened, host.id)
+            && (connection.life.opened, connection.server.host.id) == (opened, host.id)
         {
             return Ok(id);
         }

@@ -9,8 +9,6 @@
 //! While the input rests the client is not read from: its socket fills, as it would before a server that is busy with
 //! it. Nothing here costs a client that never waits more than one comparison a request.
 
-use redplane_command::{Local, RequestPolicy, Transaction as Step};
-
 use crate::dispatch::{Request, Served, mark_dirty};
 use crate::engine::{Action, Engine};
 use redplane_redis_core::client::features::Feature;
@@ -29,13 +27,7 @@ impl Engine {
         let watches = watches.is_some_and(|transaction| transaction.lease().is_some());
         let leaves = match served {
             Served::Custom(_) => false,
-            Served::Known(command) => match command.request {
-                RequestPolicy::Transaction(Step::Watch)
-                | RequestPolicy::Local(Local::Select | Local::Hello | Local::Reset | Local::ClientTracking) => {
-                    true
-                }
-                _ => self.might_block(key, command, request),
-            },
+            Served::Known(command) => command.waits_for_replies() || self.might_block(key, command, request),
         };
         if !leaves && !watches {
             return false;

@@ -121,12 +121,12 @@ impl Engine {
         if let Some(live) = &mut self.pools[pool].live {
             live.leases.0.entry(host_id).or_default().open += 1;
         }
-        self.connections[id as usize].leased = true;
+        self.connections[id as usize].lease.exclusive = true;
         Ok(self.give_lease(id, client))
     }
 
     fn give_lease(&mut self, id: u32, client: usize) -> u32 {
-        self.connections[id as usize].lease = Some((client as u32, self.clients[client].generation));
+        self.connections[id as usize].lease.holder = Some((client as u32, self.clients[client].generation));
         id
     }
 
@@ -136,12 +136,12 @@ impl Engine {
         let Some(connection) = self.connections.get_mut(id as usize) else {
             return;
         };
-        connection.lease = None;
-        let keeps = connection.is_idle() && !connection.draining;
+        connection.lease.holder = None;
+        let keeps = connection.is_idle() && !connection.life.draining;
         let live = self.pools[connection.pool].live.as_mut();
-        let same = live.filter(|live| keeps && Arc::ptr_eq(&live.cluster, &connection.cluster));
-        let own = same.filter(|live| live.knows(connection.host.id));
-        let own = own.and_then(|live| live.leases.0.get_mut(&connection.host.id));
+        let same = live.filter(|live| keeps && Arc::ptr_eq(&live.cluster, &connection.server.cluster));
+        let own = same.filter(|live| live.knows(connection.server.host.id));
+        let own = own.and_then(|live| live.leases.0.get_mut(&connection.server.host.id));
         match own.filter(|own| own.idle.len() < KEPT) {
             Some(own) => own.idle.push(id),
             None => self.end_lease(Some(id)),
@@ -156,8 +156,8 @@ impl Engine {
         let Some(connection) = self.connections.get_mut(id as usize) else {
             return;
         };
-        connection.lease = None;
-        connection.draining = true;
+        connection.lease.holder = None;
+        connection.life.draining = true;
         if connection.is_idle() {
             self.break_lease(id);
         }
@@ -168,7 +168,7 @@ impl Engine {
         let Some(connection) = self.connections.get_mut(id as usize) else {
             return;
         };
-        connection.lease = None;
+        connection.lease.holder = None;
         self.actions.push(Action::CloseUpstream(ConnId(id)));
         self.upstream_gone(ConnId(id), Gone::Local);
     }
@@ -176,8 +176,8 @@ impl Engine {
     /// A leased connection is gone: its place among its host's is free.
     pub(crate) fn forget_lease(&mut self, id: u32, connection: &Connection) {
         let live = self.pools[connection.pool].live.as_mut();
-        if let Some(live) = live.filter(|live| Arc::ptr_eq(&live.cluster, &connection.cluster)) {
-            live.leases.forget(connection.host.id, id);
+        if let Some(live) = live.filter(|live| Arc::ptr_eq(&live.cluster, &connection.server.cluster)) {
+            live.leases.forget(connection.server.host.id, id);
         }
     }
 }

@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use redplane_command::{Flags, RequestPolicy, Script, Transaction as Step};
+use redplane_command::{Flags, RequestPolicy, Script};
 
 use crate::dispatch::{Request, Served};
 use crate::engine::Engine;
@@ -79,8 +79,7 @@ impl Engine {
     }
 
     fn may_write(&self, key: usize, served: Served, request: &Request<'_>) -> bool {
-        let executes = matches!(served, Served::Known(command)
-            if matches!(command.request, RequestPolicy::Transaction(Step::Exec)));
+        let executes = matches!(served, Served::Known(command) if command.executes());
         let transaction = self.transactions.open.get(key);
         self.may_replicate(served, request)
             || executes && transaction.is_some_and(|transaction| transaction.may_write())

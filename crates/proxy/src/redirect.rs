@@ -96,7 +96,7 @@ impl Engine {
             return false;
         }
         if raw.starts_with(b"-CLUSTERDOWN") {
-            self.connections[key].cluster.signal(Signal::Failed);
+            self.connections[key].server.cluster.signal(Signal::Failed);
             self.settle(
                 pending.waiter,
                 pending.command,
@@ -118,7 +118,7 @@ impl Engine {
     /// error, since whether to write once more is its decision.
     pub(crate) fn note_demoted(&self, key: usize, raw: &[u8]) {
         if raw.starts_with(b"-READONLY") {
-            self.connections[key].cluster.signal(Signal::Demoted);
+            self.connections[key].server.cluster.signal(Signal::Demoted);
         }
     }
 
@@ -184,6 +184,7 @@ impl Engine {
         let connection = &self.connections[key];
         if to.host.is_empty() {
             return connection
+                .server
                 .host
                 .address
                 .ip()
@@ -281,7 +282,7 @@ impl Engine {
             None => live.strangers.get(&address).map(|(_, link)| link),
         };
         match (link.and_then(|link| link.connection), known) {
-            (Some(open), _) => match self.connections[open as usize].state {
+            (Some(open), _) => match self.connections[open as usize].life.state {
                 State::Probing => Err(Some(Failure::Upstream)),
                 _ => Ok(open),
             },

@@ -109,10 +109,13 @@ impl Engine {
     /// Puts SCRIPT LOAD into a connection's output, if the script is new there and its body is known.
     pub(crate) fn load_before(&mut self, connection: u32, sha: &Sha) {
         let flushes = self.context.scripts.flushes();
-        let seen = &mut self.connections[connection as usize].seen_scripts;
+        let seen = &mut self.connections[connection as usize].learnt.seen_scripts;
         if seen.is_new(sha, flushes) && !self.load(connection, sha) {
             // Nobody has shown its body so far.
-            self.connections[connection as usize].seen_scripts.forget(sha);
+            self.connections[connection as usize]
+                .learnt
+                .seen_scripts
+                .forget(sha);
         }
     }
 

@@ -142,7 +142,7 @@ impl Engine {
         if greeting.tracking != Tracking::Off {
             connection.carries = Carries::Invalidations;
         }
-        connection.greeting = Some(Box::new(std::mem::take(&mut connection.out)));
+        connection.flush.greeting = Some(Box::new(std::mem::take(&mut connection.out)));
         if relayed {
             self.open_relay(id);
         }
@@ -157,15 +157,15 @@ impl Engine {
             if connection.pending.iter().any(unanswered) {
                 return;
             }
-            connection.greeting = None;
-            if connection.out.unwritten() > 0 && !connection.dirty {
-                connection.dirty = true;
+            connection.flush.greeting = None;
+            if connection.out.unwritten() > 0 && !connection.flush.dirty {
+                connection.flush.dirty = true;
                 self.dirty_connections.push(key as u32);
             }
             return self.tracking_granted(key);
         }
-        let host = connection.host.address.clone();
-        tracing::debug!(target: "redis", cluster = connection.cluster.name(), %host, reply = %String::from_utf8_lossy(raw).trim_end(), "upstream refused SELECT or CLIENT TRACKING");
+        let host = connection.server.host.address.clone();
+        tracing::debug!(target: "redis", cluster = connection.server.cluster.name(), %host, reply = %String::from_utf8_lossy(raw).trim_end(), "upstream refused SELECT or CLIENT TRACKING");
         let asked: Vec<Pending> = connection
             .pending
             .iter()

@@ -156,8 +156,8 @@ impl Engine {
         self.in_flight += 1;
         let live = self.pools[connection.pool].live.as_mut();
         connection.tally.sent(pending.counted(), live);
-        if !connection.dirty {
-            connection.dirty = true;
+        if !connection.flush.dirty {
+            connection.flush.dirty = true;
             self.dirty_connections.push(id);
         }
     }
@@ -172,12 +172,12 @@ impl Engine {
         };
         if pending.purpose.row().marks && pending.writes() {
             // One store; with more than 64 hosts rather one asked too many.
-            client.wrote |= connection.mark;
+            client.wrote |= connection.server.mark;
         }
         if connection.out.held() > MAX_HELD {
             let choked = (waiter.client, waiter.generation);
-            if connection.choked.last() != Some(&choked) {
-                connection.choked.push(choked);
+            if connection.flush.choked.last() != Some(&choked) {
+                connection.flush.choked.push(choked);
                 client.inlet.choke();
             }
         }

@@ -12,7 +12,9 @@
 
 mod ask;
 mod broadcast;
+mod caching;
 mod deliver;
+mod describe;
 mod noted;
 mod options;
 mod relay;
@@ -25,8 +27,9 @@ use bytes::Bytes;
 use redplane_resp::request::Args;
 use rustc_hash::FxHashMap;
 
-pub(crate) use ask::{Joining, redirect_of};
+pub(crate) use ask::Joining;
 pub(crate) use deliver::Notice;
+pub(crate) use describe::redirect_of;
 pub(crate) use options::Wanted;
 use redplane_redis_core::client::features::{Feature, PerClient};
 use redplane_redis_core::pool::Tracking;

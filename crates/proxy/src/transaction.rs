@@ -10,7 +10,7 @@ mod place;
 mod share;
 mod watch;
 
-use redplane_command::{Command, Local, RequestPolicy, Transaction as Step, error};
+use redplane_command::{Command, Transaction as Step, error};
 
 use crate::dispatch::{Request, Served};
 use crate::engine::Engine;
@@ -34,33 +34,50 @@ pub(crate) struct Transaction {
     open: bool,
     /// A command was refused while queueing: EXEC will be too.
     spoiled: bool,
-    /// Keys lie on several nodes: EXEC answers CROSSSLOT.
-    cross: bool,
-    /// The pool and place of the first key, and the key as it is forwarded.
-    target: Option<(usize, Target)>,
-    name: Vec<u8>,
-    /// A key has no host: EXEC has none either.
-    nowhere: bool,
+    /// Where it goes, by its keys.
+    destination: Destination,
     /// Pools it refers to, which must not go before it does.
     pools: Vec<usize>,
-    route: Option<std::rc::Rc<RouteTo>>,
-    writes: bool,
-    /// A command in it waits while writes are paused.
-    pausable: bool,
-    /// A script is named by its SHA1.
-    scripts: bool,
-    /// The block, and how many commands it has.
-    frames: Vec<u8>,
-    count: u32,
+    /// What the server runs.
+    block: Block,
     /// What is done here when EXEC is answered.
     share: Share,
-    /// A command that runs behind the block: no command of the block may follow.
-    behind: Option<&'static str>,
-    /// The block leaves the client's database: the connection has to be led back.
-    wanders: bool,
     watch: Option<Watch>,
     /// What a lost connection guarded is guarded no more: EXEC tells the client to begin again.
     lost: bool,
+}
+
+/// Where a transaction goes, by the keys of its commands.
+#[derive(Debug, Default)]
+struct Destination {
+    /// The pool and place of the first key.
+    target: Option<(usize, Target)>,
+    /// That key as it is forwarded.
+    name: Vec<u8>,
+    /// The route of that key.
+    route: Option<std::rc::Rc<RouteTo>>,
+    /// Keys lie on several nodes: EXEC answers CROSSSLOT.
+    cross: bool,
+    /// A key has no host: EXEC has none either.
+    nowhere: bool,
+}
+
+/// The commands of a transaction that its server runs.
+#[derive(Debug, Default)]
+struct Block {
+    /// The requests, one behind the other.
+    frames: Vec<u8>,
+    /// How many they are.
+    count: u32,
+    writes: bool,
+    /// A command waits while writes are paused.
+    pausable: bool,
+    /// A script is named by its SHA1.
+    scripts: bool,
+    /// It leaves the client's database: the connection has to be led back.
+    wanders: bool,
+    /// A command that runs behind the block: no command of the block may follow.
+    behind: Option<&'static str>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -97,33 +114,33 @@ impl Transaction {
 
     /// Whether EXEC waits while writes are paused.
     pub(crate) fn may_write(&self) -> bool {
-        self.pausable
+        self.block.pausable
     }
 
     /// Commands queued so far.
     pub(crate) fn queued(&self) -> u32 {
-        self.count + self.share.count()
+        self.block.count + self.share.count()
     }
 
     /// Bytes of them.
     pub(crate) fn size(&self) -> usize {
-        self.frames.capacity() + self.share.size()
+        self.block.frames.capacity() + self.share.size()
     }
 
     fn is_too_large(&self) -> bool {
-        self.frames.len() + self.share.size() > MAX_BLOCK
+        self.block.frames.len() + self.share.size() > MAX_BLOCK
     }
 
     /// The next command of the block means something here, too.
     fn note_meaning(&mut self, meaning: Meaning) {
-        self.wanders |= matches!(meaning, Meaning::Select(_));
+        self.block.wanders |= matches!(meaning, Meaning::Select(_));
         let at = self.queued();
         self.share.add(at, meaning);
     }
 
     /// Commands between MULTI and EXEC as the server gets them.
     fn sent(&self) -> u32 {
-        self.count + u32::from(self.wanders)
+        self.block.count + u32::from(self.block.wanders)
     }
 
     /// A command could not be queued.
@@ -170,10 +187,7 @@ impl Engine {
     pub(crate) fn steers_transaction(&self, key: usize, served: Served) -> bool {
         match served {
             _ if !self.clients[key].authenticated => true,
-            Served::Known(command) => matches!(
-                command.request,
-                RequestPolicy::Transaction(_) | RequestPolicy::Local(Local::Quit | Local::Reset)
-            ),
+            Served::Known(command) => command.steers_transaction(),
             Served::Custom(_) => false,
         }
     }
@@ -264,26 +278,26 @@ impl Engine {
         if let Some(meaning) = meaning {
             transaction.note_meaning(meaning);
         }
-        transaction.count += 1;
-        transaction.scripts |= scripts;
-        transaction.writes |= writes;
-        transaction.pausable |= pausable;
-        transaction.frames.extend_from_slice(queued.frame);
-        transaction.nowhere |= at.is_some() && placed.is_none();
+        transaction.block.count += 1;
+        transaction.block.scripts |= scripts;
+        transaction.block.writes |= writes;
+        transaction.block.pausable |= pausable;
+        transaction.block.frames.extend_from_slice(queued.frame);
+        transaction.destination.nowhere |= at.is_some() && placed.is_none();
         if let Some((pool, target, route)) = placed {
-            match transaction.target {
+            match transaction.destination.target {
                 None => {
-                    transaction.target = Some((pool, target));
-                    transaction.name = first_name;
+                    transaction.destination.target = Some((pool, target));
+                    transaction.destination.name = first_name;
                     let held: Vec<usize> = route.pools().collect();
                     transaction.pools.extend_from_slice(&held);
-                    transaction.route = Some(route);
+                    transaction.destination.route = Some(route);
                     self.hold_pools(&held);
                 }
                 // A push may have replaced the pool, but not the cluster.
                 Some((known, place)) => {
                     let same = self.pools[known].key.cluster == self.pools[pool].key.cluster;
-                    transaction.cross |= !same || !same_place(place, target);
+                    transaction.destination.cross |= !same || !same_place(place, target);
                 }
             }
         }

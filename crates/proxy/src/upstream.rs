@@ -36,18 +36,18 @@ impl Engine {
         let Some(connection) = self.connections.get_mut(id.0 as usize) else {
             return;
         };
-        connection.connected = true;
-        if connection.state == State::Connecting {
-            connection.state = State::Open;
+        connection.life.connected = true;
+        if connection.life.state == State::Connecting {
+            connection.life.state = State::Open;
         }
-        connection.host.stats.cx_total.fetch_add(1, Relaxed);
-        connection.host.stats.cx_active.fetch_add(1, Relaxed);
+        connection.server.host.stats.cx_total.fetch_add(1, Relaxed);
+        connection.server.host.stats.cx_active.fetch_add(1, Relaxed);
         if let Some(live) = &self.pools[connection.pool].live {
             live.stats.inc(cluster::UPSTREAM_CX_TOTAL);
             live.stats.inc(cluster::UPSTREAM_CX_ACTIVE);
             live.stats.record(
                 cluster::UPSTREAM_CX_CONNECT_MS,
-                (self.now - connection.opened) / 1000,
+                (self.now - connection.life.opened) / 1000,
             );
         }
         // Time spent connecting is not the server's; a redirected request keeps its one deadline.
@@ -56,9 +56,9 @@ impl Engine {
             .iter_mut()
             .filter(|pending| !pending.travel.is_resent());
         fresh.for_each(|pending| pending.since = self.now);
-        let greets = connection.greeting.is_some();
-        if (greets || connection.out.unwritten() > 0) && !connection.dirty {
-            connection.dirty = true;
+        let greets = connection.flush.greeting.is_some();
+        if (greets || connection.out.unwritten() > 0) && !connection.flush.dirty {
+            connection.flush.dirty = true;
             self.dirty_connections.push(id.0);
         }
     }
@@ -67,16 +67,16 @@ impl Engine {
     pub fn upstream_output(&mut self, id: ConnId) -> Option<&mut Output> {
         let now = self.now;
         let connection = self.connections.get_mut(id.0 as usize)?;
-        connection.dirty = false;
+        connection.flush.dirty = false;
         connection.add_up(self.pools[connection.pool].live.as_mut());
-        if let Some(greeting) = &mut connection.greeting {
-            return connection.connected.then_some(greeting);
+        if let Some(greeting) = &mut connection.flush.greeting {
+            return connection.life.connected.then_some(greeting);
         }
         let settings = &self.pools[connection.pool].key.settings;
         let few = connection.out.unwritten() < settings.max_buffer_size_before_flush as usize;
-        let early = now < connection.held_since + settings.buffer_flush_timeout.as_micros() as u64;
-        let hold = few && early && connection.state == State::Open;
-        (connection.connected && !hold).then_some(&mut connection.out)
+        let early = now < connection.flush.waits_since + settings.buffer_flush_timeout.as_micros() as u64;
+        let hold = few && early && connection.life.state == State::Open;
+        (connection.life.connected && !hold).then_some(&mut connection.out)
     }
 
     /// The driver wrote `count` bytes to a server. Says whether more waits.
@@ -84,7 +84,7 @@ impl Engine {
         let Some(connection) = self.connections.get_mut(id.0 as usize) else {
             return false;
         };
-        let out = match &mut connection.greeting {
+        let out = match &mut connection.flush.greeting {
             Some(greeting) => greeting,
             None => &mut connection.out,
         };
@@ -108,24 +108,24 @@ impl Engine {
             }
             let settings = &self.pools[connection.pool].key.settings;
             let op_timeout = settings.op_timeout.as_micros() as u64;
-            let connect_timeout = connection.cluster.config().connect_timeout.as_micros() as u64;
-            if !connection.connected && now >= connection.opened + connect_timeout {
+            let connect_timeout = connection.server.cluster.config().connect_timeout.as_micros() as u64;
+            if !connection.life.connected && now >= connection.life.opened + connect_timeout {
                 late.push((key, Gone::ConnectTimeout));
-            } else if connection.connected
+            } else if connection.life.connected
                 && let Some(first) = connection.pending.front()
                 && !first.travel.is_resent()
                 && now >= first.late_at(op_timeout)
             {
                 late.push((key, Gone::Timeout));
-            } else if connection.connected && now >= connection.overdue_at {
+            } else if connection.life.connected && now >= connection.overdue_at {
                 overdue.push(key);
-            } else if connection.connected && connection.out.unwritten() > 0 && !connection.dirty {
+            } else if connection.life.connected && connection.out.unwritten() > 0 && !connection.flush.dirty {
                 self.dirty_connections.push(key as u32);
             }
         }
         for &id in &self.dirty_connections {
             if let Some(connection) = self.connections.get_mut(id as usize) {
-                connection.dirty = true;
+                connection.flush.dirty = true;
             }
         }
         overdue.into_iter().for_each(|key| self.give_up_resent(key));

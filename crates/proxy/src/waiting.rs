@@ -149,10 +149,10 @@ impl Engine {
         for (id, connection) in self.connections.iter() {
             for (ahead, pending) in connection.pending.iter().enumerate() {
                 let place = || WaitsAt::Server {
-                    cluster: connection.cluster.name().to_owned(),
-                    host: connection.host.address.to_string(),
+                    cluster: connection.server.cluster.name().to_owned(),
+                    host: connection.server.host.address.to_string(),
                     connection: id as u32,
-                    connected: connection.connected,
+                    connected: connection.life.connected,
                     ahead,
                 };
                 // Nearly all are of clients that wait for an earlier reply, or of none.

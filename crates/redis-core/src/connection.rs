@@ -45,54 +45,96 @@ pub enum State {
     Open,
 }
 
+/// The other end of a connection.
+#[derive(Debug)]
+pub struct Server {
+    /// The cluster that the connection was opened for.
+    pub cluster: Arc<Cluster>,
+    /// The server.
+    pub host: Arc<Host>,
+    /// Its bit among the hosts that a client wrote to.
+    pub mark: u64,
+}
+
+/// How far a connection is in its life.
+#[derive(Debug)]
+pub struct Life {
+    /// Whether requests are written already.
+    pub state: State,
+    /// The socket is there and can be written to.
+    pub connected: bool,
+    /// Gets no new requests and closes when nothing is pending: its host or its cluster is gone.
+    pub draining: bool,
+    /// When it was opened.
+    pub opened: u64,
+}
+
+/// Whether a connection is one client's alone.
+#[derive(Debug, Default)]
+pub struct Lease {
+    /// Opened to be leased: nobody shares it.
+    pub exclusive: bool,
+    /// Leased to this client (index and generation): from WATCH to EXEC, or while a command blocks.
+    pub holder: Option<(u32, u32)>,
+}
+
+/// When the output of a connection is written, and what waits for that.
+#[derive(Debug)]
+pub struct Flush {
+    /// What must be answered before anything of the output is written; only on connections with tracking or to a
+    /// database other than 0.
+    pub greeting: Option<Box<Output>>,
+    /// It is among those that are written at the end of the turn.
+    pub dirty: bool,
+    /// When its first byte was put in that is not flushed.
+    pub waits_since: u64,
+    /// Clients that are not read from because too much waits here.
+    pub choked: Vec<(u32, u32)>,
+}
+
+/// The reply that has begun to arrive.
+#[derive(Debug, Default)]
+pub struct Incoming {
+    /// What has come of it.
+    pub carry: Carry,
+    /// How far its borders are known.
+    pub scanner: Scanner,
+}
+
+/// What earlier requests on a connection have shown of its server.
+#[derive(Debug, Default)]
+pub struct Learnt {
+    /// A redirection seen inside the transaction whose EXEC is still to come.
+    pub moved_in_transaction: Option<Vec<u8>>,
+    /// Scripts that were named here before.
+    pub seen_scripts: Seen,
+}
+
 /// A connection to a server, and what waits on it.
 #[derive(Debug)]
 pub struct Connection {
     /// The place of its pool.
     pub pool: usize,
-    /// The cluster that it was opened for.
-    pub cluster: Arc<Cluster>,
-    /// The server.
-    pub host: Arc<Host>,
+    /// The other end.
+    pub server: Server,
     /// How far it is.
-    pub state: State,
-    /// The socket is there and can be written to.
-    pub connected: bool,
-    /// Its host's, among the hosts that a client wrote to.
-    pub mark: u64,
-    /// Opened to be leased: nobody shares it.
-    pub leased: bool,
-    /// Leased to this client (index and generation): from WATCH to EXEC, or while a command blocks.
-    pub lease: Option<(u32, u32)>,
+    pub life: Life,
+    /// Whose it is alone, if anybody's.
+    pub lease: Lease,
     /// What else it brings than replies.
     pub carries: Carries,
-    /// Gets no new requests and closes when nothing is pending: its host or its cluster is gone.
-    pub draining: bool,
     /// Requests, kept until they are answered.
     pub out: Output,
-    /// What must be answered before anything of `out` is written; only on connections with tracking or to
-    /// a database other than 0.
-    pub greeting: Option<Box<Output>>,
+    /// When those are written.
+    pub flush: Flush,
     /// Requests that wait for their replies, in order.
     pub pending: VecDeque<Pending>,
-    /// What has come of a reply.
-    pub carry: Carry,
-    /// How far the borders of that reply are known.
-    pub scanner: Scanner,
-    /// It is among those that are written at the end of the turn.
-    pub dirty: bool,
-    /// When it was opened, and when its first unflushed byte was put in.
-    pub opened: u64,
-    /// When its first byte was put in that is not flushed.
-    pub held_since: u64,
-    /// Clients that are not read from because too much waits here.
-    pub choked: Vec<(u32, u32)>,
+    /// The reply that has begun to arrive.
+    pub incoming: Incoming,
     /// When the first deadline of a request that came here by a redirection ends; those stand behind younger ones.
     pub overdue_at: u64,
-    /// A redirection seen inside the transaction whose EXEC is still to come.
-    pub moved_in_transaction: Option<Vec<u8>>,
-    /// Scripts that were named here before.
-    pub seen_scripts: Seen,
+    /// What its server has shown.
+    pub learnt: Learnt,
     /// Requests and replies of this turn, not yet added to the statistics.
     pub tally: tally::Upstream,
 }
@@ -119,27 +161,30 @@ impl Connection {
     pub fn new(pool: usize, cluster: Arc<Cluster>, host: Arc<Host>, now: u64) -> Self {
         Self {
             pool,
-            cluster,
-            mark: mark_of(host.id),
-            host,
-            state: State::Connecting,
-            connected: false,
-            leased: false,
-            lease: None,
+            server: Server {
+                cluster,
+                mark: mark_of(host.id),
+                host,
+            },
+            life: Life {
+                state: State::Connecting,
+                connected: false,
+                draining: false,
+                opened: now,
+            },
+            lease: Lease::default(),
             carries: Carries::Replies,
-            draining: false,
             out: Output::default(),
-            greeting: None,
+            flush: Flush {
+                greeting: None,
+                dirty: false,
+                waits_since: now,
+                choked: Vec::new(),
+            },
             pending: VecDeque::new(),
-            carry: Carry::default(),
-            scanner: Scanner::default(),
-            dirty: false,
-            opened: now,
-            held_since: now,
-            choked: Vec::new(),
+            incoming: Incoming::default(),
             overdue_at: u64::MAX,
-            moved_in_transaction: None,
-            seen_scripts: Seen::default(),
+            learnt: Learnt::default(),
             tally: tally::Upstream::default(),
         }
     }
@@ -157,7 +202,7 @@ impl Connection {
     pub fn begin_send(&mut self, now: u64, buffers: &mut Buffers) -> u64 {
         self.out.lend(|| buffers.take_large_empty());
         if self.out.unwritten() == 0 {
-            self.held_since = now;
+            self.flush.waits_since = now;
         }
         self.out.end()
     }
@@ -176,13 +221,13 @@ impl Connection {
     /// host's are shared.
     #[inline]
     pub fn add_up(&mut self, live: Option<&mut Live>) {
-        self.tally.add_up(&self.host, live);
+        self.tally.add_up(&self.server.host, live);
     }
 
     /// Adds what it has open to a writer's gauges.
     pub fn count_into(&self, stats: &Block) {
         stats.add(cluster::UPSTREAM_RQ_ACTIVE, self.pending.len() as u64);
-        stats.add(cluster::UPSTREAM_CX_ACTIVE, u64::from(self.connected));
+        stats.add(cluster::UPSTREAM_CX_ACTIVE, u64::from(self.life.connected));
     }
 
     /// Whether a read would find a client waiting.

@@ -107,11 +107,17 @@ pub struct Filter {
     pub catch_all: Option<Rc<RouteTo>>,
     /// Its statistics.
     pub stats: Block,
-    commands: TableBlock,
-    /// Rows of `commands` by command, custom ones behind those of the table.
-    rows: Vec<u32>,
+    counted: Counted,
     /// Custom commands by name; their ids are valid for this filter alone.
     pub custom: FxHashMap<Vec<u8>, CommandId>,
+}
+
+/// Statistics by command.
+struct Counted {
+    block: TableBlock,
+    /// Rows of the block by command, custom ones behind those of the table.
+    rows: Vec<u32>,
+    /// Latencies are in microseconds.
     micros: bool,
 }
 
@@ -179,13 +185,15 @@ impl Filter {
             life: of.life,
             greeting: Greeting::default(),
             users: 0,
-            micros: proxy.latency_in_micros,
-            commands: table.block(),
+            counted: Counted {
+                block: table.block(),
+                rows,
+                micros: proxy.latency_in_micros,
+            },
             proxy,
             prefixes,
             catch_all,
             stats: scope.block(),
-            rows,
             custom,
         }
     }
@@ -230,9 +238,9 @@ impl Filter {
     /// The counters of a command; `None` where Envoy has none.
     #[inline]
     pub fn cells(&self, command: CommandId) -> Option<&Cells> {
-        match self.rows.get(command.index()) {
+        match self.counted.rows.get(command.index()) {
             Some(&UNCOUNTED) | None => None,
-            Some(&row) => Some(self.commands.row(row as usize)),
+            Some(&row) => Some(self.counted.block.row(row as usize)),
         }
     }
 
@@ -247,7 +255,7 @@ impl Filter {
             redis_command::ERROR
         };
         cells.add(result, times);
-        let elapsed = if self.micros {
+        let elapsed = if self.counted.micros {
             outcome.micros
         } else {
             outcome.micros / 1000

@@ -2,14 +2,18 @@
 //!
 //! There is one connection per worker and host, opened at its first request; all clients of the worker share it.
 
+mod greeting;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use redplane_command::CommandId;
-use redplane_config::redis_proxy::{Protocol, ReadPolicy, Settings};
+use redplane_config::redis_proxy::{ReadPolicy, Settings};
 use redplane_telemetry::{Block, TableBlock};
 use redplane_upstream::{Cluster, Host, Layout, Pick, Topology, Want};
 use rustc_hash::FxHashMap;
+
+pub use greeting::{Greeting, Tracking};
 
 use crate::leases::Leases;
 use crate::lessons::Lessons;
@@ -38,49 +42,6 @@ pub enum Access {
     Primary,
     /// Whom the read policy names.
     Read,
-}
-
-/// What a connection asks its server to tell it: a part of its greeting.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Tracking {
-    /// Nothing.
-    #[default]
-    Off,
-    /// Changes of keys that were read through it.
-    Keys,
-    /// Changes of all keys.
-    Broadcast,
-}
-
-/// What connections of a pool begin with. A filter has a variant for each greeting that its clients ask for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Greeting {
-    /// Replies cannot be translated by their type alone, so each protocol has connections of its own.
-    pub protocol: Protocol,
-    /// And so has each database: which one is a matter of the connection.
-    pub database: u32,
-    /// And what servers are asked to tell: they do so on the connection that asked.
-    pub tracking: Tracking,
-}
-
-impl Greeting {
-    /// The same without tracking.
-    pub fn untracked(self) -> Self {
-        Self {
-            tracking: Tracking::Off,
-            ..self
-        }
-    }
-}
-
-impl Default for Greeting {
-    fn default() -> Self {
-        Self {
-            protocol: Protocol::Resp2,
-            database: 0,
-            tracking: Tracking::Off,
-        }
-    }
 }
 
 /// What makes two uses of a cluster share connections.

@@ -14,19 +14,20 @@
 //! millisecond and for more replicas than there are, on a leased connection.
 
 mod answers;
+mod primaries;
 
 use redplane_command::{Command, error};
 use redplane_resp::encode;
 use redplane_resp::number::integer;
 
 use answers::{Count, replicated, synced, transaction};
+use primaries::Primary;
 
 use crate::dispatch::{Request, error_line};
 use crate::engine::Engine;
 use crate::send::{Payload, Sending};
 use redplane_merge::{Answer, Failure};
 use redplane_redis_core::client::{Slot, Waiter};
-use redplane_redis_core::connection::mark_of;
 use redplane_redis_core::pending::Purpose;
 use redplane_redis_core::pool::{Access, Target};
 
@@ -61,16 +62,6 @@ enum ReplicaQuestion {
     Offsets,
     /// A whole transaction.
     Synced(Vec<u8>),
-}
-
-#[derive(Debug)]
-struct Primary {
-    pool: usize,
-    host: u64,
-    /// The replication offset that replicas must reach.
-    needed: Option<u64>,
-    count: Count,
-    nudged: u64,
 }
 
 impl Acknowledged {
@@ -148,49 +139,6 @@ impl Engine {
         self.ask_primaries(key);
     }
 
-    /// The primaries that a client wrote to; all when none of those is one any more; any one, with nothing to be reached,
-    /// when it wrote nothing.
-    fn written_primaries(&self, key: usize) -> Vec<Primary> {
-        let client = &self.clients[key];
-        let (wrote, filter) = (client.wrote, &self.filters[client.filter]);
-        let mut primaries = Vec::new();
-        for pool in filter.pools_for(false) {
-            let entry = &self.pools[pool];
-            let Some(live) = &entry.live else {
-                continue;
-            };
-            let policy = entry.key.settings.read_policy;
-            let shards = 0..live.topology.shard_count();
-            let hosts = shards.filter_map(|shard| {
-                live.pick(Target::Shard(shard), Access::Primary, policy, "", 0)
-                    .ok()
-            });
-            let hosts = hosts.filter_map(|at| live.topology.hosts.get(at));
-            primaries.extend(hosts.map(|host| Primary {
-                pool,
-                host: host.id,
-                needed: None,
-                count: Count {
-                    local: 0,
-                    replicas: 0,
-                },
-                nudged: 0,
-            }));
-        }
-        let written = primaries
-            .iter()
-            .position(|primary| wrote & mark_of(primary.host) != 0);
-        match written {
-            Some(_) => primaries.retain(|primary| wrote & mark_of(primary.host) != 0),
-            None if wrote != 0 => {}
-            None => {
-                primaries.truncate(1);
-                primaries.iter_mut().for_each(|primary| primary.needed = Some(0));
-            }
-        }
-        primaries
-    }
-
     /// One round of questions.
     fn ask_primaries(&mut self, key: usize) {
         let Some(mut acknowledged) = self.acknowledged.remove(&(key as u32)) else {
@@ -241,18 +189,6 @@ impl Engine {
                 self.settle(waiter, command, since, Answer::Failed(failure));
             }
         }
-    }
-
-    /// Where a primary stands among the hosts of its pool.
-    fn host_place(&self, primary: &Primary) -> Result<usize, Failure> {
-        let live = self.pools.get(primary.pool).and_then(|pool| pool.live.as_ref());
-        let place = live.and_then(|live| {
-            live.topology
-                .hosts
-                .iter()
-                .position(|host| host.id == primary.host)
-        });
-        place.ok_or(Failure::NoHost)
     }
 
     fn acknowledged_of(&mut self, waiter: Waiter) -> Option<&mut Acknowledged> {

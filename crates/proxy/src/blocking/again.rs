@@ -74,8 +74,8 @@ impl Wait {
 
     /// It has no place any more. One that it had for a while was a good one.
     fn lose_place(&mut self, now: u64) {
-        if self.connection.take().is_some() && now >= self.sent + SETTLED {
-            (self.tries, self.hops, self.broken_since) = (0, 0, None);
+        if self.attempt.connection.take().is_some() && now >= self.attempt.sent + SETTLED {
+            (self.attempt.tries, self.attempt.hops, self.attempt.broken_since) = (0, 0, None);
         }
     }
 }
@@ -94,21 +94,22 @@ impl Engine {
         };
         let moved = redirect::parse(raw).filter(|_| follows);
         let demoted = raw.starts_with(b"-UNBLOCKED force");
-        let down = follows && raw.starts_with(b"-CLUSTERDOWN") || wait.stood && raw.starts_with(b"-LOADING");
+        let down =
+            follows && raw.starts_with(b"-CLUSTERDOWN") || wait.attempt.stood && raw.starts_with(b"-LOADING");
         let torn = follows && raw.starts_with(b"-TRYAGAIN");
         if !demoted && !down && !torn && moved.is_none() {
             return false;
         }
         wait.lose_place(now);
-        if torn && now >= *wait.broken_since.get_or_insert(now) + op_timeout {
-            wait.connection = Some(connection as u32);
+        if torn && now >= *wait.attempt.broken_since.get_or_insert(now) + op_timeout {
+            wait.attempt.connection = Some(connection as u32);
             return false;
         }
-        wait.stood |= demoted;
-        let first = !wait.stood && wait.tries == 0;
+        wait.attempt.stood |= demoted;
+        let first = !wait.attempt.stood && wait.attempt.tries == 0;
         let address = moved.and_then(|to| self.target_of(connection, to));
         if moved.is_none() {
-            self.connections[connection].cluster.signal(Signal::Failed);
+            self.connections[connection].server.cluster.signal(Signal::Failed);
         }
         self.return_lease(connection as u32);
         match (moved, address) {
@@ -124,8 +125,8 @@ impl Engine {
         let Some(wait) = self.waits.get_mut(&(key as u32)) else {
             return;
         };
-        wait.hops += 1;
-        if wait.hops > MAX_HOPS {
+        wait.attempt.hops += 1;
+        if wait.attempt.hops > MAX_HOPS {
             self.count_redirect(pool, false);
             return self.end_wait(key, Answer::Failed(Failure::Upstream));
         }
@@ -152,18 +153,20 @@ impl Engine {
     /// The connection that a client waited on is gone.
     pub(crate) fn wait_lost(&mut self, id: u32, connection: &Connection, why: Gone) {
         let now = self.now;
-        let Some((key, generation)) = connection.lease else {
+        let Some((key, generation)) = connection.lease.holder else {
             return;
         };
-        let own = |wait: &&mut Box<Wait>| wait.connection == Some(id) && wait.waiter.generation == generation;
+        let own = |wait: &&mut Box<Wait>| {
+            wait.attempt.connection == Some(id) && wait.waiter.generation == generation
+        };
         let Some(wait) = self.waits.get_mut(&key).filter(own) else {
             return;
         };
         let key = key as usize;
-        wait.stood |= connection.connected;
-        let answered = !connection.carry.is_empty() || matches!(why, Gone::Protocol | Gone::Timeout);
+        wait.attempt.stood |= connection.life.connected;
+        let answered = !connection.incoming.carry.is_empty() || matches!(why, Gone::Protocol | Gone::Timeout);
         wait.lose_place(now);
-        match wait.stood && !answered {
+        match wait.attempt.stood && !answered {
             true => self.try_later(key, Failure::Upstream),
             false => self.end_wait(key, Answer::Failed(Failure::Upstream)),
         }
@@ -175,12 +178,12 @@ impl Engine {
         let Some(wait) = self.waits.get_mut(&(key as u32)) else {
             return;
         };
-        let since = *wait.broken_since.get_or_insert(now);
-        if now >= since + PATIENCE || wait.tries >= MAX_TRIES || failure == Failure::TooManyLeases {
+        let since = *wait.attempt.broken_since.get_or_insert(now);
+        if now >= since + PATIENCE || wait.attempt.tries >= MAX_TRIES || failure == Failure::TooManyLeases {
             return self.end_wait(key, Answer::Failed(failure));
         }
-        wait.resume = now + (FIRST_PAUSE << wait.tries.min(10)).min(MAX_PAUSE);
-        wait.tries += 1;
+        wait.attempt.resume = now + (FIRST_PAUSE << wait.attempt.tries.min(10)).min(MAX_PAUSE);
+        wait.attempt.tries += 1;
     }
 
     /// What is due by time among those that wait.
@@ -205,9 +208,9 @@ impl Engine {
         };
         let over = wait.until.is_some_and(|until| now >= until);
         wait.last.is_some_and(|last| now >= last)
-            || match wait.connection {
-                None => over || now >= wait.resume,
-                Some(at) => over || !self.stands_at(at, wait.version),
+            || match wait.attempt.connection {
+                None => over || now >= wait.attempt.resume,
+                Some(at) => over || !self.stands_at(at, wait.attempt.version),
             }
     }
 
@@ -216,7 +219,8 @@ impl Engine {
         let connection = &self.connections[connection as usize];
         let live = self.pools[connection.pool].live.as_ref();
         live.is_some_and(|live| {
-            live.topology.version == version && std::sync::Arc::ptr_eq(&live.cluster, &connection.cluster)
+            live.topology.version == version
+                && std::sync::Arc::ptr_eq(&live.cluster, &connection.server.cluster)
         })
     }
 
@@ -228,7 +232,7 @@ impl Engine {
         if wait.last.is_some_and(|last| now >= last) {
             return self.close_client(ClientId(key as u32));
         }
-        let Some(connection) = wait.connection else {
+        let Some(connection) = wait.attempt.connection else {
             return match wait.until.is_some_and(|until| now >= until) {
                 true => self.time_out(key),
                 false => self.ask_again(key),
@@ -244,7 +248,7 @@ impl Engine {
         if self.is_out_of_place(wait, connection) {
             self.break_lease(connection);
             if let Some(wait) = self.waits.get_mut(&(key as u32)) {
-                wait.stood = true;
+                wait.attempt.stood = true;
                 wait.lose_place(now);
             }
             return self.ask_again(key);
@@ -254,7 +258,7 @@ impl Engine {
             .as_ref()
             .map(|live| live.topology.version);
         if let (Some(wait), Some(version)) = (self.waits.get_mut(&(key as u32)), version) {
-            wait.version = version;
+            wait.attempt.version = version;
         }
     }
 
@@ -265,7 +269,7 @@ impl Engine {
         let Some(live) = &entry.live else {
             return true;
         };
-        if !std::sync::Arc::ptr_eq(&live.cluster, &connection.cluster) {
+        if !std::sync::Arc::ptr_eq(&live.cluster, &connection.server.cluster) {
             return true;
         }
         let primary = wait
@@ -273,7 +277,7 @@ impl Engine {
             .as_ref()
             .filter(|_| live.is_redis() && wait.access == Access::Primary);
         let Some(name) = primary else {
-            return !live.knows(connection.host.id);
+            return !live.knows(connection.server.host.id);
         };
         let policy = entry.key.settings.read_policy;
         let target = live.target(name, &entry.key.settings);
@@ -282,7 +286,7 @@ impl Engine {
             live.topology
                 .hosts
                 .get(at)
-                .is_some_and(|host| host.id != connection.host.id)
+                .is_some_and(|host| host.id != connection.server.host.id)
         })
     }
 

@@ -40,7 +40,7 @@ impl Engine {
         if access == Access::Primary || settings.read_policy == ReadPolicy::Master {
             let open = live.open_primary(target);
             if let Some(open) = open.filter(|_| !settings.op_timeout.is_zero())
-                && self.connections[open as usize].state != State::Probing
+                && self.connections[open as usize].life.state != State::Probing
             {
                 return Ok(open);
             }
@@ -108,7 +108,7 @@ impl Engine {
             return Err(Failure::NoHost);
         };
         match link.connection {
-            Some(open) if self.connections[open as usize].state != State::Probing => Ok(open),
+            Some(open) if self.connections[open as usize].life.state != State::Probing => Ok(open),
             Some(_) => Err(Failure::Upstream),
             None => self.open(pool, host),
         }
@@ -164,7 +164,7 @@ impl Engine {
         let cluster = live.cluster.clone();
         let mut connection = Connection::new(pool, cluster.clone(), host.clone(), self.now);
         if probe {
-            connection.state = State::Probing;
+            connection.life.state = State::Probing;
         }
         let id = self.connections.insert(connection) as u32;
         self.authenticate(id, &user, &password);

@@ -40,12 +40,12 @@ impl Engine {
             return false;
         };
         let connection = &mut self.connections[id as usize];
-        if connection.state == State::Probing || connection.out.held() > MAX_HELD {
+        if connection.life.state == State::Probing || connection.out.held() > MAX_HELD {
             return false;
         }
         client.inlet.last = Some(command.id);
         if !command.is_read() {
-            client.wrote |= connection.mark;
+            client.wrote |= connection.server.mark;
         }
         let sequence = client.replies.expect_unmuted(Slot::Waiting);
         self.tally.sent_on(client.filter, &self.filters, command.id);
@@ -67,8 +67,8 @@ impl Engine {
         });
         connection.tally.sent(Some(command.id), Some(live));
         self.in_flight += 1;
-        if !connection.dirty {
-            connection.dirty = true;
+        if !connection.flush.dirty {
+            connection.flush.dirty = true;
             self.dirty_connections.push(id);
         }
         true

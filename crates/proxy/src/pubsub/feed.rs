@@ -76,7 +76,7 @@ impl Engine {
             hub,
             connection,
             host: host.clone(),
-            cluster: self.connections[connection as usize].cluster.clone(),
+            cluster: self.connections[connection as usize].server.cluster.clone(),
             stale: false,
             topics: FxHashSet::default(),
             asked: VecDeque::new(),

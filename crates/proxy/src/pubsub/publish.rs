@@ -98,7 +98,10 @@ impl Engine {
             let RequestPolicy::Pubsub(step) = command.request else {
                 return None;
             };
-            let by = (&*self.pools[connection.pool].key.cluster, connection.host.id);
+            let by = (
+                &*self.pools[connection.pool].key.cluster,
+                connection.server.host.id,
+            );
             Some(count + self.clients_beyond(step, args.arg(frame, 1), by))
         });
         let mut own = Vec::new();

@@ -4,15 +4,14 @@
 //! is there (with BCAST one to every primary): from then on nothing that it reads can change unheard. A server that
 //! refuses tracking refuses the client with its own words. REDIRECT asks all workers for the client first.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use bytes::Bytes;
-use redplane_command::{Command, CommandId, Local, RequestPolicy, Transaction as Step, error};
+use redplane_command::{Command, CommandId, Local, error};
 use redplane_resp::encode;
 
+use super::describe::{describe, redirect_of};
 use super::{Mode, Redirect, Tracker, Tracking, Wanted};
-use crate::dispatch::{Request, Served};
+use crate::dispatch::Request;
 use crate::engine::Engine;
 use crate::inquiry::Question;
 use crate::send::{Payload, Sending};
@@ -25,13 +24,6 @@ use redplane_redis_core::pool::{Access, Greeting, Live, Target};
 /// Draws of a primary before the client is told that there is none.
 const DRAWS: usize = 4;
 
-const CACHING: &[u8] =
-    b"-ERR CLIENT CACHING can be called only when the client is in tracking mode with OPTIN or \
-OPTOUT mode enabled\r\n";
-const CACHING_YES: &[u8] =
-    b"-ERR CLIENT CACHING YES is only valid when tracking is enabled in OPTIN mode.\r\n";
-const CACHING_NO: &[u8] =
-    b"-ERR CLIENT CACHING NO is only valid when tracking is enabled in OPTOUT mode.\r\n";
 const RENAMED: &[u8] =
     b"-ERR CLIENT TRACKING is not offered by the proxy on routes that change the names of keys\r\n";
 const PING: &[u8] = b"*1\r\n$4\r\nPING\r\n";
@@ -301,120 +293,4 @@ impl Engine {
         self.tracking.broadcast.retain(|own| *own != key);
         self.tracking.own.retain(|own| own.client != key);
     }
-
-    /// `CLIENT CACHING YES|NO`.
-    fn set_caching(&mut self, key: usize, word: &[u8]) {
-        let is = |name: &str| word.eq_ignore_ascii_case(name.as_bytes());
-        let Some(tracker) = self.tracking.trackers.get_mut(key) else {
-            return self.answer(key, CACHING);
-        };
-        let reply: &[u8] = match &tracker.mode {
-            _ if !is("YES") && !is("NO") => error::SYNTAX,
-            Mode::OptIn if is("YES") => b"+OK\r\n",
-            Mode::OptOut if is("NO") => b"+OK\r\n",
-            _ if is("YES") => CACHING_YES,
-            _ => CACHING_NO,
-        };
-        tracker.caching |= reply == b"+OK\r\n";
-        self.answer(key, reply);
-    }
-}
-
-impl Engine {
-    /// CLIENT CACHING was part of a transaction, and ends with it.
-    pub(crate) fn forget_caching(&mut self, key: usize) {
-        if let Some(tracker) = self.tracking.trackers.get_mut(key) {
-            tracker.caching = false;
-        }
-    }
-
-    /// CLIENT CACHING holds for one command, a transaction being one, and CLIENT's own do not count.
-    #[cold]
-    pub(crate) fn note_caching(&mut self, key: usize, served: Served) {
-        let open = self.is_in_transaction(key);
-        let client = &self.clients[key];
-        let (sequence, head) = (client.replies.next_sequence(), client.replies.head());
-        let tracker = self.tracking.trackers.get_mut(key);
-        let Some(tracker) = tracker.filter(|own| own.caching) else {
-            return;
-        };
-        let request = match served {
-            Served::Known(command) => Some(command.request),
-            Served::Custom(_) => None,
-        };
-        tracker.caching = match request {
-            Some(RequestPolicy::Local(local)) if is_of_client(local) => return,
-            Some(RequestPolicy::Transaction(Step::Multi)) => true,
-            Some(
-                RequestPolicy::Transaction(Step::Exec | Step::Discard)
-                | RequestPolicy::Local(Local::Quit | Local::Reset),
-            ) => false,
-            _ => open,
-        };
-        if !matches!(request, Some(RequestPolicy::Local(_))) {
-            tracker.mark(sequence, head);
-        }
-    }
-}
-
-fn is_of_client(local: Local) -> bool {
-    matches!(
-        local,
-        Local::ClientCaching
-            | Local::ClientCapa
-            | Local::ClientGetName
-            | Local::ClientGetRedir
-            | Local::ClientId
-            | Local::ClientInfo
-            | Local::ClientKill
-            | Local::ClientList
-            | Local::ClientNoEvict
-            | Local::ClientNoTouch
-            | Local::ClientPause
-            | Local::ClientReply
-            | Local::ClientSetInfo
-            | Local::ClientSetName
-            | Local::ClientTracking
-            | Local::ClientTrackingInfo
-            | Local::ClientUnblock
-            | Local::ClientUnpause
-    )
-}
-
-/// CLIENT GETREDIR of a client that tracks: 0 for itself.
-pub(crate) fn redirect_of(tracker: &Tracker) -> i64 {
-    tracker.redirect.map_or(0, |redirect| redirect.id as i64)
-}
-
-/// CLIENT TRACKINGINFO.
-fn describe(tracker: Option<&Tracker>, out: &mut Vec<u8>, resp3: bool) {
-    let mode = tracker.map(|tracker| &tracker.mode);
-    let is = |set: fn(&Tracker) -> bool| tracker.is_some_and(set);
-    let flags = [
-        ("off", tracker.is_none()),
-        ("on", tracker.is_some()),
-        ("bcast", is(Tracker::is_broadcast)),
-        ("optin", mode == Some(&Mode::OptIn)),
-        ("caching-yes", mode == Some(&Mode::OptIn) && is(|own| own.caching)),
-        ("optout", mode == Some(&Mode::OptOut)),
-        ("caching-no", mode == Some(&Mode::OptOut) && is(|own| own.caching)),
-        ("noloop", is(|own| own.noloop)),
-        ("broken_redirect", is(|own| own.broken)),
-    ];
-    let set = flags.iter().filter(|(_, set)| *set);
-    encode::map(out, 3, resp3);
-    encode::bulk(out, b"flags");
-    let kind = if resp3 { b'~' } else { b'*' };
-    encode::header(out, kind, set.clone().count() as i64);
-    set.for_each(|(name, _)| encode::bulk(out, name.as_bytes()));
-    encode::bulk(out, b"redirect");
-    encode::integer(out, tracker.map_or(-1, redirect_of));
-    encode::bulk(out, b"prefixes");
-    let none: BTreeSet<Bytes> = BTreeSet::new();
-    let prefixes = match mode {
-        Some(Mode::Broadcast(prefixes)) => prefixes,
-        _ => &none,
-    };
-    encode::array(out, prefixes.len());
-    prefixes.iter().for_each(|prefix| encode::bulk(out, prefix));
 }

@@ -63,7 +63,7 @@ impl Engine {
             return false;
         };
         let mut hosts = live.topology.hosts.iter();
-        let at = hosts.position(|host| host.id == connection.host.id);
+        let at = hosts.position(|host| host.id == connection.server.host.id);
         at.and_then(|at| live.topology.role(at)) == Some(Role::Replica)
     }
 

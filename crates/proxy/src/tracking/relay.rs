@@ -57,7 +57,7 @@ impl Engine {
     /// Opens the feed of a connection that is being opened, whose greeting ends with what is not known yet.
     pub(crate) fn open_relay(&mut self, origin: u32) {
         let connection = &self.connections[origin as usize];
-        let (host, pool) = (connection.host.clone(), connection.pool);
+        let (host, pool) = (connection.server.host.clone(), connection.pool);
         let unsaid = Pending {
             waiter: Waiter::NOBODY,
             since: self.now,
@@ -108,11 +108,11 @@ impl Engine {
         if self.pools[connection.pool].key.greeting.tracking == Tracking::Broadcast {
             words.push(b"BCAST");
         }
-        if let Some(greeting) = &mut connection.greeting {
+        if let Some(greeting) = &mut connection.flush.greeting {
             encode::request(greeting.tail(), &words);
         }
-        if !connection.dirty {
-            connection.dirty = true;
+        if !connection.flush.dirty {
+            connection.flush.dirty = true;
             self.dirty_connections.push(origin as u32);
         }
     }
@@ -274,7 +274,7 @@ impl Engine {
             return;
         };
         let pool = origin.pool;
-        if origin.greeting.is_some() {
+        if origin.flush.greeting.is_some() {
             self.actions.push(Action::CloseUpstream(ConnId(relay.origin)));
             return self.upstream_gone(ConnId(relay.origin), Gone::Remote);
         }

@@ -38,7 +38,7 @@ impl Engine {
         let now = self.now;
         let silent = |id: &u32| {
             let connection = self.connections.get(*id as usize);
-            connection.is_some_and(|connection| connection.connected && connection.is_idle())
+            connection.is_some_and(|connection| connection.life.connected && connection.is_idle())
         };
         let heard = self.tracking.heard.iter();
         let asked: Vec<u32> = heard
@@ -83,7 +83,7 @@ impl Engine {
                 self.tell_all(client as usize);
             }
         }
-        let granted = connection.greeting.is_none();
+        let granted = connection.flush.greeting.is_none();
         if granted && broadcasts {
             self.empty_listeners(connection.pool);
         }
@@ -126,7 +126,7 @@ impl Engine {
             let Some(connection) = connections.get(reader.via as usize) else {
                 return true;
             };
-            let at = places.get(&connection.host.id).copied();
+            let at = places.get(&connection.server.host.id).copied();
             connection.pool == pool && !at.is_some_and(|at| answers_for(live, &entry.key.settings, at, name))
         });
         for (name, reader) in moved {

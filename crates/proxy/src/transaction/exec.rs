@@ -34,13 +34,13 @@ impl Engine {
     fn exec_taken(&mut self, key: usize, command: &'static Command, transaction: &Transaction, share: Share) {
         let lost = transaction.lost || transaction.watch.is_some_and(|watch| self.has_moved(watch));
         if transaction.spoiled
-            || transaction.cross
+            || transaction.destination.cross
             || lost
-            || (transaction.count == 0 && transaction.watch.is_none())
+            || (transaction.block.count == 0 && transaction.watch.is_none())
         {
             self.end_lease(transaction.lease());
             let resp3 = self.is_resp3(key);
-            return match (transaction.spoiled, transaction.cross, lost) {
+            return match (transaction.spoiled, transaction.destination.cross, lost) {
                 (true, ..) => self.answer(key, error::EXECABORT),
                 (_, true, _) => self.answer(key, error::CROSSSLOT),
                 // The guard is gone with its connection: the client has to begin again, as after a failed WATCH.
@@ -48,7 +48,7 @@ impl Engine {
                 _ => self.begin_share_alone(key, share),
             };
         }
-        if transaction.nowhere {
+        if transaction.destination.nowhere {
             self.end_lease(transaction.lease());
             return self.fail_now(key, command.id, Failure::NoHost);
         }
@@ -67,12 +67,15 @@ impl Engine {
 
     /// The connection EXEC goes to: the leased one, which must lead to the node of the keys.
     fn exec_connection(&mut self, key: usize, transaction: &Transaction) -> Result<u32, Failure> {
-        let (pool, target) = match (transaction.target, transaction.watch) {
+        let (pool, target) = match (transaction.destination.target, transaction.watch) {
             // Placed anew: hosts may have changed since the first command was queued.
             (Some((pool, _)), _) => {
                 let entry = &self.pools[pool];
                 let live = entry.live.as_ref().ok_or(Failure::NoHost)?;
-                (pool, live.target(&transaction.name, &entry.key.settings))
+                (
+                    pool,
+                    live.target(&transaction.destination.name, &entry.key.settings),
+                )
             }
             (None, Some(watch)) => return Ok(watch.connection),
             (None, _) => {
@@ -124,8 +127,8 @@ impl Engine {
     ) {
         let mut block = self.buffers.take_empty();
         block.extend_from_slice(MULTI);
-        block.extend_from_slice(&transaction.frames);
-        if transaction.wanders {
+        block.extend_from_slice(&transaction.block.frames);
+        if transaction.block.wanders {
             let database = self.database(key).to_string();
             encode::request(&mut block, &[b"SELECT", database.as_bytes()]);
         }
@@ -143,16 +146,16 @@ impl Engine {
         if transaction.asks() {
             self.setup(connection, Purpose::Setup, &[b"asking"]);
         }
-        match &transaction.route {
+        match &transaction.destination.route {
             Some(route) => {
                 let outgoing = Outgoing {
                     sending,
                     payload: Payload::Copied(&block),
                     route,
-                    name: &transaction.name,
-                    changes: transaction.writes,
+                    name: &transaction.destination.name,
+                    changes: transaction.block.writes,
                     queued,
-                    scripts: match transaction.scripts {
+                    scripts: match transaction.block.scripts {
                         true => Scripts::OfBlock,
                         false => Scripts::None,
                     },
@@ -160,7 +163,7 @@ impl Engine {
                 self.send_by_route(connection, &outgoing);
             }
             None => {
-                if transaction.scripts {
+                if transaction.block.scripts {
                     self.load_for_block(connection, &block);
                 }
                 let leading = (Purpose::Queued, queued);
@@ -181,6 +184,7 @@ impl Engine {
         }
         if is_error && redirect::parse(raw).is_some() {
             self.connections[key]
+                .learnt
                 .moved_in_transaction
                 .get_or_insert_with(|| raw.to_vec());
         }
@@ -190,13 +194,13 @@ impl Engine {
     /// a WATCH guarded it: then the client is told to begin again.
     pub(crate) fn exec_reply(&mut self, key: usize, pending: &Pending, raw: &[u8]) {
         let connection = &mut self.connections[key];
-        let moved = connection.moved_in_transaction.take();
+        let moved = connection.learnt.moved_in_transaction.take();
         let moved = match redirect::parse(raw) {
             // The slot went between the commands and EXEC.
             Some(_) => Some(raw.to_vec()),
             None => moved.filter(|_| raw.starts_with(b"-EXECABORT")),
         };
-        let leased = connection.lease.take().is_some();
+        let leased = connection.lease.holder.take().is_some();
         let (pool, follows) = (
             connection.pool,
             self.pools[connection.pool].key.settings.enable_redirection,

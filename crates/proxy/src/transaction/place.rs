@@ -49,7 +49,7 @@ impl Engine {
             .transactions
             .open
             .get(key)
-            .and_then(|transaction| transaction.behind);
+            .and_then(|transaction| transaction.block.behind);
         let name = match served {
             Served::Known(command) => command.name,
             Served::Custom(_) => "this command",
@@ -162,9 +162,9 @@ impl Engine {
         if transaction.is_too_large() {
             return self.spoil_transaction(key, super::TOO_LARGE);
         }
-        transaction.pausable |= pausable;
+        transaction.block.pausable |= pausable;
         if last {
-            transaction.behind.get_or_insert(command.name);
+            transaction.block.behind.get_or_insert(command.name);
         }
         let at = transaction.queued();
         transaction.share.add_request(at, command, request.frame);
@@ -184,7 +184,7 @@ impl Engine {
                     .transactions
                     .open
                     .get(key)
-                    .is_some_and(|transaction| transaction.wanders);
+                    .is_some_and(|transaction| transaction.block.wanders);
                 (wanders || database != self.database(key)).then_some(Step::Select(database))
             }
             RequestPolicy::Pubsub(step) if self.corrects_publications() => {

@@ -175,7 +175,7 @@ impl Engine {
         let mut given = Given {
             total,
             cluster: self.pools[connection.pool].key.cluster.clone(),
-            host: connection.host.id,
+            host: connection.server.host.id,
             ..Given::default()
         };
         given.elements.extend_from_slice(&raw[start..]);

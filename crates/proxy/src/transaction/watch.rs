@@ -66,7 +66,7 @@ impl Engine {
         }
         let connection = self.lease(pool, target, Access::Primary, key)?;
         self.hold_pools(&[pool]);
-        let host = self.connections[connection as usize].host.id;
+        let host = self.connections[connection as usize].server.host.id;
         let transaction = self
             .transactions
             .open
@@ -113,7 +113,7 @@ impl Engine {
         };
         let Some(address) = self.target_of(key, to) else {
             // Whose name it is the map will say.
-            self.connections[key].cluster.signal(Signal::Redirected);
+            self.connections[key].server.cluster.signal(Signal::Redirected);
             return false;
         };
         self.tell_redirected(pool, to, address);
@@ -138,7 +138,7 @@ impl Engine {
                 return true;
             }
         };
-        let host = self.connections[leased as usize].host.id;
+        let host = self.connections[leased as usize].server.host.id;
         if let Some(transaction) = self.transactions.open.get_mut(client) {
             transaction.lost |= watch.holds;
             transaction.watch = Some(Watch {

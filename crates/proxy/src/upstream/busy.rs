@@ -18,11 +18,12 @@ const PATIENCE: u64 = 100_000;
 
 /// Whether a script has kept everybody else on a connection waiting for long.
 pub(super) fn is_kept_by_script(connection: &Connection, now: u64) -> bool {
-    let shared = !connection.leased && !connection.draining && connection.carries == Carries::Replies;
+    let shared =
+        !connection.lease.exclusive && !connection.life.draining && connection.carries == Carries::Replies;
     let first = connection
         .pending
         .front()
-        .filter(|_| shared && connection.connected);
+        .filter(|_| shared && connection.life.connected);
     first.is_some_and(|first| now >= first.since + PATIENCE && runs_script(first))
 }
 
@@ -58,7 +59,7 @@ impl Engine {
             return;
         };
         let connection = &mut self.connections[key];
-        connection.draining = true;
+        connection.life.draining = true;
         let (mut stay, mut move_on) = (FxHashSet::default(), Vec::new());
         for (at, pending) in connection.pending.iter().enumerate() {
             let client = pending.waiter.client;

@@ -19,7 +19,7 @@ impl Engine {
             let Some(connection) = self.connections.get_mut(id as usize) else {
                 continue;
             };
-            connection.draining = true;
+            connection.life.draining = true;
             if connection.is_idle() {
                 self.close_drained(id as usize);
             }
@@ -46,7 +46,7 @@ impl Engine {
         }
         self.count_gone(&connection, why);
         self.unlink(id.0, &connection, why);
-        if connection.leased {
+        if connection.lease.exclusive {
             self.forget_lease(id.0, &connection);
         }
         self.in_flight -= connection.pending.len();
@@ -54,8 +54,8 @@ impl Engine {
         for pending in std::mem::take(&mut connection.pending) {
             self.fail_pending(&pending);
         }
-        self.unchoke_all(std::mem::take(&mut connection.choked));
-        if let Some((client, generation)) = connection.lease {
+        self.unchoke_all(std::mem::take(&mut connection.flush.choked));
+        if let Some((client, generation)) = connection.lease.holder {
             self.lease_lost(id.0, client, generation);
             self.wait_lost(id.0, &connection, why);
         }
@@ -98,7 +98,7 @@ impl Engine {
         let Some(link) = live.link_with(id) else {
             return;
         };
-        let served = connection.connected && connection.state == State::Open;
+        let served = connection.life.connected && connection.life.state == State::Open;
         match why {
             // An open connection that the server closed says nothing about the next one.
             Gone::Remote | Gone::Protocol | Gone::Local if served => link.connection = None,
@@ -108,8 +108,8 @@ impl Engine {
 
     fn count_gone(&mut self, connection: &Connection, why: Gone) {
         let busy = !connection.is_idle();
-        let host = &connection.host.stats;
-        if connection.connected {
+        let host = &connection.server.host.stats;
+        if connection.life.connected {
             host.cx_active.fetch_sub(1, Relaxed);
         } else if why != Gone::Local {
             host.cx_connect_fail.fetch_add(1, Relaxed);
@@ -121,8 +121,8 @@ impl Engine {
                 .fetch_add(connection.pending.len() as u64, Relaxed);
         }
         // A lease that ends while it waits says nothing about its host.
-        if why != Gone::Local && (busy || !connection.connected) {
-            connection.cluster.signal(Signal::Failed);
+        if why != Gone::Local && (busy || !connection.life.connected) {
+            connection.server.cluster.signal(Signal::Failed);
         }
         let Some(live) = self.pools[connection.pool].live.as_mut() else {
             return;
@@ -135,7 +135,7 @@ impl Engine {
             Gone::Protocol => stats.inc(cluster::UPSTREAM_CX_PROTOCOL_ERROR),
             _ => {}
         }
-        if !connection.connected {
+        if !connection.life.connected {
             if why != Gone::Local {
                 stats.inc(cluster::UPSTREAM_CX_CONNECT_FAIL);
             }
@@ -151,7 +151,7 @@ impl Engine {
         });
         stats.record(
             cluster::UPSTREAM_CX_LENGTH_MS,
-            (self.now - connection.opened) / 1000,
+            (self.now - connection.life.opened) / 1000,
         );
         if busy {
             stats.inc(cluster::UPSTREAM_CX_DESTROY_WITH_ACTIVE_RQ);

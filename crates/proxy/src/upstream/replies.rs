@@ -21,10 +21,10 @@ impl Engine {
     #[inline]
     pub fn upstream_room(&mut self, id: ConnId) -> Option<&mut [u8]> {
         let connection = self.connections.get_mut(id.0 as usize)?;
-        if connection.carry.is_empty() {
+        if connection.incoming.carry.is_empty() {
             None
         } else {
-            Some(connection.carry.room())
+            Some(connection.incoming.carry.room())
         }
     }
 
@@ -37,18 +37,21 @@ impl Engine {
         if let Some(live) = &self.pools[connection.pool].live {
             live.stats.add(cluster::UPSTREAM_CX_RX_BYTES_TOTAL, count as u64);
         }
-        if connection.carry.is_empty() {
+        if connection.incoming.carry.is_empty() {
             let data = &shared[..count.min(shared.len())];
             let (used, need) = self.replies(key, data, None);
             if used < data.len()
                 && let Some(connection) = self.connections.get_mut(key)
             {
-                connection.carry.begin(data, used, need, &mut self.buffers);
+                connection
+                    .incoming
+                    .carry
+                    .begin(data, used, need, &mut self.buffers);
             }
-        } else if connection.carry.gathers(count) {
+        } else if connection.incoming.carry.gathers(count) {
             return;
         } else {
-            let (buffer, filled) = connection.carry.take(count);
+            let (buffer, filled) = connection.incoming.carry.take(count);
             self.carried_replies(key, buffer, filled);
         }
         if self.connections.get_mut(key).is_some() {
@@ -60,9 +63,12 @@ impl Engine {
         if filled < LARGE {
             let (used, need) = self.replies(key, &buffer[..filled], None);
             match self.connections.get_mut(key) {
-                Some(connection) => connection
-                    .carry
-                    .put_back(buffer, used, filled, need, &mut self.buffers),
+                Some(connection) => {
+                    connection
+                        .incoming
+                        .carry
+                        .put_back(buffer, used, filled, need, &mut self.buffers);
+                }
                 None => self.buffers.give(buffer),
             }
             return;
@@ -73,11 +79,15 @@ impl Engine {
             return;
         };
         match buffer.try_into_mut() {
-            Ok(buffer) => connection
-                .carry
-                .put_back(buffer.into(), used, filled, need, &mut self.buffers),
+            Ok(buffer) => {
+                connection
+                    .incoming
+                    .carry
+                    .put_back(buffer.into(), used, filled, need, &mut self.buffers);
+            }
             Err(kept) if used < filled => {
                 connection
+                    .incoming
                     .carry
                     .begin(&kept[..filled], used, need, &mut self.buffers);
             }
@@ -93,9 +103,9 @@ impl Engine {
             let Some(connection) = self.connections.get_mut(key) else {
                 return (data.len(), 0);
             };
-            match connection.scanner.scan(&data[at..]) {
+            match connection.incoming.scanner.scan(&data[at..]) {
                 Ok(Scan::Whole(end)) => {
-                    connection.scanner = Scanner::default();
+                    connection.incoming.scanner = Scanner::default();
                     self.reply(key, &data[at..at + end], shared);
                     at += end;
                 }
@@ -199,7 +209,7 @@ impl Engine {
             live.redis_stats.inc(redis_cluster::UPSTREAM_AUTH_FAILURE);
         }
         let text = String::from_utf8_lossy(raw);
-        tracing::warn!(target: "redis", cluster = connection.cluster.name(), host = %connection.host.address, reply = text.trim_end(), "upstream refused AUTH");
+        tracing::warn!(target: "redis", cluster = connection.server.cluster.name(), host = %connection.server.host.address, reply = text.trim_end(), "upstream refused AUTH");
     }
 
     /// A server that does not speak RESP3 cannot serve a client that does.
@@ -215,8 +225,8 @@ impl Engine {
     fn probe_reply(&mut self, key: usize, raw: &[u8]) {
         let connection = &mut self.connections[key];
         // LOADING and MASTERDOWN are answers, and better ones than ours.
-        tracing::debug!(target: "redis", host = %connection.host.address, reply = %String::from_utf8_lossy(raw).trim_end(), "host answers again");
-        connection.state = State::Open;
+        tracing::debug!(target: "redis", host = %connection.server.host.address, reply = %String::from_utf8_lossy(raw).trim_end(), "host answers again");
+        connection.life.state = State::Open;
         let live = self.pools[connection.pool].live.as_mut();
         if let Some(link) = live.and_then(|live| live.link_with(key as u32)) {
             link.recovered();
@@ -236,17 +246,17 @@ impl Engine {
         if let Some(buffer) = connection.out.take_idle_buffer() {
             self.buffers.give(buffer);
         }
-        if !connection.choked.is_empty() && connection.out.held() < MAX_HELD / 2 {
+        if !connection.flush.choked.is_empty() && connection.out.held() < MAX_HELD / 2 {
             self.unchoke(key);
         }
         let connection = &self.connections[key];
-        if connection.draining && connection.is_idle() {
+        if connection.life.draining && connection.is_idle() {
             self.close_drained(key);
         }
     }
 
     fn unchoke(&mut self, key: usize) {
-        let choked = std::mem::take(&mut self.connections[key].choked);
+        let choked = std::mem::take(&mut self.connections[key].flush.choked);
         self.unchoke_all(choked);
     }
 
