@@ -3,6 +3,7 @@
 //! Types that know no feature and no engine; each can be tested alone. A newcomer reads `client` (the queue of owed replies,
 //! the inlet, the session), `pool` and `connection` (servers and what waits on them), `filter` (routes).
 
+pub mod backoff;
 pub mod client;
 pub mod connection;
 pub mod filter;

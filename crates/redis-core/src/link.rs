@@ -2,9 +2,7 @@
 
 use std::time::Duration;
 
-/// How long a host that could not be reached is left alone, at first and at most.
-const FIRST_BACKOFF: u64 = 20_000;
-const MAX_BACKOFF: u64 = 1_000_000;
+use crate::backoff::Backoff;
 
 /// The connection to one host, or how long there will be none.
 #[derive(Clone, Debug, Default)]
@@ -15,7 +13,7 @@ pub struct Link {
     pub failing: bool,
     /// When the next attempt may be made, in microseconds of the turn's clock.
     pub retry_at: u64,
-    backoff: u64,
+    backoff: Backoff,
     /// Tokens of `connection_rate_limit`, and when they were counted.
     tokens: f64,
     counted_at: u64,
@@ -26,14 +24,13 @@ impl Link {
     pub fn failed(&mut self, now: u64) {
         self.connection = None;
         self.failing = true;
-        self.backoff = (self.backoff * 2).clamp(FIRST_BACKOFF, MAX_BACKOFF);
-        self.retry_at = now + self.backoff;
+        self.retry_at = now + self.backoff.lengthen();
     }
 
     /// Notes a connection that works.
     pub fn recovered(&mut self) {
         self.failing = false;
-        self.backoff = 0;
+        self.backoff.reset();
     }
 
     /// Takes a token for a new connection.

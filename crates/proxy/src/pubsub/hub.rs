@@ -20,6 +20,7 @@ use super::watch::{Events, events_in};
 use super::{Kind, Subscriber};
 use crate::engine::Engine;
 use redplane_merge::Failure;
+use redplane_redis_core::backoff::Backoff;
 use redplane_redis_core::client::features::Feature;
 use redplane_redis_core::filter::{Filter, RouteTo};
 use redplane_redis_core::pool::{Greeting, PoolKey, PoolUse};
@@ -27,15 +28,11 @@ use redplane_redis_core::pool::{Greeting, PoolKey, PoolUse};
 /// How often topologies are looked at while anybody subscribes.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// How long a host that could not be reached is left alone, in microseconds: at first and at most.
-const FIRST_BACKOFF: u64 = 20_000;
-const MAX_BACKOFF: u64 = 1_000_000;
-
 /// A host that is left alone for a while.
 #[derive(Clone, Copy, Debug, Default)]
 struct Retry {
     at: u64,
-    backoff: u64,
+    backoff: Backoff,
 }
 
 pub(super) struct Hub {
@@ -46,8 +43,8 @@ pub(super) struct Hub {
     retries: FxHashMap<u64, Retry>,
     /// When topics without a host are placed again.
     retry_at: Option<u64>,
-    /// How long the last wait for that was, in microseconds; it doubles until a subscription comes about.
-    pause: u64,
+    /// How long that takes; longer until a subscription comes about.
+    pause: Backoff,
     /// The cluster and the version of its topology that topics were placed by.
     seen: Option<(Arc<Cluster>, u64)>,
     stats: Option<Rc<Block>>,
@@ -65,22 +62,22 @@ impl Hub {
     /// A connection to a host could not be opened, or broke: the next attempt waits longer each time.
     pub(super) fn failed(&mut self, host: u64, now: u64) {
         let retry = self.retries.entry(host).or_default();
-        retry.backoff = (retry.backoff * 2).clamp(FIRST_BACKOFF, MAX_BACKOFF);
-        retry.at = now + retry.backoff;
+        retry.at = now + retry.backoff.lengthen();
     }
 
     pub(super) fn recovered(&mut self, host: u64) {
-        self.pause = 0;
+        self.pause.reset();
         self.retries.remove(&host);
     }
 
     /// Topics are placed again in a while: when a host may be tried, or when there may be one.
     pub(super) fn retry_later(&mut self, now: u64) {
-        if self.retry_at.is_none() {
-            self.pause = (self.pause * 2).clamp(FIRST_BACKOFF, MAX_BACKOFF);
-        }
+        let pause = match self.retry_at {
+            None => self.pause.lengthen(),
+            Some(_) => self.pause.last(),
+        };
         let hosts = self.retries.values().map(|retry| retry.at).filter(|at| *at > now);
-        let at = hosts.min().unwrap_or(now + self.pause);
+        let at = hosts.min().unwrap_or(now + pause);
         self.retry_at = Some(self.retry_at.map_or(at, |known| known.min(at)));
     }
 
@@ -149,7 +146,7 @@ impl Engine {
             feeds: Vec::new(),
             retries: FxHashMap::default(),
             retry_at: None,
-            pause: 0,
+            pause: Backoff::default(),
             seen: None,
             stats: None,
             subscriptions: 0,
