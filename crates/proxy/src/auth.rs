@@ -4,6 +4,7 @@
 use redplane_command::{RequestPolicy, Transaction, error};
 use redplane_config::redis_proxy::{DownstreamAuth, Passwords, Protocol};
 use redplane_resp::number::integer;
+use subtle::{Choice, ConstantTimeEq};
 
 use crate::dispatch::{Request, Served, error_line};
 use crate::engine::Engine;
@@ -203,22 +204,16 @@ impl Engine {
 /// A password alone is the default user's, as in Redis. Envoy lets it in whoever the configured user is.
 fn grant(auth: &Passwords, user: Option<&[u8]>, password: &[u8]) -> Login {
     let expected = auth.username.as_deref().unwrap_or("default").as_bytes();
-    let user_fits = same(user.unwrap_or(b"default"), expected);
+    let user_fits = user.unwrap_or(b"default").ct_eq(expected);
     // Every password is compared, so that time tells nothing.
     let known = auth
         .passwords
         .iter()
-        .fold(false, |known, one| known | same(one, password));
-    if user_fits & known {
-        Login::Granted
-    } else {
-        Login::Denied
+        .fold(Choice::from(0), |known, one| known | one.ct_eq(password));
+    match bool::from(user_fits & known) {
+        true => Login::Granted,
+        false => Login::Denied,
     }
-}
-
-/// Compares in a time that depends on the lengths only.
-fn same(a: &[u8], b: &[u8]) -> bool {
-    a.len() == b.len() && a.iter().zip(b).fold(0, |differs, (a, b)| differs | (a ^ b)) == 0
 }
 
 #[cfg(test)]
