@@ -109,7 +109,7 @@ impl Row<'_> {
             "Command {{ id: CommandId({}), name: {:?}, container: {container:?}, arity: {}, flags: {flags}, \
              keys: CommandKeys {{ specs: &{}, fast: {}, range: ({}, {}, {}) }}, \
              request: RequestPolicy::{request}, reply: ReplyPolicy::{reply}, effect: Effect::{}, handling: {handling}, \
-             about: About {{ class: Class::{}, served_by_envoy: {}, since: {:?}, note: {:?} }}, replica: {}, \
+             about: About {{ class: Class::{}, served_by_envoy: {}, since: {:?}, note: {:?} }}, \
              index: Indexed {{ name: Packed {{ low: {}, high: {}, len: {} }}, subcommands: ({}, {}) }} }},",
             self.id,
             self.name,
@@ -124,7 +124,6 @@ impl Row<'_> {
             self.served_by_envoy(),
             text(record, "since"),
             self.note(),
-            self.replica(),
             packed.low,
             packed.high,
             packed.len,
@@ -154,6 +153,9 @@ impl Row<'_> {
         let before_login = Value::from("before_login");
         if rows(&self.record["flags"]).any(|flag| flag == "no_auth") && !names.contains(&before_login) {
             names.push(before_login);
+        }
+        if self.replica() {
+            names.push(Value::from("may_use_replica"));
         }
         flags("Handling", Some(&names))
     }

@@ -25,7 +25,11 @@ const FILES: &[(&str, usize)] = &[
     ("proxy", 500),
     ("reconcile", 450),
 ];
-const TYPES: &[(&str, &str, usize)] = &[("proxy", "Engine", 40)];
+const TYPES: &[(&str, &str, usize)] = &[
+    ("proxy", "Engine", 40),
+    ("reconcile", "Reconcile", 13),
+    ("reconcile", "World", 14),
+];
 
 #[test]
 fn no_crate_is_too_large() {

@@ -60,6 +60,7 @@ bit_set! {
         KEEPS_CACHING = 2, "keeps_caching";
         STEERS_TRANSACTION = 3, "steers_transaction";
         EXECUTES = 4, "executes";
+        MAY_USE_REPLICA = 5, "may_use_replica";
     }
 }
 

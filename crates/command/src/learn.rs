@@ -120,22 +120,29 @@ fn row(name: &str, description: &Description) -> Command {
         request,
         reply,
         effect: Effect::None,
-        handling: match flags.contains(Flags::NO_AUTH) {
-            true => Handling::BEFORE_LOGIN,
-            false => Handling::EMPTY,
-        },
+        handling: handling(flags, request),
         about: About {
             class: Class::Keyed,
             served_by_envoy: false,
             since: "",
             note: "",
         },
-        replica: flags.contains(Flags::READONLY) && request == RequestPolicy::ByKey,
         index: Indexed {
             name: pack(name.as_bytes()),
             subcommands: (0, 0),
         },
     }
+}
+
+fn handling(flags: Flags, request: RequestPolicy) -> Handling {
+    let reads_by_key = flags.contains(Flags::READONLY) && request == RequestPolicy::ByKey;
+    [
+        (flags.contains(Flags::NO_AUTH), Handling::BEFORE_LOGIN),
+        (reads_by_key, Handling::MAY_USE_REPLICA),
+    ]
+    .iter()
+    .filter(|(holds, _)| *holds)
+    .fold(Handling::EMPTY, |all, (_, one)| all.union(*one))
 }
 
 /// `None` when one of them is not known.

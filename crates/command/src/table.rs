@@ -48,7 +48,6 @@ pub struct Command {
     pub handling: Handling,
     /// What the compatibility page says of it.
     pub about: About,
-    pub(crate) replica: bool,
     pub(crate) index: Indexed,
 }
 
@@ -143,7 +142,7 @@ impl Command {
     /// Not what depends on the one server (TOUCH, OBJECT FREQ and IDLETIME, SCAN's order of buckets).
     #[inline]
     pub const fn may_use_replica(&self) -> bool {
-        self.replica
+        self.handling.contains(Handling::MAY_USE_REPLICA)
     }
 
     /// Whether a request of `argc` arguments, its name included, has the right length.
