@@ -9,6 +9,7 @@ mod simulation {
     mod acknowledging;
     mod actor;
     mod asking;
+    mod babbling;
     mod blocking;
     mod bounding;
     mod bus;

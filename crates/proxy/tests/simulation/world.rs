@@ -229,6 +229,13 @@ impl World {
         }
     }
 
+    /// A node says something that nobody asked for, on every connection to it.
+    pub(crate) fn blurt(&mut self, node: SocketAddr, bytes: &[u8]) {
+        for upstream in self.upstreams.iter_mut().flatten().filter(|u| u.to == node) {
+            upstream.to_proxy.extend(bytes);
+        }
+    }
+
     /// Breaks the first connection to a node that has something on its wire.
     pub(crate) fn cut_first(&mut self, node: SocketAddr) {
         let mut busy = self
