@@ -11,6 +11,7 @@ use redplane_config::redis_proxy::{Protocol, RedisProxy};
 use redplane_telemetry::stats::redis_proxy;
 use redplane_world::Snapshot;
 
+use crate::core::{Core, Event, Moved};
 use crate::engine::Engine;
 use redplane_redis_core::client::Client;
 use redplane_redis_core::client::features::Feature;
@@ -22,32 +23,7 @@ const IDLE: u64 = 60_000_000;
 /// Pools of databases other than 0 that are kept so.
 const MAX_IDLE: usize = 16;
 
-impl Engine {
-    /// Takes over the published configuration, clusters first, and the topologies of what is in use.
-    #[cold]
-    pub(crate) fn adopt(&mut self, latest: Arc<Snapshot>, published: u64) {
-        self.published = published;
-        let reconfigured = !Arc::ptr_eq(&latest, &self.snapshot);
-        self.snapshot = latest;
-        let mut changed = Vec::new();
-        for key in 0..self.pools.capacity() {
-            let in_use = self.pools.get(key).is_some_and(Pool::is_in_use);
-            if in_use && ((reconfigured && self.resolve_pool(key)) || self.refresh_pool(key)) {
-                changed.push(key);
-            }
-        }
-        let mut filters = Vec::new();
-        if reconfigured {
-            filters.extend((0..self.filters.capacity()).filter(|&key| self.filters.contains(key)));
-            filters.retain(|&key| self.resolve_filter(key));
-            self.adopt_pubsub(&filters);
-            self.adopt_tracking(&filters);
-        }
-        if !changed.is_empty() || !filters.is_empty() {
-            self.rest_where(&changed, &filters);
-        }
-    }
-
+impl Core {
     /// The clients of these pools and filters may have requests in flight by the former ways: what they send next must
     /// not overtake them on the new ones.
     fn rest_where(&mut self, pools: &[usize], filters: &[usize]) {
@@ -65,21 +41,10 @@ impl Engine {
         theirs.for_each(Client::rest_behind);
     }
 
-    /// Takes over a cluster's latest topology; false when there is no other.
-    fn refresh_pool(&mut self, pool: usize) -> bool {
-        let live = self.pools[pool].live.as_mut();
-        let Some(gone) = live.and_then(Live::refresh) else {
-            return false;
-        };
-        self.drain_connections(&gone);
-        self.tracking_moved(pool);
-        true
-    }
-
     /// Gives a pool the cluster that now has its name; connections to the former one drain. False when it has it.
     fn resolve_pool(&mut self, pool: usize) -> bool {
         let entry = &mut self.pools[pool];
-        let cluster = self.snapshot.clusters.get(&entry.key.cluster);
+        let cluster = self.shared.snapshot.clusters.get(&entry.key.cluster);
         match (&entry.live, cluster) {
             (Some(live), Some(cluster)) if Arc::ptr_eq(&live.cluster, cluster) => return false,
             (None, None) => return false,
@@ -104,8 +69,12 @@ impl Engine {
     fn resolve_filter(&mut self, key: usize) -> bool {
         self.tally.add_up(&self.filters);
         let current = &self.filters[key];
-        let Some(proxy) = filter::find(&self.snapshot, &current.listener, &current.chain, current.life)
-        else {
+        let Some(proxy) = filter::find(
+            &self.shared.snapshot,
+            &current.listener,
+            &current.chain,
+            current.life,
+        ) else {
             return false;
         };
         if Arc::ptr_eq(&proxy, &current.proxy) {
@@ -126,7 +95,7 @@ impl Engine {
     }
 
     fn build_filter(&mut self, of: ChainLife, proxy: Arc<RedisProxy>, greeting: Greeting) -> Filter {
-        let registry = self.context.registry.clone();
+        let registry = self.shared.registry.clone();
         let settings = proxy.settings.clone();
         let mut filter = Filter::new(of, proxy, &registry, |cluster, answered| {
             self.acquire_pool(PoolKey {
@@ -254,7 +223,7 @@ impl Engine {
         if let Some((key, _)) = self.filters.iter().find(|(_, filter)| same(filter)) {
             return key;
         }
-        let proxy = filter::find(&self.snapshot, &of.listener, &of.chain, of.life);
+        let proxy = filter::find(&self.shared.snapshot, &of.listener, &of.chain, of.life);
         let proxy = proxy.unwrap_or_else(|| Arc::clone(came_under));
         let filter = self.build_filter(of.clone(), proxy, greeting);
         self.filters.insert(filter)
@@ -268,6 +237,26 @@ impl Engine {
 
     /// Moves a client to the variant of its filter with this greeting. Its requests in flight end as they began.
     pub(crate) fn greet_with(&mut self, key: usize, greeting: Greeting) {
+        let Some((former, in_flight)) = self.enter_variant(key, greeting) else {
+            return;
+        };
+        let client = &self.clients[key];
+        if client.features.has(Feature::Tracking) {
+            self.out.events.push_back(Event::Moved(Moved {
+                client: key as u32,
+                generation: client.generation,
+                former,
+                in_flight,
+            }));
+        } else {
+            self.leave_filter(former, in_flight);
+        }
+        // A filter may have to be made for it, which is more work than a request.
+        self.rest_a_turn(key);
+    }
+
+    /// The first half of it: says which filter it has still to leave, with how many requests.
+    fn enter_variant(&mut self, key: usize, greeting: Greeting) -> Option<(usize, u64)> {
         let former = self.clients[key].filter;
         let (of, proxy) = (
             self.filters[former].chain_life(),
@@ -275,7 +264,7 @@ impl Engine {
         );
         let next = self.filter_for(&of, &proxy, greeting);
         if next == former {
-            return;
+            return None;
         }
         let client = &mut self.clients[key];
         client.filter = next;
@@ -284,12 +273,7 @@ impl Engine {
         entry.users += 1;
         entry.stats.inc(redis_proxy::DOWNSTREAM_CX_ACTIVE);
         entry.stats.add(redis_proxy::DOWNSTREAM_RQ_ACTIVE, in_flight);
-        if self.clients[key].features.has(Feature::Tracking) {
-            self.track_from(key, former);
-        }
-        self.leave_filter(former, in_flight);
-        // A filter may have to be made for it, which is more work than a request.
-        self.rest_a_turn(key);
+        Some((former, in_flight))
     }
 
     /// A client with so many requests in flight leaves a filter; the last one takes it along.
@@ -304,5 +288,43 @@ impl Engine {
             self.filters.remove(key);
             self.release_pools(&pools);
         }
+    }
+}
+
+impl Engine {
+    /// Takes over the published configuration, clusters first, and the topologies of what is in use.
+    #[cold]
+    pub(crate) fn adopt(&mut self, latest: Arc<Snapshot>, published: u64) {
+        self.published = published;
+        let reconfigured = !Arc::ptr_eq(&latest, &self.core.shared.snapshot);
+        self.core.shared.snapshot = latest;
+        let mut changed = Vec::new();
+        for key in 0..self.core.pools.capacity() {
+            let in_use = self.core.pools.get(key).is_some_and(Pool::is_in_use);
+            if in_use && ((reconfigured && self.core.resolve_pool(key)) || self.refresh_pool(key)) {
+                changed.push(key);
+            }
+        }
+        let mut filters = Vec::new();
+        if reconfigured {
+            filters.extend((0..self.core.filters.capacity()).filter(|&key| self.core.filters.contains(key)));
+            filters.retain(|&key| self.core.resolve_filter(key));
+            self.pubsub.adopt_pubsub(&mut self.core, &filters);
+            self.tracking.adopt_tracking(&mut self.core, &filters);
+        }
+        if !changed.is_empty() || !filters.is_empty() {
+            self.core.rest_where(&changed, &filters);
+        }
+    }
+
+    /// Takes over a cluster's latest topology; false when there is no other.
+    fn refresh_pool(&mut self, pool: usize) -> bool {
+        let live = self.core.pools[pool].live.as_mut();
+        let Some(gone) = live.and_then(Live::refresh) else {
+            return false;
+        };
+        self.core.drain_connections(&gone);
+        self.tracking.tracking_moved(&mut self.core, pool);
+        true
     }
 }

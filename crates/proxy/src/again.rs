@@ -12,7 +12,8 @@ use redplane_resp::encode;
 use redplane_resp::request::{self, Args};
 use redplane_upstream::{Cluster, Host};
 
-use crate::engine::Engine;
+use crate::core::Core;
+use crate::redirect::Redirects;
 use crate::send::Payload;
 use redplane_merge::{Answer, Failure, Parts};
 use redplane_redis_core::client::{Slot, Waiter};
@@ -31,24 +32,7 @@ pub(crate) struct Again {
     frame: Bytes,
 }
 
-impl Engine {
-    /// The server asked to try again. False when the client is to get its error.
-    #[cold]
-    pub(crate) fn try_again(&mut self, key: usize, pending: &Pending) -> bool {
-        let Some(frame) = self.connections[key].frame_of(pending) else {
-            return false;
-        };
-        match self.single_keys(pending, &frame) {
-            Some(singles) => {
-                singles
-                    .iter()
-                    .for_each(|(own, frame)| self.resend_here(key, own, frame));
-                true
-            }
-            None => self.later(key, pending, frame),
-        }
-    }
-
+impl Core {
     /// A request for each key of one that can be split; the reply is put together from theirs. `None` when it cannot
     /// be, has one key, or nobody waits for it.
     pub(crate) fn single_keys(&mut self, pending: &Pending, frame: &[u8]) -> Option<Vec<(Pending, Bytes)>> {
@@ -114,53 +98,6 @@ impl Engine {
         }
     }
 
-    /// Keeps a request for a while.
-    fn later(&mut self, key: usize, pending: &Pending, frame: Bytes) -> bool {
-        let connection = &self.connections[key];
-        let op_timeout = self.pools[connection.pool].key.settings.op_timeout.as_micros() as u64;
-        let due = self.now + PAUSE;
-        if due >= pending.since + op_timeout {
-            return false;
-        }
-        let again = Again {
-            pool: connection.pool,
-            cluster: connection.server.cluster.clone(),
-            host: connection.server.host.clone(),
-            pending: *pending,
-            frame,
-        };
-        self.rest_behind_redirected(pending.waiter);
-        self.tickets += 1;
-        self.again.insert((due, self.tickets), again);
-        // What waits keeps the clock ticking.
-        self.in_flight += 1;
-        true
-    }
-
-    /// Sends what is due. It goes where it was; if the slot has moved on, that server says so.
-    pub(crate) fn send_again(&mut self) {
-        while let Some(entry) = self.again.first_entry().filter(|entry| entry.key().0 <= self.now) {
-            let again = entry.remove();
-            self.in_flight -= 1;
-            let pending = again.pending;
-            match self.connection_again(&again) {
-                Ok(connection) => {
-                    self.resend_here(connection as usize, &pending, &again.frame);
-                }
-                Err(failure) => {
-                    let answer = Answer::Failed(failure);
-                    self.settle(pending.waiter, pending.command, pending.since, answer);
-                }
-            }
-        }
-    }
-
-    /// Those that will be sent again, and to which host.
-    pub(crate) fn requests_to_repeat(&self) -> impl Iterator<Item = (&Pending, String)> {
-        let again = self.again.values();
-        again.map(|again| (&again.pending, again.host.address.to_string()))
-    }
-
     fn connection_again(&mut self, again: &Again) -> Result<u32, Failure> {
         let live = self.pools.get(again.pool).and_then(|pool| pool.live.as_ref());
         let same = live.is_some_and(|live| Arc::ptr_eq(&live.cluster, &again.cluster));
@@ -172,5 +109,71 @@ impl Engine {
             .ok_or(Failure::Upstream)?;
         let found = self.connection_to(again.pool, address, "");
         found.map_err(|failure| failure.unwrap_or(Failure::Upstream))
+    }
+}
+
+impl Redirects {
+    /// The server asked to try again. False when the client is to get its error.
+    #[cold]
+    pub(crate) fn try_again(&mut self, core: &mut Core, key: usize, pending: &Pending) -> bool {
+        let Some(frame) = core.connections[key].frame_of(pending) else {
+            return false;
+        };
+        match core.single_keys(pending, &frame) {
+            Some(singles) => {
+                singles
+                    .iter()
+                    .for_each(|(own, frame)| core.resend_here(key, own, frame));
+                true
+            }
+            None => self.later(core, key, pending, frame),
+        }
+    }
+
+    /// Keeps a request for a while.
+    fn later(&mut self, core: &mut Core, key: usize, pending: &Pending, frame: Bytes) -> bool {
+        let connection = &core.connections[key];
+        let op_timeout = core.pools[connection.pool].key.settings.op_timeout.as_micros() as u64;
+        let due = core.now + PAUSE;
+        if due >= pending.since + op_timeout {
+            return false;
+        }
+        let again = Again {
+            pool: connection.pool,
+            cluster: connection.server.cluster.clone(),
+            host: connection.server.host.clone(),
+            pending: *pending,
+            frame,
+        };
+        core.rest_behind_redirected(pending.waiter);
+        core.shared.tickets += 1;
+        self.again.insert((due, core.shared.tickets), again);
+        // What waits keeps the clock ticking.
+        core.in_flight += 1;
+        true
+    }
+
+    /// Sends what is due. It goes where it was; if the slot has moved on, that server says so.
+    pub(crate) fn send_again(&mut self, core: &mut Core) {
+        while let Some(entry) = self.again.first_entry().filter(|entry| entry.key().0 <= core.now) {
+            let again = entry.remove();
+            core.in_flight -= 1;
+            let pending = again.pending;
+            match core.connection_again(&again) {
+                Ok(connection) => {
+                    core.resend_here(connection as usize, &pending, &again.frame);
+                }
+                Err(failure) => {
+                    let answer = Answer::Failed(failure);
+                    core.settle(pending.waiter, pending.command, pending.since, answer);
+                }
+            }
+        }
+    }
+
+    /// Those that will be sent again, and to which host.
+    pub(crate) fn requests_to_repeat(&self) -> impl Iterator<Item = (&Pending, String)> {
+        let again = self.again.values();
+        again.map(|again| (&again.pending, again.host.address.to_string()))
     }
 }

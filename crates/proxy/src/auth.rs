@@ -6,6 +6,7 @@ use redplane_config::redis_proxy::{DownstreamAuth, Passwords, Protocol};
 use redplane_resp::number::integer;
 use subtle::{Choice, ConstantTimeEq};
 
+use crate::core::Core;
 use crate::dispatch::{Request, Served, error_line};
 use crate::engine::Engine;
 use crate::external_auth::AfterLogin;
@@ -29,27 +30,7 @@ struct Hello<'a> {
     name: Option<&'a [u8]>,
 }
 
-impl Engine {
-    /// `AUTH password` and `AUTH user password`.
-    pub(crate) fn auth(&mut self, key: usize, request: &Request<'_>) {
-        let (user, password) = match request.len() {
-            2 => (None, request.arg(1)),
-            3 => (Some(request.arg(1)), request.arg(2)),
-            _ => return self.answer(key, error::SYNTAX),
-        };
-        if let Some(provider) = self.external_auth(key) {
-            return self.ask_for_login(key, provider, (user.unwrap_or_default(), password), request, None);
-        }
-        match self.login(key, user, password) {
-            Login::Granted => {
-                self.log_in(key, Some(user.unwrap_or_default()));
-                self.answer(key, b"+OK\r\n");
-            }
-            Login::Denied => self.answer(key, error::WRONGPASS),
-            Login::Pointless => self.answer(key, error::AUTH_WITHOUT_PASSWORD),
-        }
-    }
-
+impl Core {
     fn login(&self, key: usize, user: Option<&[u8]>, password: &[u8]) -> Login {
         match (&self.filters[self.clients[key].filter].proxy.auth, user) {
             (Some(DownstreamAuth::Passwords(auth)), user) => grant(auth, user, password),
@@ -59,35 +40,6 @@ impl Engine {
             // Redis's default user has no password here: any will do.
             (None, Some(b"default")) => Login::Granted,
             (None, Some(_)) => Login::Denied,
-        }
-    }
-
-    /// `HELLO [2|3] [AUTH user password] [SETNAME name]`. Options take effect only if all of them are valid.
-    pub(crate) fn hello(&mut self, key: usize, request: &Request<'_>) {
-        let Some(Hello {
-            protocol,
-            login,
-            name,
-        }) = self.hello_options(key, request)
-        else {
-            return;
-        };
-        if let (Some(login), Some(provider)) = (login, self.external_auth(key)) {
-            if name.is_some_and(|name| !is_client_name(name)) {
-                return self.answer(key, error::BAD_CLIENT_NAME);
-            }
-            let name = name.map(<[u8]>::to_vec);
-            let after = AfterLogin { protocol, name };
-            return self.ask_for_login(key, provider, login, request, Some(after));
-        }
-        if self.greet(key, login, name) {
-            if let Some(protocol) = protocol {
-                self.speak(key, protocol);
-                self.admit(key);
-            }
-            let mut reply = Vec::new();
-            self.hello_map(key, &mut reply);
-            self.answer(key, &reply);
         }
     }
 
@@ -178,26 +130,87 @@ impl Engine {
         filter.proxy.protocol == Protocol::Resp3 && filter.greeting.protocol == Protocol::Resp2
     }
 
-    /// A command of a client that may not run any yet.
-    #[cold]
-    pub(crate) fn not_admitted(&mut self, key: usize, served: Option<Served>) {
-        let executes = matches!(served, Some(Served::Known(command))
-            if command.request == RequestPolicy::Transaction(Transaction::Exec));
-        if self.must_greet(key) {
-            self.answer_noproto(key);
-        } else if executes {
-            // The login has ended behind MULTI, or nobody has logged in: there is nothing that could be executed later.
-            self.abort_transaction(key, |out| out.extend_from_slice(error::NOAUTH));
-        } else {
-            self.answer(key, error::NOAUTH);
-        }
-    }
-
     fn answer_noproto(&mut self, key: usize) {
         let client = &self.clients[key];
         let stats = &self.filters[client.filter].stats;
         stats.inc(redplane_telemetry::stats::redis_proxy::DOWNSTREAM_RQ_NOPROTO);
         self.answer(key, error::NOPROTO);
+    }
+}
+
+impl Engine {
+    /// `AUTH password` and `AUTH user password`.
+    pub(crate) fn auth(&mut self, key: usize, request: &Request<'_>) {
+        let (user, password) = match request.len() {
+            2 => (None, request.arg(1)),
+            3 => (Some(request.arg(1)), request.arg(2)),
+            _ => return self.core.answer(key, error::SYNTAX),
+        };
+        if let Some(provider) = self.core.external_auth(key) {
+            return self.logins.ask_for_login(
+                &mut self.core,
+                key,
+                provider,
+                (user.unwrap_or_default(), password),
+                request,
+                None,
+            );
+        }
+        match self.core.login(key, user, password) {
+            Login::Granted => {
+                self.core.log_in(key, Some(user.unwrap_or_default()));
+                self.core.answer(key, b"+OK\r\n");
+            }
+            Login::Denied => self.core.answer(key, error::WRONGPASS),
+            Login::Pointless => self.core.answer(key, error::AUTH_WITHOUT_PASSWORD),
+        }
+    }
+
+    /// `HELLO [2|3] [AUTH user password] [SETNAME name]`. Options take effect only if all of them are valid.
+    pub(crate) fn hello(&mut self, key: usize, request: &Request<'_>) {
+        let Some(Hello {
+            protocol,
+            login,
+            name,
+        }) = self.core.hello_options(key, request)
+        else {
+            return;
+        };
+        if let (Some(login), Some(provider)) = (login, self.core.external_auth(key)) {
+            if name.is_some_and(|name| !is_client_name(name)) {
+                return self.core.answer(key, error::BAD_CLIENT_NAME);
+            }
+            let name = name.map(<[u8]>::to_vec);
+            let after = AfterLogin { protocol, name };
+            return self
+                .logins
+                .ask_for_login(&mut self.core, key, provider, login, request, Some(after));
+        }
+        if self.core.greet(key, login, name) {
+            if let Some(protocol) = protocol {
+                self.core.speak(key, protocol);
+                self.core.admit(key);
+            }
+            let mut reply = Vec::new();
+            self.core.hello_map(key, &mut reply);
+            self.core.answer(key, &reply);
+        }
+    }
+
+    /// A command of a client that may not run any yet.
+    #[cold]
+    pub(crate) fn not_admitted(&mut self, key: usize, served: Option<Served>) {
+        let executes = matches!(served, Some(Served::Known(command))
+            if command.request == RequestPolicy::Transaction(Transaction::Exec));
+        if self.core.must_greet(key) {
+            self.core.answer_noproto(key);
+        } else if executes {
+            // The login has ended behind MULTI, or nobody has logged in: there is nothing that could be executed later.
+            self.transactions
+                .abort_transaction(&mut self.core, key, |out| out.extend_from_slice(error::NOAUTH));
+        } else {
+            self.core.answer(key, error::NOAUTH);
+        }
     }
 }
 

@@ -17,12 +17,17 @@ pub(crate) use acknowledged::Acknowledged;
 
 use redplane_command::{Command, Flags, error, may_block};
 
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use rustc_hash::FxHashMap;
+
+use crate::action::Gone;
+use crate::core::Core;
 use crate::dispatch::Request;
-use crate::engine::Engine;
 use crate::forward::access_of;
 use crate::send::{Payload, Sending};
 use crate::settle::null_array;
-use crate::upstream::Gone;
 use redplane_merge::{Answer, Failure};
 use redplane_redis_core::client::inlet::Rest;
 use redplane_redis_core::client::{ClientId, Slot, Waiter};
@@ -76,45 +81,73 @@ struct Attempt {
     stood: bool,
 }
 
-impl Engine {
+/// The clients of one worker that wait in blocking commands, or for replicas.
+#[derive(Default)]
+pub(crate) struct Blocking {
+    pub(crate) waits: FxHashMap<u32, Box<Wait>>,
+    pub(crate) acknowledged: BTreeMap<u32, Acknowledged>,
+}
+
+impl Core {
+    fn lease_for(
+        &mut self,
+        pool: usize,
+        name: Option<&[u8]>,
+        access: Access,
+        client: usize,
+    ) -> Result<u32, Failure> {
+        let entry = &self.pools[pool];
+        let live = entry.live.as_ref().ok_or(Failure::NoHost)?;
+        let target = name.map_or(Target::Any, |name| live.target(name, &entry.key.settings));
+        self.lease(pool, target, access, client)
+    }
+}
+
+impl Blocking {
     /// A command that might block and has no keys goes to any primary, as all commands do.
-    pub(crate) fn block_anywhere(&mut self, key: usize, command: &'static Command, frame: &[u8]) {
-        match self.keyless_route(key) {
-            Some(route) => self.block_at(key, command, (&route, route.pool), None, frame),
-            None => self.fail_now(key, command.id, Failure::NoHost),
+    pub(crate) fn block_anywhere(
+        &mut self,
+        core: &mut Core,
+        key: usize,
+        command: &'static Command,
+        frame: &[u8],
+    ) {
+        match core.keyless_route(key) {
+            Some(route) => self.block_at(core, key, command, (&route, route.pool), None, frame),
+            None => core.fail_now(key, command.id, Failure::NoHost),
         }
     }
 
     /// Whether a request is to have a connection of its own.
     #[inline]
-    pub(crate) fn might_block(&self, key: usize, command: &Command, request: &Request<'_>) -> bool {
+    pub(crate) fn might_block(command: &Command, request: &Request<'_>) -> bool {
         if !command.flags.contains(Flags::BLOCKING) {
             return false;
         }
-        let queued = self.transactions.open.get(key).is_some_and(|t| t.is_open());
-        !queued && may_block(command, request.len(), |i| request.arg(i))
+        may_block(command, request.len(), |i| request.arg(i))
     }
 
     /// Leases a connection and waits there.
     pub(crate) fn block_at(
         &mut self,
+        core: &mut Core,
         key: usize,
         command: &'static Command,
         (route, pool): (&RouteTo, usize),
         name: Option<&[u8]>,
         frame: &[u8],
     ) {
-        let (now, access) = (self.now, access_of(command));
-        let leased = match self.lease_for(pool, name, access, key) {
+        let (now, access) = (core.now, access_of(command));
+        let leased = match core.lease_for(pool, name, access, key) {
             Ok(leased) => leased,
-            Err(failure) => return self.fail_now(key, command.id, failure),
+            Err(failure) => return core.fail_now(key, command.id, failure),
         };
-        self.skip_mirrors(route, command);
-        self.hold_pools(&[pool]);
-        let waiter = self.expect_reply(key, Slot::Waiting);
-        self.rest_behind(key);
-        self.peer.client_blocked();
-        let hung_up = self.clients[key].session.hung_up;
+        core.skip_mirrors(route, command);
+        core.hold_pools(&[pool]);
+        let waiter = core.expect_reply(key, Slot::Waiting);
+        core.rest_behind(key);
+        core.shared.heads.client_blocked();
+        let hung_up = core.clients[key].session.hung_up;
         let wait = Wait {
             command,
             waiter,
@@ -132,25 +165,12 @@ impl Engine {
             last: hung_up.then_some(now + LAST_REPLY),
         };
         self.waits.insert(key as u32, Box::new(wait));
-        self.wait_on(key, leased, frame);
-    }
-
-    fn lease_for(
-        &mut self,
-        pool: usize,
-        name: Option<&[u8]>,
-        access: Access,
-        client: usize,
-    ) -> Result<u32, Failure> {
-        let entry = &self.pools[pool];
-        let live = entry.live.as_ref().ok_or(Failure::NoHost)?;
-        let target = name.map_or(Target::Any, |name| live.target(name, &entry.key.settings));
-        self.lease(pool, target, access, client)
+        self.wait_on(core, key, leased, frame);
     }
 
     /// Sends the request on a connection that is leased for it.
-    fn wait_on(&mut self, key: usize, connection: u32, frame: &[u8]) {
-        let now = self.now;
+    fn wait_on(&mut self, core: &mut Core, key: usize, connection: u32, frame: &[u8]) {
+        let now = core.now;
         let Some(wait) = self.waits.get_mut(&(key as u32)) else {
             return;
         };
@@ -161,75 +181,88 @@ impl Engine {
             command: wait.command.id,
             purpose: Purpose::Block,
         };
-        if let Some(live) = &self.pools[wait.pool].live {
+        if let Some(live) = &core.pools[wait.pool].live {
             wait.attempt.version = live.topology.version;
         }
-        self.send(connection, sending, Payload::Copied(frame));
+        core.send(connection, sending, Payload::Copied(frame));
     }
 
     /// What a server answered to a request that blocked.
-    pub(crate) fn block_reply(&mut self, connection: usize, pending: &Pending, answer: Answer<'_>) {
+    pub(crate) fn block_reply(
+        &mut self,
+        core: &mut Core,
+        connection: usize,
+        pending: &Pending,
+        answer: Answer<'_>,
+    ) {
         let key = pending.waiter.client as usize;
         let own = self.waits.get(&pending.waiter.client);
         let own = own.filter(|wait| wait.waiter.generation == pending.waiter.generation);
         if own.is_none_or(|wait| wait.attempt.connection != Some(connection as u32)) {
-            return self.end_lease(Some(connection as u32));
+            return core.end_lease(Some(connection as u32));
         }
-        if answer.bytes().first() == Some(&b'-') && self.ask_elsewhere(key, connection, answer.bytes()) {
+        if answer.bytes().first() == Some(&b'-') && self.ask_elsewhere(core, key, connection, answer.bytes())
+        {
             return;
         }
-        self.end_wait(key, answer);
-        self.return_lease(connection as u32);
+        self.end_wait(core, key, answer);
+        core.return_lease(connection as u32);
     }
 
     /// The wait is over: its client goes on.
-    fn end_wait(&mut self, key: usize, answer: Answer<'_>) {
+    fn end_wait(&mut self, core: &mut Core, key: usize, answer: Answer<'_>) {
         let Some(wait) = self.waits.remove(&(key as u32)) else {
             return;
         };
-        self.peer.client_unblocked();
-        self.settle(wait.waiter, wait.command.id, wait.since, answer);
-        self.release_pools(&[wait.pool]);
+        core.shared.heads.client_unblocked();
+        core.settle(wait.waiter, wait.command.id, wait.since, answer);
+        core.release_pools(&[wait.pool]);
     }
 
     /// The client is gone: so is its wait, at once.
-    pub(crate) fn abandon_wait(&mut self, key: u32) {
+    pub(crate) fn abandon_wait(&mut self, core: &mut Core, key: u32) {
         let Some(wait) = self.waits.remove(&key) else {
             return;
         };
-        self.peer.client_unblocked();
+        core.shared.heads.client_unblocked();
         if let Some(connection) = wait.attempt.connection {
-            self.break_lease(connection);
+            core.break_lease(connection);
         }
-        self.release_pools(&[wait.pool]);
+        core.release_pools(&[wait.pool]);
     }
 
     /// Ends the wait of a client (CLIENT UNBLOCK): with an error, or as if its time were over. False when it does not
     /// wait.
-    pub fn unblock(&mut self, id: ClientId, with_error: bool) -> bool {
+    pub(crate) fn unblock(&mut self, core: &mut Core, id: ClientId, with_error: bool) -> bool {
         let key = id.0 as usize;
         if self.acknowledged.contains_key(&id.0) {
-            self.stop_acknowledged(key, with_error);
+            self.stop_acknowledged(core, key, with_error);
             return true;
         }
         let Some(wait) = self.waits.get(&id.0) else {
             return false;
         };
         if let Some(connection) = wait.attempt.connection {
-            self.break_lease(connection);
+            core.break_lease(connection);
         }
         match with_error {
-            true => self.end_wait(key, Answer::Raw(error::UNBLOCKED)),
-            false => self.time_out(key),
+            true => self.end_wait(core, key, Answer::Raw(error::UNBLOCKED)),
+            false => self.time_out(core, key),
         }
         true
     }
 
     /// The same by the id that clients know, for every worker's inquiry: how many it was.
-    pub(crate) fn unblock_session(&mut self, chain: &ChainName, id: u64, with_error: bool) -> u64 {
+    pub(crate) fn unblock_session(
+        &mut self,
+        core: &mut Core,
+        chain: &ChainName,
+        id: u64,
+        with_error: bool,
+    ) -> u64 {
         let named = |key: &&u32| {
-            let client = &self.clients[**key as usize];
-            client.session.id == id && self.filters[client.filter].is_of(chain)
+            let client = &core.clients[**key as usize];
+            client.session.id == id && core.filters[client.filter].is_of(chain)
         };
         let found = self
             .waits
@@ -237,12 +270,12 @@ impl Engine {
             .chain(self.acknowledged.keys())
             .find(named)
             .copied();
-        found.map_or(0, |key| u64::from(self.unblock(ClientId(key), with_error)))
+        found.map_or(0, |key| u64::from(self.unblock(core, ClientId(key), with_error)))
     }
 
     /// What the server says when the time is over.
-    fn time_out(&mut self, key: usize) {
-        self.end_wait(key, Answer::Raw(null_array(self.is_resp3(key))));
+    fn time_out(&mut self, core: &mut Core, key: usize) {
+        self.end_wait(core, key, Answer::Raw(null_array(core.is_resp3(key))));
     }
 
     /// Whether a client waits in a blocking command.
@@ -251,16 +284,21 @@ impl Engine {
         self.waits.contains_key(&key) || self.acknowledged.contains_key(&key)
     }
 
+    /// How long a turn may be away: clients that wait for replicas are looked at more often.
+    pub(crate) fn longest_step(&self) -> Duration {
+        Duration::from_millis(if self.acknowledged.is_empty() { 50 } else { 10 })
+    }
+
     /// Clients of this worker that wait in a blocking command.
-    pub fn blocked_clients(&self) -> usize {
+    pub(crate) fn blocked_clients(&self) -> usize {
         self.waits.len() + self.acknowledged.len()
     }
 
     /// The other side of a client's connection is closed, perhaps with bytes before the end that are not read yet. One
     /// that waits is gone, as it is for Redis, which reads from clients that wait.
-    pub fn client_hung_up(&mut self, id: ClientId) {
-        let now = self.now;
-        let Some(client) = self.clients.get_mut(id.0 as usize) else {
+    pub(crate) fn client_hung_up(&mut self, core: &mut Core, id: ClientId) {
+        let now = core.now;
+        let Some(client) = core.clients.get_mut(id.0 as usize) else {
             return;
         };
         // A socket tells of it again with every event.
@@ -271,14 +309,14 @@ impl Engine {
         if let Some(wait) = self.waits.get_mut(&id.0) {
             wait.last = Some(wait.since + LAST_REPLY);
             if wait.last <= Some(now) {
-                self.close_client(id);
+                core.close_client(id);
             }
         } else if let Some(own) = self.acknowledged.get_mut(&id.0) {
             if !own.hurry(now) {
-                self.close_client(id);
+                core.close_client(id);
             }
         } else if paused {
-            self.close_client(id);
+            core.close_client(id);
         }
     }
 }

@@ -11,6 +11,7 @@ use redplane_command::{Command, Local, error};
 use redplane_resp::encode;
 use redplane_resp::number::integer;
 
+use crate::core::Core;
 use crate::dispatch::Request;
 use crate::engine::Engine;
 use crate::inquiry::Question;
@@ -23,62 +24,7 @@ use redplane_redis_core::filter::ChainName;
 use listing::Asking;
 use selection::Selection;
 
-impl Engine {
-    /// One of CLIENT's subcommands.
-    pub(crate) fn client_command(
-        &mut self,
-        key: usize,
-        local: Local,
-        command: &'static Command,
-        request: &Request<'_>,
-    ) {
-        match local {
-            Local::ClientId => {
-                let id = self.clients[key].session.id;
-                self.answer_with(key, |out| encode::integer(out, id as i64));
-            }
-            Local::ClientGetName => self.client_name(key),
-            Local::ClientSetName => self.set_name(key, request.arg(2)),
-            Local::ClientSetInfo => self.set_library(key, request.arg(2), request.arg(3)),
-            Local::ClientNoEvict => {
-                self.client_switch(key, request.arg(2), |session, on| session.no_evict = on);
-            }
-            Local::ClientNoTouch => {
-                self.client_switch(key, request.arg(2), |session, on| session.no_touch = on);
-            }
-            Local::ClientInfo => {
-                let client = &self.clients[key];
-                let line = self.client_line(key, client, Asking::new(client, request));
-                let resp3 = self.is_resp3(key);
-                self.answer_with(key, |out| encode::text(out, &line, resp3));
-            }
-            Local::ClientList => match Selection::of_list(request, self.chain_of(key)) {
-                Ok(mut selection) => {
-                    selection.asking = Asking::new(&self.clients[key], request);
-                    self.ask_all(key, command, Question::List(Arc::new(selection)));
-                }
-                Err(line) => self.answer(key, &line),
-            },
-            Local::ClientKill => self.client_kill(key, command, request),
-            Local::ClientReply => self.client_reply(key, request.arg(2)),
-            Local::ClientPause => self.client_pause(key, command, request),
-            Local::ClientUnpause => {
-                let chain = Arc::new(self.chain_of(key));
-                self.ask_all(key, command, Question::Unpause(chain));
-            }
-            Local::ClientUnblock => self.client_unblock(key, command, request),
-            Local::ClientTracking
-            | Local::ClientTrackingInfo
-            | Local::ClientCaching
-            | Local::ClientGetRedir => self.client_tracking(key, local, command, request),
-            // What a client can do changes nothing for it here; servers ignore what they do not know.
-            Local::ClientCapa => self.answer(key, b"+OK\r\n"),
-            _ => self.answer_with(key, |out| {
-                error::unknown_command(out, request.arg(0), (1..request.len()).map(|i| request.arg(i)));
-            }),
-        }
-    }
-
+impl Core {
     fn chain_of(&self, key: usize) -> ChainName {
         self.filters[self.clients[key].filter].chain_name()
     }
@@ -146,6 +92,82 @@ impl Engine {
         }
     }
 
+    fn client_misuse(&mut self, key: usize, request: &Request<'_>) {
+        let text = [
+            b"ERR unknown subcommand or wrong number of arguments for '",
+            request.arg(1),
+            b"'. Try CLIENT HELP.",
+        ]
+        .concat();
+        self.answer_with(key, |out| encode::error(out, &text));
+    }
+}
+
+impl Engine {
+    /// One of CLIENT's subcommands.
+    pub(crate) fn client_command(
+        &mut self,
+        key: usize,
+        local: Local,
+        command: &'static Command,
+        request: &Request<'_>,
+    ) {
+        match local {
+            Local::ClientId => {
+                let id = self.core.clients[key].session.id;
+                self.core.answer_with(key, |out| encode::integer(out, id as i64));
+            }
+            Local::ClientGetName => self.core.client_name(key),
+            Local::ClientSetName => self.core.set_name(key, request.arg(2)),
+            Local::ClientSetInfo => self.core.set_library(key, request.arg(2), request.arg(3)),
+            Local::ClientNoEvict => {
+                self.core
+                    .client_switch(key, request.arg(2), |session, on| session.no_evict = on);
+            }
+            Local::ClientNoTouch => {
+                self.core
+                    .client_switch(key, request.arg(2), |session, on| session.no_touch = on);
+            }
+            Local::ClientInfo => {
+                let client = &self.core.clients[key];
+                let line = self.client_line(key, client, Asking::new(client, request));
+                let resp3 = self.core.is_resp3(key);
+                self.core.answer_with(key, |out| encode::text(out, &line, resp3));
+            }
+            Local::ClientList => match Selection::of_list(request, self.core.chain_of(key)) {
+                Ok(mut selection) => {
+                    selection.asking = Asking::new(&self.core.clients[key], request);
+                    self.ask_all(key, command, Question::List(Arc::new(selection)));
+                }
+                Err(line) => self.core.answer(key, &line),
+            },
+            Local::ClientKill => self.client_kill(key, command, request),
+            Local::ClientReply => self.core.client_reply(key, request.arg(2)),
+            Local::ClientPause => self.client_pause(key, command, request),
+            Local::ClientUnpause => {
+                let chain = Arc::new(self.core.chain_of(key));
+                self.ask_all(key, command, Question::Unpause(chain));
+            }
+            Local::ClientUnblock => self.client_unblock(key, command, request),
+            Local::ClientTracking
+            | Local::ClientTrackingInfo
+            | Local::ClientCaching
+            | Local::ClientGetRedir => {
+                if let Some(wanted) =
+                    self.tracking
+                        .client_tracking(&mut self.core, key, local, command, request)
+                {
+                    self.ask_all(key, command, Question::Whereabouts(wanted));
+                }
+            }
+            // What a client can do changes nothing for it here; servers ignore what they do not know.
+            Local::ClientCapa => self.core.answer(key, b"+OK\r\n"),
+            _ => self.core.answer_with(key, |out| {
+                error::unknown_command(out, request.arg(0), (1..request.len()).map(|i| request.arg(i)));
+            }),
+        }
+    }
+
     /// `CLIENT PAUSE milliseconds [WRITE|ALL]`.
     fn client_pause(&mut self, key: usize, command: &'static Command, request: &Request<'_>) {
         let is = |mode: &str| request.arg(3).eq_ignore_ascii_case(mode.as_bytes());
@@ -153,17 +175,23 @@ impl Engine {
             3 => Paused::All,
             4 if is("ALL") => Paused::All,
             4 if is("WRITE") => Paused::Writes,
-            4 => return self.answer(key, b"-ERR CLIENT PAUSE mode must be WRITE or ALL\r\n"),
-            _ => return self.client_misuse(key, request),
+            4 => {
+                return self
+                    .core
+                    .answer(key, b"-ERR CLIENT PAUSE mode must be WRITE or ALL\r\n");
+            }
+            _ => return self.core.client_misuse(key, request),
         };
         match integer(request.arg(2)) {
-            None => self.answer(key, b"-ERR timeout is not an integer or out of range\r\n"),
+            None => self
+                .core
+                .answer(key, b"-ERR timeout is not an integer or out of range\r\n"),
             Some(time) => match u64::try_from(time) {
                 Ok(time) => {
-                    let chain = Arc::new(self.chain_of(key));
+                    let chain = Arc::new(self.core.chain_of(key));
                     self.ask_all(key, command, Question::Pause(chain, what, time));
                 }
-                Err(_) => self.answer(key, b"-ERR timeout is negative\r\n"),
+                Err(_) => self.core.answer(key, b"-ERR timeout is negative\r\n"),
             },
         }
     }
@@ -174,37 +202,31 @@ impl Engine {
         match request.len() {
             3 => {}
             4 if is("TIMEOUT") || is("ERROR") => {}
-            4 => return self.answer(key, b"-ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR\r\n"),
-            _ => return self.client_misuse(key, request),
+            4 => {
+                return self
+                    .core
+                    .answer(key, b"-ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR\r\n");
+            }
+            _ => return self.core.client_misuse(key, request),
         }
         match integer(request.arg(2)) {
-            None => self.answer(key, error::NOT_AN_INTEGER),
+            None => self.core.answer(key, error::NOT_AN_INTEGER),
             Some(id) => {
                 let with_error = request.len() == 4 && is("ERROR");
-                let chain = Arc::new(self.chain_of(key));
+                let chain = Arc::new(self.core.chain_of(key));
                 let question = Question::Unblock(chain, id.cast_unsigned(), with_error);
                 self.ask_all(key, command, question);
             }
         }
     }
 
-    fn client_misuse(&mut self, key: usize, request: &Request<'_>) {
-        let text = [
-            b"ERR unknown subcommand or wrong number of arguments for '",
-            request.arg(1),
-            b"'. Try CLIENT HELP.",
-        ]
-        .concat();
-        self.answer_with(key, |out| encode::error(out, &text));
-    }
-
     fn client_kill(&mut self, key: usize, command: &'static Command, request: &Request<'_>) {
-        let client = &self.clients[key];
-        let auth = self.filters[client.filter].proxy.auth.as_ref();
+        let client = &self.core.clients[key];
+        let auth = self.core.filters[client.filter].proxy.auth.as_ref();
         let is_user = |name: &[u8]| name == b"default" || auth.is_some_and(|auth| auth.may_know(name));
-        match Selection::of_kill(request, self.chain_of(key), client.session.id, is_user) {
+        match Selection::of_kill(request, self.core.chain_of(key), client.session.id, is_user) {
             Ok(selection) => self.ask_all(key, command, Question::Kill(Arc::new(selection))),
-            Err(line) => self.answer(key, &line),
+            Err(line) => self.core.answer(key, &line),
         }
     }
 }

@@ -13,35 +13,12 @@ use std::time::Duration;
 use redplane_command::error;
 use redplane_config::redis_proxy::{ExternalAuth, Protocol};
 use redplane_resp::encode;
-use redplane_upstream::Cluster;
 
+use crate::action::{Action, LoginQuestion};
+use crate::core::Core;
 use crate::dispatch::Request;
-use crate::engine::{Action, Engine};
 use redplane_merge::Answer;
 use redplane_redis_core::client::{Slot, Waiter};
-
-/// What the driver asks the service. `Debug` prints no user and no password.
-pub struct LoginQuestion {
-    /// To be given back with the verdict.
-    pub ticket: u64,
-    /// The service.
-    pub provider: Arc<ExternalAuth>,
-    /// Its cluster; `None` while there is none.
-    pub cluster: Option<Arc<Cluster>>,
-    /// Empty where the client named none.
-    pub user: String,
-    /// What the client sent.
-    pub password: String,
-}
-
-impl std::fmt::Debug for LoginQuestion {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("LoginQuestion")
-            .field("ticket", &self.ticket)
-            .field("cluster", &self.provider.cluster)
-            .finish_non_exhaustive()
-    }
-}
 
 /// What came of a question.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -103,7 +80,7 @@ impl Logins {
     }
 }
 
-impl Engine {
+impl Core {
     /// The service that decides about a client's login, if there is one.
     pub(crate) fn external_auth(&self, key: usize) -> Option<Arc<ExternalAuth>> {
         use redplane_config::redis_proxy::DownstreamAuth;
@@ -112,10 +89,13 @@ impl Engine {
             _ => None,
         }
     }
+}
 
+impl Logins {
     /// Asks whether a client may log in. What it sends meanwhile rests.
     pub(crate) fn ask_for_login(
         &mut self,
+        core: &mut Core,
         key: usize,
         provider: Arc<ExternalAuth>,
         (user, password): (&[u8], &[u8]),
@@ -124,49 +104,51 @@ impl Engine {
     ) {
         // Protobuf strings are UTF-8: what is not cannot be anybody's name or password there.
         let (Ok(user), Ok(password)) = (std::str::from_utf8(user), std::str::from_utf8(password)) else {
-            self.log_in(key, None);
-            return self.answer(key, error::WRONGPASS);
+            core.log_in(key, None);
+            return core.answer(key, error::WRONGPASS);
         };
         let command =
             redplane_command::lookup(request.arg(0)).map_or(redplane_command::CommandId(0), |c| c.id);
-        let waiter = self.expect_reply(key, Slot::Waiting);
-        self.logins.tickets += 1;
-        let ticket = self.logins.tickets;
+        let waiter = core.expect_reply(key, Slot::Waiting);
+        self.tickets += 1;
+        let ticket = self.tickets;
         let asked = LoginAttempt {
             waiter,
             command,
-            since: self.now,
+            since: core.now,
             user: user.as_bytes().to_vec(),
             after,
             expires: provider.expires,
         };
-        self.logins.asked.insert(ticket, asked);
-        let cluster = self.snapshot.clusters.get(&provider.cluster).cloned();
-        self.rest_behind(key);
-        self.actions.push(Action::Authenticate(Box::new(LoginQuestion {
-            ticket,
-            provider,
-            cluster,
-            user: user.to_owned(),
-            password: password.to_owned(),
-        })));
+        self.asked.insert(ticket, asked);
+        let cluster = core.shared.snapshot.clusters.get(&provider.cluster).cloned();
+        core.rest_behind(key);
+        core.out
+            .actions
+            .push(Action::Authenticate(Box::new(LoginQuestion {
+                ticket,
+                provider,
+                cluster,
+                user: user.to_owned(),
+                password: password.to_owned(),
+            })));
     }
 
     /// What the service said. A ticket that is not known any more, its client having gone, means nothing.
-    pub fn authenticated(&mut self, ticket: u64, verdict: &Verdict) {
-        let Some(asked) = self.logins.asked.remove(&ticket) else {
+    pub(crate) fn authenticated(&mut self, core: &mut Core, ticket: u64, verdict: &Verdict) {
+        let Some(asked) = self.asked.remove(&ticket) else {
             return;
         };
         let key = asked.waiter.client as usize;
-        let known = self.clients.get(key).map(|client| client.generation);
+        let known = core.clients.get(key).map(|client| client.generation);
         if known != Some(asked.waiter.generation) {
             return;
         }
         let mut reply = Vec::new();
         match verdict {
-            Verdict::Granted { lasts } => self.grant_login(key, &asked, *lasts, &mut reply),
+            Verdict::Granted { lasts } => self.grant_login(core, key, &asked, *lasts, &mut reply),
             Verdict::Denied(message) => {
-                self.log_in(key, None);
+                core.log_in(key, None);
                 let (code, without) = match asked.after {
                     None => ("ERR", "unauthorized"),
                     Some(_) => ("WRONGPASS", "invalid username-password pair"),
@@ -179,56 +161,63 @@ impl Engine {
                 reply.extend_from_slice(b"-ERR external authentication failed\r\n");
             }
         }
-        if self.logins.any_over(self.now) {
+        if self.any_over(core.now) {
             // It was for no time at all: what stands behind it is not to run any more.
-            self.end_logins();
+            self.end_logins(core);
         }
-        self.settle(asked.waiter, asked.command, asked.since, Answer::Raw(&reply));
+        core.settle(asked.waiter, asked.command, asked.since, Answer::Raw(&reply));
     }
 
-    fn grant_login(&mut self, key: usize, asked: &LoginAttempt, lasts: Duration, reply: &mut Vec<u8>) {
+    fn grant_login(
+        &mut self,
+        core: &mut Core,
+        key: usize,
+        asked: &LoginAttempt,
+        lasts: Duration,
+        reply: &mut Vec<u8>,
+    ) {
         let micros = u64::try_from(lasts.as_micros()).unwrap_or(u64::MAX);
-        let end = asked.expires.then(|| self.now.saturating_add(micros));
-        self.logins.last_until(key as u32, end);
-        self.log_in(key, Some(&asked.user));
+        let end = asked.expires.then(|| core.now.saturating_add(micros));
+        self.last_until(key as u32, end);
+        core.log_in(key, Some(&asked.user));
         let Some(after) = &asked.after else {
             return reply.extend_from_slice(b"+OK\r\n");
         };
         if let Some(name) = &after.name {
-            self.clients[key].session.name = name.as_slice().into();
+            core.clients[key].session.name = name.as_slice().into();
         }
         if let Some(protocol) = after.protocol {
-            self.speak(key, protocol);
-            self.admit(key);
+            core.speak(key, protocol);
+            core.admit(key);
         }
-        self.hello_map(key, reply);
+        core.hello_map(key, reply);
     }
 
     /// Logins whose end has come are taken back.
     #[cold]
-    pub(crate) fn end_logins(&mut self) {
-        while let Some(&(end, client)) = self.logins.ends.first().filter(|(end, _)| *end <= self.now) {
-            self.logins.ends.remove(&(end, client));
-            self.logins.by_client.remove(&client);
-            if self.clients.get_mut(client as usize).is_some() {
-                self.log_in(client as usize, None);
+    pub(crate) fn end_logins(&mut self, core: &mut Core) {
+        while let Some(&(end, client)) = self.ends.first().filter(|(end, _)| *end <= core.now) {
+            self.ends.remove(&(end, client));
+            self.by_client.remove(&client);
+            if core.clients.get_mut(client as usize).is_some() {
+                core.log_in(client as usize, None);
             }
         }
     }
 
     /// A client is gone: nobody waits for its verdict any more.
-    pub(crate) fn forget_login(&mut self, client: u32) {
-        if !self.logins.by_client.is_empty() {
-            self.logins.last_until(client, None);
+    pub(crate) fn forget_login(&mut self, core: &mut Core, client: u32) {
+        if !self.by_client.is_empty() {
+            self.last_until(client, None);
         }
-        if self.logins.asked.is_empty() {
+        if self.asked.is_empty() {
             return;
         }
         let own = |(ticket, asked): (&u64, &LoginAttempt)| (asked.waiter.client == client).then_some(*ticket);
-        let tickets: Vec<u64> = self.logins.asked.iter().filter_map(own).collect();
+        let tickets: Vec<u64> = self.asked.iter().filter_map(own).collect();
         for ticket in tickets {
-            self.logins.asked.remove(&ticket);
-            self.actions.push(Action::ForgetLogin(ticket));
+            self.asked.remove(&ticket);
+            core.out.actions.push(Action::ForgetLogin(ticket));
         }
     }
 }

@@ -11,6 +11,8 @@ use redplane_command::{Command, Effect, Flags, ReplyPolicy, error};
 use redplane_config::redis_proxy::ReadPolicy;
 use redplane_resp::encode;
 
+use crate::blocking::Blocking;
+use crate::core::Core;
 use crate::dispatch::{Request, Served, error_line};
 use crate::engine::Engine;
 use crate::forward::{access_of, is_mirrored_write};
@@ -25,7 +27,7 @@ use redplane_redis_core::split::Split;
 
 pub(crate) use servers::Server;
 
-impl Engine {
+impl Core {
     /// The route of commands without keys.
     pub(crate) fn keyless_route(&self, key: usize) -> Option<Rc<RouteTo>> {
         self.filters[self.clients[key].filter].route(b"").cloned()
@@ -36,47 +38,6 @@ impl Engine {
         let route = self.keyless_route(key)?;
         let pool = route.pool_for(command.is_read());
         Some((route, pool))
-    }
-
-    /// To every shard, or to every node, of all routes' clusters.
-    pub(crate) fn fan_out(&mut self, key: usize, command: &'static Command, request: Request<'_>) {
-        let servers = self.servers_of_all_routes(key, command);
-        if servers.iter().all(|server| matches!(server.target, Target::Any)) {
-            return self.fail_now(key, command.id, Failure::NoHost);
-        }
-        let limit = std::str::from_utf8(request.arg(2)).ok();
-        let limit = limit.and_then(|text| text.parse().ok());
-        let mut parts = Parts::new(command, servers.len(), Vec::new()).with_limit(limit);
-        if command.reply == ReplyPolicy::TextPerNode {
-            parts = parts.with_nodes(self.addresses(&servers));
-        }
-        if command.effect != Effect::None {
-            parts = parts.with_remembered(self.script_effect(command, &request));
-        }
-        let split = Split::new(parts, self.now);
-        let apart = command.flags.contains(Flags::ALLOW_BUSY);
-        let waiter = self.expect_reply(key, Slot::Split(Box::new(split)));
-        for (part, &Server { pool, target, .. }) in servers.iter().enumerate() {
-            let waiter = Waiter {
-                part: part as u32,
-                ..waiter
-            };
-            if apart {
-                self.send_apart(pool, target, command, waiter, Payload::of(&request));
-                continue;
-            }
-            self.send_to(
-                pool,
-                target,
-                access_of(command),
-                command,
-                waiter,
-                Payload::of(&request),
-            );
-        }
-        for mirror in self.mirrors_of_all_routes(key, command, &servers) {
-            self.mirror_everywhere(mirror, command, &request);
-        }
     }
 
     fn addresses(&self, servers: &[Server]) -> Vec<String> {
@@ -90,56 +51,6 @@ impl Engine {
     fn mirror_everywhere(&mut self, pool: usize, command: &'static Command, request: &Request<'_>) {
         for target in self.targets(pool, command) {
             self.send_copy_to(pool, target, command.id, Payload::of(request));
-        }
-    }
-
-    /// One part of something; its failure is the part's answer.
-    pub(crate) fn send_to(
-        &mut self,
-        pool: usize,
-        target: Target,
-        access: Access,
-        command: &'static Command,
-        waiter: Waiter,
-        payload: Payload<'_>,
-    ) {
-        match self.connection_for(pool, target, access) {
-            Ok(connection) => {
-                self.send(
-                    connection,
-                    Sending {
-                        waiter,
-                        command: command.id,
-                        purpose: Purpose::Reply,
-                    },
-                    payload,
-                );
-            }
-            Err(failure) => self.settle(waiter, command.id, self.now, Answer::Failed(failure)),
-        }
-    }
-
-    /// The same on a connection of its own: the shared one may stand behind the script that is to be killed. It closes
-    /// with the last answer; until then further requests of this kind go the same way.
-    fn send_apart(
-        &mut self,
-        pool: usize,
-        target: Target,
-        command: &'static Command,
-        waiter: Waiter,
-        payload: Payload<'_>,
-    ) {
-        match self.connection_apart(pool, target) {
-            Ok(connection) => {
-                let sending = Sending {
-                    waiter,
-                    command: command.id,
-                    purpose: Purpose::Reply,
-                };
-                self.send(connection, sending, payload);
-                self.connections[connection as usize].life.draining = true;
-            }
-            Err(failure) => self.settle(waiter, command.id, self.now, Answer::Failed(failure)),
         }
     }
 
@@ -159,34 +70,6 @@ impl Engine {
             live.apart.insert(own, (connection, self.now));
         }
         Ok(connection)
-    }
-
-    /// To one primary, any one.
-    pub(crate) fn forward_any(&mut self, key: usize, command: &'static Command, request: Request<'_>) {
-        if self.might_block(key, command, &request) {
-            return self.block_anywhere(key, command, request.frame);
-        }
-        self.forward_target(key, command, Target::Any, Access::Primary, Payload::of(&request));
-    }
-
-    /// CLUSTER COUNTKEYSINSLOT and GETKEYSINSLOT. What is no slot, and what is no cluster, a server words.
-    pub(crate) fn by_slot_argument(&mut self, key: usize, command: &'static Command, request: Request<'_>) {
-        let slot = std::str::from_utf8(request.arg(2))
-            .ok()
-            .and_then(|text| text.parse::<u16>().ok());
-        let slot = slot.filter(|slot| usize::from(*slot) < usize::from(redplane_command::SLOTS));
-        match slot.filter(|_| self.is_cluster(key, b"")) {
-            Some(slot) => {
-                self.forward_target(
-                    key,
-                    command,
-                    Target::Slot(slot),
-                    access_of(command),
-                    Payload::of(&request),
-                );
-            }
-            None => self.forward_any(key, command, request),
-        }
     }
 
     /// INFO.SHARD.
@@ -261,5 +144,131 @@ impl Engine {
             queued: 0,
         };
         self.send_by_route(connection, &outgoing);
+    }
+}
+
+impl Core {
+    /// To every shard, or to every node, of all routes' clusters.
+    pub(crate) fn fan_out(&mut self, key: usize, command: &'static Command, request: Request<'_>) {
+        let servers = self.servers_of_all_routes(key, command);
+        if servers.iter().all(|server| matches!(server.target, Target::Any)) {
+            return self.fail_now(key, command.id, Failure::NoHost);
+        }
+        let limit = std::str::from_utf8(request.arg(2)).ok();
+        let limit = limit.and_then(|text| text.parse().ok());
+        let mut parts = Parts::new(command, servers.len(), Vec::new()).with_limit(limit);
+        if command.reply == ReplyPolicy::TextPerNode {
+            parts = parts.with_nodes(self.addresses(&servers));
+        }
+        if command.effect != Effect::None {
+            parts = parts.with_remembered(self.script_effect(command, &request));
+        }
+        let split = Split::new(parts, self.now);
+        let apart = command.flags.contains(Flags::ALLOW_BUSY);
+        let waiter = self.expect_reply(key, Slot::Split(Box::new(split)));
+        for (part, &Server { pool, target, .. }) in servers.iter().enumerate() {
+            let waiter = Waiter {
+                part: part as u32,
+                ..waiter
+            };
+            if apart {
+                self.send_apart(pool, target, command, waiter, Payload::of(&request));
+                continue;
+            }
+            self.send_to(
+                pool,
+                target,
+                access_of(command),
+                command,
+                waiter,
+                Payload::of(&request),
+            );
+        }
+        for mirror in self.mirrors_of_all_routes(key, command, &servers) {
+            self.mirror_everywhere(mirror, command, &request);
+        }
+    }
+
+    /// One part of something; its failure is the part's answer.
+    pub(crate) fn send_to(
+        &mut self,
+        pool: usize,
+        target: Target,
+        access: Access,
+        command: &'static Command,
+        waiter: Waiter,
+        payload: Payload<'_>,
+    ) {
+        match self.connection_for(pool, target, access) {
+            Ok(connection) => {
+                self.send(
+                    connection,
+                    Sending {
+                        waiter,
+                        command: command.id,
+                        purpose: Purpose::Reply,
+                    },
+                    payload,
+                );
+            }
+            Err(failure) => self.settle(waiter, command.id, self.now, Answer::Failed(failure)),
+        }
+    }
+
+    /// The same on a connection of its own: the shared one may stand behind the script that is to be killed. It closes
+    /// with the last answer; until then further requests of this kind go the same way.
+    fn send_apart(
+        &mut self,
+        pool: usize,
+        target: Target,
+        command: &'static Command,
+        waiter: Waiter,
+        payload: Payload<'_>,
+    ) {
+        match self.connection_apart(pool, target) {
+            Ok(connection) => {
+                let sending = Sending {
+                    waiter,
+                    command: command.id,
+                    purpose: Purpose::Reply,
+                };
+                self.send(connection, sending, payload);
+                self.connections[connection as usize].life.draining = true;
+            }
+            Err(failure) => self.settle(waiter, command.id, self.now, Answer::Failed(failure)),
+        }
+    }
+}
+
+impl Engine {
+    /// To one primary, any one.
+    pub(crate) fn forward_any(&mut self, key: usize, command: &'static Command, request: Request<'_>) {
+        if Blocking::might_block(command, &request) {
+            return self
+                .blocking
+                .block_anywhere(&mut self.core, key, command, request.frame);
+        }
+        self.core
+            .forward_target(key, command, Target::Any, Access::Primary, Payload::of(&request));
+    }
+
+    /// CLUSTER COUNTKEYSINSLOT and GETKEYSINSLOT. What is no slot, and what is no cluster, a server words.
+    pub(crate) fn by_slot_argument(&mut self, key: usize, command: &'static Command, request: Request<'_>) {
+        let slot = std::str::from_utf8(request.arg(2))
+            .ok()
+            .and_then(|text| text.parse::<u16>().ok());
+        let slot = slot.filter(|slot| usize::from(*slot) < usize::from(redplane_command::SLOTS));
+        match slot.filter(|_| self.core.is_cluster(key, b"")) {
+            Some(slot) => {
+                self.core.forward_target(
+                    key,
+                    command,
+                    Target::Slot(slot),
+                    access_of(command),
+                    Payload::of(&request),
+                );
+            }
+            None => self.forward_any(key, command, request),
+        }
     }
 }

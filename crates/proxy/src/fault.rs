@@ -8,6 +8,8 @@ use std::time::Duration;
 use redplane_config::redis_proxy::{Fault, FaultKind};
 use redplane_telemetry::stats::redis_command;
 
+use crate::core::Core;
+use crate::delays::Delays;
 use crate::dispatch::{Request, Served};
 use crate::engine::Engine;
 use crate::settle::Ended;
@@ -17,58 +19,7 @@ use redplane_redis_core::filter::Outcome;
 /// The reply of an error fault.
 const FAULT: &[u8] = b"-Fault Injected: Error\r\n";
 
-/// A client's requests whose replies are held back, and for how long.
-#[derive(Debug, Default)]
-pub(crate) struct Delays(Vec<(u32, Duration)>);
-
-impl Delays {
-    /// Takes the delay of a request out.
-    fn take(&mut self, sequence: u32) -> Option<Duration> {
-        let at = self.0.iter().position(|(delayed, _)| *delayed == sequence)?;
-        let (_, delay) = self.0.swap_remove(at);
-        Some(delay)
-    }
-}
-
-impl Engine {
-    /// True when the command was dealt with: answered with a fault, or run by a delay fault, which holds its reply.
-    #[cold]
-    pub(crate) fn inject_fault(&mut self, key: usize, served: Served, request: &Request<'_>) -> bool {
-        if Self::is_local(served) {
-            return false;
-        }
-        let name = match served {
-            Served::Known(command) => command.container.as_bytes().to_vec(),
-            Served::Custom(_) => request.arg(0).to_ascii_lowercase(),
-        };
-        let drawn = self.random.u32(..1_000_000);
-        let filter = &self.filters[self.clients[key].filter];
-        let Some(fault) = choose(&filter.proxy.faults, &name, drawn).cloned() else {
-            return false;
-        };
-        let cells = filter.cells(served.id());
-        match fault.kind {
-            FaultKind::Delay if fault.delay.is_zero() => false,
-            FaultKind::Delay => {
-                if let Some(cells) = cells {
-                    cells.inc(redis_command::DELAY_FAULT);
-                }
-                let sequence = self.delay_next(key, fault.delay);
-                self.serve(key, served, *request);
-                self.forget_delay(key, sequence);
-                true
-            }
-            FaultKind::Error => {
-                if let Some(cells) = cells {
-                    cells.inc(redis_command::ERROR_FAULT);
-                    cells.inc(redis_command::ERROR);
-                }
-                self.answer_fault(key, fault.delay);
-                true
-            }
-        }
-    }
-
+impl Core {
     fn answer_fault(&mut self, key: usize, delay: Duration) {
         if delay.is_zero() {
             return self.answer(key, FAULT);
@@ -81,7 +32,7 @@ impl Engine {
     fn delay_next(&mut self, key: usize, delay: Duration) -> u32 {
         let client = &mut self.clients[key];
         let sequence = client.replies.next_sequence();
-        let delays = self.delays.of(key, client, Delays::default);
+        let delays = self.faults.delays.of(key, client, Delays::default);
         delays.0.push((sequence, delay));
         sequence
     }
@@ -100,10 +51,10 @@ impl Engine {
 
     /// The delay of a request; with the last one goes the list.
     fn take_delay(&mut self, key: usize, sequence: u32) -> Option<Duration> {
-        let own = self.delays.get_mut(key)?;
+        let own = self.faults.delays.get_mut(key)?;
         let delay = own.take(sequence)?;
         if own.0.is_empty() {
-            self.delays.take(key, &mut self.clients[key]);
+            self.faults.delays.take(key, &mut self.clients[key]);
         }
         Some(delay)
     }
@@ -132,14 +83,16 @@ impl Engine {
     }
 
     fn hold(&mut self, waiter: Waiter, delay: Duration, reply: Vec<u8>) {
-        self.tickets += 1;
+        self.shared.tickets += 1;
         let due = self.now + delay.as_micros() as u64;
-        self.delayed.insert((due, self.tickets), (waiter, reply));
+        self.faults
+            .delayed
+            .insert((due, self.shared.tickets), (waiter, reply));
     }
 
     /// Replies whose time has come.
     pub(crate) fn release_held(&mut self) {
-        while let Some(entry) = self.delayed.first_entry() {
+        while let Some(entry) = self.faults.delayed.first_entry() {
             if entry.key().0 > self.now {
                 return;
             }
@@ -157,7 +110,47 @@ impl Engine {
             client.replies.finish(offset, reply);
             let stats = &self.filters[client.filter].stats;
             stats.dec(redplane_telemetry::stats::redis_proxy::DOWNSTREAM_RQ_ACTIVE);
-            crate::dispatch::mark_dirty(client, key, &mut self.dirty_clients);
+            crate::dispatch::mark_dirty(client, key, &mut self.due.clients);
+        }
+    }
+}
+
+impl Engine {
+    /// True when the command was dealt with: answered with a fault, or run by a delay fault, which holds its reply.
+    #[cold]
+    pub(crate) fn inject_fault(&mut self, key: usize, served: Served, request: &Request<'_>) -> bool {
+        if Core::is_local(served) {
+            return false;
+        }
+        let name = match served {
+            Served::Known(command) => command.container.as_bytes().to_vec(),
+            Served::Custom(_) => request.arg(0).to_ascii_lowercase(),
+        };
+        let drawn = self.core.shared.random.u32(..1_000_000);
+        let filter = &self.core.filters[self.core.clients[key].filter];
+        let Some(fault) = choose(&filter.proxy.faults, &name, drawn).cloned() else {
+            return false;
+        };
+        let cells = filter.cells(served.id());
+        match fault.kind {
+            FaultKind::Delay if fault.delay.is_zero() => false,
+            FaultKind::Delay => {
+                if let Some(cells) = cells {
+                    cells.inc(redis_command::DELAY_FAULT);
+                }
+                let sequence = self.core.delay_next(key, fault.delay);
+                self.serve(key, served, *request);
+                self.core.forget_delay(key, sequence);
+                true
+            }
+            FaultKind::Error => {
+                if let Some(cells) = cells {
+                    cells.inc(redis_command::ERROR_FAULT);
+                    cells.inc(redis_command::ERROR);
+                }
+                self.core.answer_fault(key, fault.delay);
+                true
+            }
         }
     }
 }

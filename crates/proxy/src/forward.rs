@@ -11,6 +11,7 @@ use std::rc::Rc;
 
 use redplane_command::{Command, Flags, RequestPolicy, Script};
 
+use crate::blocking::Blocking;
 use crate::dispatch::{Request, Served};
 use crate::engine::Engine;
 use crate::send::{Outgoing, Payload, Scripts, Sending};
@@ -26,15 +27,15 @@ impl Engine {
     #[inline]
     pub(crate) fn forward_by_key(&mut self, key: usize, served: Served, request: Request<'_>, at: usize) {
         let name = request.arg(at);
-        let client = &self.clients[key];
-        let Some(route) = self.filters[client.filter].route(name).cloned() else {
-            return self.fail_now(key, served.id(), Failure::NoHost);
+        let client = &self.core.clients[key];
+        let Some(route) = self.core.filters[client.filter].route(name).cloned() else {
+            return self.core.fail_now(key, served.id(), Failure::NoHost);
         };
         if route.keeps_key {
             return self.forward_on(key, served, &route, name, &request);
         }
-        let Some(renamed) = self.renamed(key, served, &request, at) else {
-            return self.answer(key, rename::TOO_LONG);
+        let Some(renamed) = self.core.renamed(key, served, &request, at) else {
+            return self.core.answer(key, rename::TOO_LONG);
         };
         let request = renamed.request();
         self.forward_on(key, served, &route, request.arg(at), &request);
@@ -56,16 +57,23 @@ impl Engine {
         };
         let pool = route.pool_for(reads);
         if let Served::Known(command) = served
-            && self.might_block(key, command, request)
+            && Blocking::might_block(command, request)
         {
-            return self.block_at(key, command, (route, pool), Some(name), request.frame);
+            return self.blocking.block_at(
+                &mut self.core,
+                key,
+                command,
+                (route, pool),
+                Some(name),
+                request.frame,
+            );
         }
-        let connection = match self.connection_for_key(pool, name, access) {
+        let connection = match self.core.connection_for_key(pool, name, access) {
             Ok(connection) => connection,
-            Err(failure) => return self.fail_now(key, served.id(), failure),
+            Err(failure) => return self.core.fail_now(key, served.id(), failure),
         };
         let sending = Sending {
-            waiter: self.expect_reply(key, Slot::Waiting),
+            waiter: self.core.expect_reply(key, Slot::Waiting),
             command: served.id(),
             purpose: Purpose::Reply,
         };
@@ -78,7 +86,7 @@ impl Engine {
             queued: 0,
             scripts: scripts_in(served, request),
         };
-        self.send_by_route(connection, &outgoing);
+        self.core.send_by_route(connection, &outgoing);
     }
 }
 

@@ -9,37 +9,18 @@
 //! While the input rests the client is not read from: its socket fills, as it would before a server that is busy with
 //! it. Nothing here costs a client that never waits more than one comparison a request.
 
+use redplane_command::{Local, RequestPolicy, Transaction as Step};
+
+use crate::action::Action;
+use crate::blocking::Blocking;
+use crate::core::Core;
 use crate::dispatch::{Request, Served, mark_dirty};
-use crate::engine::{Action, Engine};
+use crate::engine::Engine;
 use redplane_redis_core::client::features::Feature;
 use redplane_redis_core::client::inlet::Rest;
 use redplane_redis_core::client::{ClientId, Waiter};
 
-impl Engine {
-    /// Whether a request has to wait for its client's earlier replies; if so it is to be put back.
-    #[inline]
-    pub(crate) fn must_rest(&mut self, key: usize, served: Served, request: &Request<'_>) -> bool {
-        if !self.pauses.is_empty() && self.must_pause(key, served, request) {
-            return true;
-        }
-        // Some go out on leased connections, beside the shared ones, or lead to others that are shared.
-        let watches = self.transactions.open.get(key);
-        let watches = watches.is_some_and(|transaction| transaction.lease().is_some());
-        let leaves = match served {
-            Served::Custom(_) => false,
-            Served::Known(command) => command.waits_for_replies() || self.might_block(key, command, request),
-        };
-        if !leaves && !watches {
-            return false;
-        }
-        let client = &mut self.clients[key];
-        if client.replies.is_empty() {
-            return false;
-        }
-        client.inlet.rest(Rest::Order);
-        true
-    }
-
+impl Core {
     /// Nothing behind the request that was just sent is looked at before its reply has come.
     pub(crate) fn rest_behind(&mut self, key: usize) {
         self.clients[key].rest_behind();
@@ -58,7 +39,21 @@ impl Engine {
     pub(crate) fn rest_a_turn(&mut self, key: usize) {
         let client = &mut self.clients[key];
         client.inlet.rest(Rest::Order);
-        mark_dirty(client, key, &mut self.dirty_clients);
+        mark_dirty(client, key, &mut self.due.clients);
+    }
+
+    /// A reason for a client's input to rest is over. With the last one it goes on before the turn ends.
+    pub(crate) fn lift(&mut self, key: usize, rest: Rest) {
+        if self.clients[key].inlet.lift(rest) {
+            self.resume(key);
+        }
+    }
+
+    /// Nothing makes a client's input rest but that its turn has not come.
+    pub(crate) fn resume(&mut self, key: usize) {
+        let client = &mut self.clients[key];
+        client.inlet.rest(Rest::Turn);
+        self.due.resumed.push((key as u32, client.generation));
     }
 
     /// A request takes a redirection's extra way: what its client sends next must not get there first.
@@ -67,41 +62,72 @@ impl Engine {
             client.rest_behind();
         }
     }
+}
+
+impl Engine {
+    /// Whether a request has to wait for its client's earlier replies; if so it is to be put back.
+    #[inline]
+    pub(crate) fn must_rest(&mut self, key: usize, served: Served, request: &Request<'_>) -> bool {
+        if !self.pauses.list.is_empty() {
+            let executes = self.transactions.executes_writes(key, served);
+            if self
+                .pauses
+                .must_pause(&mut self.core, key, served, request, executes)
+            {
+                return true;
+            }
+        }
+        // Some go out on leased connections, beside the shared ones, or lead to others that are shared.
+        let watches = self.transactions.open.get(key);
+        let watches = watches.is_some_and(|transaction| transaction.lease().is_some());
+        let leaves = match served {
+            Served::Custom(_) => false,
+            Served::Known(command) => match command.request {
+                RequestPolicy::Transaction(Step::Watch)
+                | RequestPolicy::Local(Local::Select | Local::Hello | Local::Reset | Local::ClientTracking) => {
+                    true
+                }
+                _ => Blocking::might_block(command, request) && !self.transactions.is_in_transaction(key),
+            },
+        };
+        if !leaves && !watches {
+            return false;
+        }
+        let client = &mut self.core.clients[key];
+        if client.replies.is_empty() {
+            return false;
+        }
+        client.inlet.rest(Rest::Order);
+        true
+    }
 
     /// All that a client was owed has come and has been written.
     pub(crate) fn go_on_in_order(&mut self, key: usize) {
-        if self.clients[key].features.has(Feature::Share) && !self.go_on_with_share(key) {
+        if self.core.clients[key].features.has(Feature::Share) && !self.go_on_with_share(key) {
             return;
         }
-        if self.clients.get(key).is_some() {
-            self.lift(key, Rest::Order);
-        }
-    }
-
-    /// A reason for a client's input to rest is over. With the last one it goes on.
-    pub(crate) fn lift(&mut self, key: usize, rest: Rest) {
-        if self.clients[key].inlet.lift(rest) {
-            self.go_on(key);
+        if self.core.clients.get(key).is_some() {
+            self.core.lift(key, Rest::Order);
         }
     }
 
     /// A client's input goes on: first what has arrived already, then what its socket holds.
     fn go_on(&mut self, key: usize) {
         let id = ClientId(key as u32);
-        if !self.clients[key].inlet.carry.is_empty() {
+        if !self.core.clients[key].inlet.carry.is_empty() {
             self.client_received(id, &[], 0);
         }
         // Its socket may hold bytes that no event will tell of.
         if self.client_readable(id) {
-            self.actions.push(Action::Resume(id));
+            self.core.out.actions.push(Action::Resume(id));
         }
     }
 
-    /// Clients whose servers have room again: they go on one after the other until a server has none.
-    pub(crate) fn go_on_unchoked(&mut self) {
-        for (client, generation) in std::mem::take(&mut self.unchoked) {
-            let client_now = self.clients.known_mut(client, generation);
-            if client_now.is_some_and(|client| client.inlet.rests().is_empty()) {
+    /// Clients whose input rests no more: they go on one after the other, until something else makes them rest.
+    pub(crate) fn go_on_resumed(&mut self) {
+        for (client, generation) in std::mem::take(&mut self.core.due.resumed) {
+            let client_now = self.core.clients.known_mut(client, generation);
+            if client_now.is_some_and(|client| client.inlet.lift(Rest::Turn)) {
                 self.go_on(client as usize);
             }
         }

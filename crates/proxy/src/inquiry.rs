@@ -12,7 +12,7 @@ use redplane_resp::encode;
 use crate::client_command::selection::Selection;
 use crate::engine::Engine;
 use crate::pause::Paused;
-use crate::peers::Message;
+use crate::peers::{Forwarded, Message};
 use crate::tracking::{Joining, Wanted};
 use redplane_merge::Answer;
 use redplane_redis_core::client::{Slot, Waiter};
@@ -75,13 +75,13 @@ impl Finding {
 impl Engine {
     /// Asks every engine, this one too, and answers the client when all have answered.
     pub(crate) fn ask_all(&mut self, key: usize, command: &'static Command, question: Question) {
-        let waiter = self.expect_reply(key, Slot::Waiting);
+        let waiter = self.core.expect_reply(key, Slot::Waiting);
         let (missing, ticket) = self.peer.ask(&question);
         let inquiry = Inquiry {
             waiter,
             command: command.id,
-            since: self.now,
-            resp3: self.is_resp3(key),
+            since: self.core.now,
+            resp3: self.core.is_resp3(key),
             missing,
             found: self.find_out(&question, Some(key)),
             question,
@@ -91,7 +91,7 @@ impl Engine {
         } else {
             self.inquiries.insert(ticket, inquiry);
         }
-        self.rest_until_written(key);
+        self.core.rest_until_written(key);
     }
 
     /// What the other engines wrote.
@@ -104,13 +104,17 @@ impl Engine {
                     address.answer(finding);
                 }
                 Message::Answer(ticket, finding) => self.hear(ticket, finding),
-                Message::Forwarded(forwarded) => self.hear_forwarded(forwarded),
-                Message::Unheard(id) => self.lose_redirect_of(id),
+                Message::Forwarded(Forwarded { to, notice, from }) => {
+                    if !self.tracking.hear_for_other(&mut self.core, to, &notice) {
+                        self.peer.return_unheard(from);
+                    }
+                }
+                Message::Unheard(id) => self.tracking.lose_redirect_of(&mut self.core, id),
                 // Whoever asked may have given up.
                 Message::Look(answer) => drop(answer.send(self.waiting())),
             }
         }
-        self.resume_paused();
+        self.pauses.resume_paused(&mut self.core);
     }
 
     fn hear(&mut self, ticket: u64, finding: Finding) {
@@ -130,25 +134,29 @@ impl Engine {
     fn find_out(&mut self, question: &Question, asker: Option<usize>) -> Finding {
         match question {
             Question::List(selection) => Finding::Lines(self.list_clients(selection)),
-            Question::Kill(selection) => Finding::Count(self.kill_clients(selection, asker)),
+            Question::Kill(selection) => Finding::Count(self.core.kill_clients(selection, asker)),
             Question::Pause(chain, what, milliseconds) => {
-                self.pause(chain, *what, *milliseconds);
+                self.pauses.pause(&self.core, chain, *what, *milliseconds);
                 Finding::Count(0)
             }
             Question::Unpause(chain) => {
-                self.unpause(chain);
+                self.pauses.unpause(chain);
+                self.peer.remind();
                 Finding::Count(0)
             }
             Question::Unblock(chain, id, with_error) => {
-                Finding::Count(self.unblock_session(chain, *id, *with_error))
+                Finding::Count(
+                    self.blocking
+                        .unblock_session(&mut self.core, chain, *id, *with_error),
+                )
             }
-            Question::Whereabouts(wanted) => Finding::Count(self.has_client(wanted)),
+            Question::Whereabouts(wanted) => Finding::Count(self.tracking.has_client(&self.core, wanted)),
         }
     }
 
     /// All have answered.
     fn conclude(&mut self, inquiry: Inquiry) {
-        let mut reply = self.buffers.take_empty();
+        let mut reply = self.core.buffers.take_empty();
         match (inquiry.question, inquiry.found) {
             (Question::List(selection), Finding::Lines(lines)) => {
                 encode::text(&mut reply, &selection.in_order(lines), inquiry.resp3);
@@ -158,17 +166,18 @@ impl Engine {
             (Question::Unblock(..), Finding::Count(count)) => encode::integer(&mut reply, count as i64),
             (Question::Whereabouts(wanted), Finding::Count(found)) => {
                 let joining = Joining::new(inquiry.waiter, inquiry.command, inquiry.since);
-                self.redirect_found(joining, &wanted, found);
-                return self.buffers.give(reply);
+                self.tracking
+                    .redirect_found(&mut self.core, joining, &wanted, found);
+                return self.core.buffers.give(reply);
             }
             (_, _) => reply.extend_from_slice(b"-ERR the worker ended\r\n"),
         }
-        self.settle(
+        self.core.settle(
             inquiry.waiter,
             inquiry.command,
             inquiry.since,
             Answer::Raw(&reply),
         );
-        self.buffers.give(reply);
+        self.core.buffers.give(reply);
     }
 }

@@ -6,9 +6,24 @@
 use redplane_command::{Command, Local, NotFound, Protocol, command_info, error};
 use redplane_resp::encode;
 
+use crate::core::Core;
 use crate::dispatch::Request;
 use crate::engine::Engine;
 use crate::settle::null_array;
+
+impl Core {
+    /// Commands that the servers behind a client have told of, by name.
+    fn learnt(&self, key: usize) -> Vec<&'static Command> {
+        let pools = self.filters[self.clients[key].filter].pools();
+        let lives = pools
+            .into_iter()
+            .filter_map(|pool| self.pools[pool].live.as_ref());
+        let mut learnt: Vec<&'static Command> = lives.flat_map(|live| live.lessons.commands()).collect();
+        learnt.sort_unstable_by_key(|command| command.name);
+        learnt.dedup_by_key(|command| command.name);
+        learnt
+    }
+}
 
 impl Engine {
     /// COMMAND, COMMAND COUNT, LIST, INFO, DOCS, GETKEYS and GETKEYSANDFLAGS.
@@ -19,15 +34,15 @@ impl Engine {
         command: &'static Command,
         request: &Request<'_>,
     ) {
-        if self.keyless_route(key).is_some() {
+        if self.core.keyless_route(key).is_some() {
             return self.forward_any(key, command, *request);
         }
-        let protocol = if self.is_resp3(key) {
+        let protocol = if self.core.is_resp3(key) {
             Protocol::Resp3
         } else {
             Protocol::Resp2
         };
-        let learnt = self.learnt(key);
+        let learnt = self.core.learnt(key);
         let served = || served().chain(learnt.iter().copied());
         let learnt_named = |name: &[u8]| {
             let mut learnt = learnt.iter();
@@ -37,7 +52,7 @@ impl Engine {
             let name = request.arg(i);
             named(name).or_else(|| learnt_named(name).copied())
         });
-        self.answer_with(key, |out| match local {
+        self.core.answer_with(key, |out| match local {
             Local::CommandCount => encode::integer(out, served().count() as i64),
             Local::CommandList => {
                 encode::array(out, served().count());
@@ -49,18 +64,6 @@ impl Engine {
             Local::CommandGetKeys | Local::CommandGetKeysAndFlags => keys(out, request, local),
             _ => entries(out, served().count(), served().map(Some), protocol),
         });
-    }
-
-    /// Commands that the servers behind a client have told of, by name.
-    fn learnt(&self, key: usize) -> Vec<&'static Command> {
-        let pools = self.filters[self.clients[key].filter].pools();
-        let lives = pools
-            .into_iter()
-            .filter_map(|pool| self.pools[pool].live.as_ref());
-        let mut learnt: Vec<&'static Command> = lives.flat_map(|live| live.lessons.commands()).collect();
-        learnt.sort_unstable_by_key(|command| command.name);
-        learnt.dedup_by_key(|command| command.name);
-        learnt
     }
 }
 

@@ -13,8 +13,9 @@ use redplane_telemetry::stats::{cluster, redis_cluster};
 use redplane_upstream::Host;
 
 use crate::ConnId;
-use crate::engine::{Action, Engine};
-use crate::upstream::Gone;
+use crate::action::Action;
+use crate::action::Gone;
+use crate::core::Core;
 use redplane_merge::Failure;
 use redplane_redis_core::connection::Connection;
 use redplane_redis_core::pool::{Access, Target};
@@ -22,7 +23,7 @@ use redplane_redis_core::pool::{Access, Target};
 /// Idle ones that are kept for each host.
 const KEPT: usize = 32;
 
-impl Engine {
+impl Core {
     /// Leases a connection to the host of a target.
     pub(crate) fn lease(
         &mut self,
@@ -47,11 +48,11 @@ impl Engine {
         access: Access,
         client: usize,
     ) -> Result<u32, Failure> {
-        let random = self.random.u64(..);
+        let random = self.shared.random.u64(..);
         let entry = &self.pools[pool];
         let live = entry.live.as_ref().ok_or(Failure::NoHost)?;
         let settings = &entry.key.settings;
-        let at = live.pick(target, access, settings.read_policy, &self.context.zone, random)?;
+        let at = live.pick(target, access, settings.read_policy, &self.shared.zone, random)?;
         if settings.op_timeout.is_zero() {
             live.stats.inc(cluster::UPSTREAM_RQ_TIMEOUT);
             return Err(Failure::Upstream);
@@ -169,8 +170,8 @@ impl Engine {
             return;
         };
         connection.lease.holder = None;
-        self.actions.push(Action::CloseUpstream(ConnId(id)));
-        self.upstream_gone(ConnId(id), Gone::Local);
+        self.out.actions.push(Action::CloseUpstream(ConnId(id)));
+        self.lose(ConnId(id), Gone::Local);
     }
 
     /// A leased connection is gone: its place among its host's is free.

@@ -10,8 +10,10 @@ use redplane_command::{
 use redplane_resp::encode;
 use redplane_resp::value::{self, Value};
 
+use slab::Slab;
+
+use crate::core::Core;
 use crate::dispatch::{Request, Served, is_from_a_browser};
-use crate::engine::Engine;
 use crate::send::{Payload, Sending};
 use redplane_merge::Failure;
 use redplane_redis_core::client::Waiter;
@@ -26,6 +28,12 @@ const MAX_NAME: usize = 64;
 const MISSING_TIME: u64 = 60_000_000;
 /// How long a failure to ask counts as the answer, in microseconds.
 const FAILED_TIME: u64 = 100_000;
+
+/// What one worker asks servers about commands.
+#[derive(Default)]
+pub(crate) struct Lessons {
+    pub(crate) requests: Slab<LessonRequest>,
+}
 
 /// A question that is not answered yet, and the clients that wait for it.
 pub(crate) struct LessonRequest {
@@ -44,22 +52,28 @@ pub(crate) enum Lesson {
     Failed(Failure),
 }
 
-impl Engine {
+impl Lessons {
     /// Looks a name up among what was learnt, and asks a server when it was not.
     #[cold]
-    pub(crate) fn consult(&mut self, key: usize, not_found: NotFound, request: &Request<'_>) -> Lesson {
-        let client = &self.clients[key];
+    pub(crate) fn consult(
+        &mut self,
+        core: &mut Core,
+        key: usize,
+        not_found: NotFound,
+        request: &Request<'_>,
+    ) -> Lesson {
+        let client = &core.clients[key];
         let Some(name) = name_of(not_found, request).filter(|_| client.authenticated) else {
             return Lesson::Unknown(not_found);
         };
-        let filter = &self.filters[client.filter];
+        let filter = &core.filters[client.filter];
         let by_key = (request.len() > 1)
             .then(|| filter.route(request.arg(1)))
             .flatten();
         let Some(pool) = by_key.or_else(|| filter.route(b"")).map(|route| route.pool) else {
             return Lesson::Unknown(not_found);
         };
-        let Some(live) = &mut self.pools[pool].live else {
+        let Some(live) = &mut core.pools[pool].live else {
             return Lesson::Failed(Failure::NoHost);
         };
         let lessons = &mut live.lessons;
@@ -73,35 +87,35 @@ impl Engine {
         match lessons
             .missing
             .get(&name)
-            .filter(|missing| self.now < missing.until)
+            .filter(|missing| core.now < missing.until)
         {
             Some(Missing { failure: None, .. }) => Lesson::Unknown(not_found),
             Some(Missing {
                 failure: Some(failure),
                 ..
             }) => Lesson::Failed(*failure),
-            None => self.ask(key, pool, name),
+            None => self.ask(core, key, pool, name),
         }
     }
 
     /// Asks one primary, once for all clients that use the name meanwhile.
-    fn ask(&mut self, key: usize, pool: usize, name: Vec<u8>) -> Lesson {
-        let client = &mut self.clients[key];
+    fn ask(&mut self, core: &mut Core, key: usize, pool: usize, name: Vec<u8>) -> Lesson {
+        let client = &mut core.clients[key];
         let waiting = (key as u32, client.generation);
         let same = |asked: &LessonRequest| asked.pool == pool && asked.name == name;
-        if let Some((_, asked)) = self.lesson_requests.iter_mut().find(|(_, asked)| same(asked)) {
+        if let Some((_, asked)) = self.requests.iter_mut().find(|(_, asked)| same(asked)) {
             asked.clients.push(waiting);
             client.inlet.rest(Rest::Lesson);
             return Lesson::Rests;
         }
-        let connection = match self.connection_for(pool, Target::Any, Access::Primary) {
+        let connection = match core.connection_for(pool, Target::Any, Access::Primary) {
             Ok(connection) => connection,
             Err(failure) => return Lesson::Failed(failure),
         };
-        self.clients[key].inlet.rest(Rest::Lesson);
-        let mut frame = self.buffers.take_empty();
+        core.clients[key].inlet.rest(Rest::Lesson);
+        let mut frame = core.buffers.take_empty();
         encode::request(&mut frame, &[b"COMMAND", b"INFO", &name]);
-        let ticket = self.lesson_requests.insert(LessonRequest {
+        let ticket = self.requests.insert(LessonRequest {
             pool,
             name,
             clients: vec![waiting],
@@ -114,19 +128,19 @@ impl Engine {
             command: CommandId(u16::MAX),
             purpose: Purpose::Lesson,
         };
-        self.send(connection, sending, Payload::Copied(&frame));
-        self.buffers.give(frame);
+        core.send(connection, sending, Payload::Copied(&frame));
+        core.buffers.give(frame);
         Lesson::Rests
     }
 
     /// A server has answered, or it never will (`None`): the clients that waited go on.
     #[cold]
-    pub(crate) fn lesson(&mut self, pending: &Pending, raw: Option<&[u8]>) {
-        let Some(asked) = self.lesson_requests.try_remove(pending.waiter.sequence as usize) else {
+    pub(crate) fn lesson(&mut self, core: &mut Core, pending: &Pending, raw: Option<&[u8]>) {
+        let Some(asked) = self.requests.try_remove(pending.waiter.sequence as usize) else {
             return;
         };
-        let now = self.now;
-        let live = self.pools.get_mut(asked.pool).and_then(|pool| pool.live.as_mut());
+        let now = core.now;
+        let live = core.pools.get_mut(asked.pool).and_then(|pool| pool.live.as_mut());
         if let Some(live) = live {
             let failed = Missing {
                 until: now + FAILED_TIME,
@@ -155,10 +169,10 @@ impl Engine {
             }
         }
         for (client, generation) in asked.clients {
-            let own = self.clients.known(client, generation);
+            let own = core.clients.known(client, generation);
             let waits = own.is_some_and(|client| client.inlet.rests_for(Rest::Lesson));
             if waits {
-                self.lift(client as usize, Rest::Lesson);
+                core.lift(client as usize, Rest::Lesson);
             }
         }
     }

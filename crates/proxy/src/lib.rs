@@ -7,11 +7,14 @@
 //! A newcomer reads `engine` (the turn), `dispatch` (what a request becomes), `forward` (where it goes) and
 //! `settle` (how replies find back), in this order.
 
+mod action;
 mod adopt;
 mod again;
 mod auth;
 mod blocking;
 mod client_command;
+mod core;
+mod delays;
 mod dispatch;
 mod engine;
 mod external_auth;
@@ -24,6 +27,7 @@ mod introspect;
 mod lease;
 mod lessons;
 mod local;
+mod notice;
 mod pause;
 mod peers;
 mod pubsub;
@@ -39,13 +43,13 @@ mod transaction;
 mod upstream;
 mod waiting;
 
-pub use engine::{Action, Context, Engine, Traffic};
-pub use external_auth::{LoginQuestion, Verdict};
+pub use action::{Action, Gone, LoginQuestion, Traffic};
+pub use engine::{Context, Engine};
+pub use external_auth::Verdict;
 pub use peers::Peers;
 pub use redplane_redis_core::client::{ClientId, Opened};
 pub use redplane_redis_core::connection::ConnId;
 pub use redplane_redis_core::output::Output;
 pub use redplane_redis_core::scripts::Scripts;
 pub use redplane_redis_core::statistics::Statistics;
-pub use upstream::Gone;
 pub use waiting::{Oldest, Waiting, WaitingClient, WaitsAt};

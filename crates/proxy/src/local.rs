@@ -6,6 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use redplane_command::{Command, Local, RequestPolicy, error};
 use redplane_resp::encode;
 
+use crate::core::Core;
 use crate::dispatch::{Request, Served};
 use crate::engine::Engine;
 use redplane_redis_core::client::inlet::Rest;
@@ -15,77 +16,10 @@ use redplane_redis_core::pool::Greeting;
 /// What HELLO and INFO say of the server's version: the command table is that of Redis 7.
 const VERSION: &str = "7.0.15";
 
-impl Engine {
-    /// One local command.
-    pub(crate) fn local(
-        &mut self,
-        key: usize,
-        local: Local,
-        command: &'static Command,
-        request: &Request<'_>,
-    ) {
-        match local {
-            Local::Ping if self.pong_in_pubsub(key, request) => {}
-            Local::Ping => self.answer_with(key, |out| match request.len() {
-                1 => out.extend_from_slice(b"+PONG\r\n"),
-                2 => encode::bulk(out, request.arg(1)),
-                _ => error::wrong_arity(out, command),
-            }),
-            Local::Echo => self.answer_with(key, |out| encode::bulk(out, request.arg(1))),
-            Local::Time => self.answer_with(key, time),
-            Local::Auth => self.auth(key, request),
-            Local::Hello => self.hello(key, request),
-            Local::Quit => self.quit(key),
-            Local::Reset => self.reset(key),
-            Local::Select => self.select(key, command, request),
-            Local::Readonly | Local::Readwrite | Local::Asking => self.answer(key, b"+OK\r\n"),
-            Local::Role => self.answer(key, b"*3\r\n$6\r\nmaster\r\n:0\r\n*0\r\n"),
-            Local::AclWhoAmI => {
-                let user = self.clients[key].session.user().to_vec();
-                self.answer_with(key, |out| encode::bulk(out, &user));
-            }
-            Local::Command
-            | Local::CommandCount
-            | Local::CommandDocs
-            | Local::CommandGetKeys
-            | Local::CommandGetKeysAndFlags
-            | Local::CommandInfo
-            | Local::CommandList => self.introspect(key, local, command, request),
-            Local::ClusterKeySlot => {
-                let slot = redplane_command::slot(request.arg(2));
-                self.answer_with(key, |out| encode::integer(out, i64::from(slot)));
-            }
-            Local::ClusterSlots
-            | Local::ClusterShards
-            | Local::ClusterNodes
-            | Local::ClusterInfo
-            | Local::ClusterMyId
-            | Local::ClusterMyShardId => self.one_node_cluster(key, local),
-            Local::ClusterReplicas | Local::ClusterLinks => self.answer(key, b"*0\r\n"),
-            _ => self.client_command(key, local, command, request),
-        }
-    }
-
+impl Core {
     fn quit(&mut self, key: usize) {
         self.answer(key, b"+OK\r\n");
         self.clients[key].inlet.rest(Rest::End);
-    }
-
-    fn reset(&mut self, key: usize) {
-        self.drop_transaction(key);
-        if let Some(subscriber) = self.pubsub.subscribers.take(key, &mut self.clients[key]) {
-            self.leave_all(key, *subscriber);
-        }
-        self.untrack(key);
-        let client = &mut self.clients[key];
-        client.session.name = Box::default();
-        client.session.user = Box::default();
-        (client.session.no_evict, client.session.no_touch) = (false, false);
-        client.replies.set_mode(ReplyMode::On);
-        client.session.logged_in = self.filters[client.filter].proxy.auth.is_none();
-        self.greet_with(key, Greeting::default());
-        self.admit(key);
-        self.answer(key, b"+RESET\r\n");
     }
 
     pub(crate) fn set_name(&mut self, key: usize, name: &[u8]) {
@@ -148,6 +82,78 @@ impl Engine {
     /// Whether a command is one that the proxy answers without looking at faults or transactions.
     pub(crate) fn is_local(served: Served) -> bool {
         matches!(served, Served::Known(command) if matches!(command.request, RequestPolicy::Local(_)))
+    }
+}
+
+impl Engine {
+    /// One local command.
+    pub(crate) fn local(
+        &mut self,
+        key: usize,
+        local: Local,
+        command: &'static Command,
+        request: &Request<'_>,
+    ) {
+        match local {
+            Local::Ping if self.pubsub.pong_in_pubsub(&mut self.core, key, request) => {}
+            Local::Ping => self.core.answer_with(key, |out| match request.len() {
+                1 => out.extend_from_slice(b"+PONG\r\n"),
+                2 => encode::bulk(out, request.arg(1)),
+                _ => error::wrong_arity(out, command),
+            }),
+            Local::Echo => self
+                .core
+                .answer_with(key, |out| encode::bulk(out, request.arg(1))),
+            Local::Time => self.core.answer_with(key, time),
+            Local::Auth => self.auth(key, request),
+            Local::Hello => self.hello(key, request),
+            Local::Quit => self.core.quit(key),
+            Local::Reset => self.reset(key),
+            Local::Select => self.core.select(key, command, request),
+            Local::Readonly | Local::Readwrite | Local::Asking => self.core.answer(key, b"+OK\r\n"),
+            Local::Role => self.core.answer(key, b"*3\r\n$6\r\nmaster\r\n:0\r\n*0\r\n"),
+            Local::AclWhoAmI => {
+                let user = self.core.clients[key].session.user().to_vec();
+                self.core.answer_with(key, |out| encode::bulk(out, &user));
+            }
+            Local::Command
+            | Local::CommandCount
+            | Local::CommandDocs
+            | Local::CommandGetKeys
+            | Local::CommandGetKeysAndFlags
+            | Local::CommandInfo
+            | Local::CommandList => self.introspect(key, local, command, request),
+            Local::ClusterKeySlot => {
+                let slot = redplane_command::slot(request.arg(2));
+                self.core
+                    .answer_with(key, |out| encode::integer(out, i64::from(slot)));
+            }
+            Local::ClusterSlots
+            | Local::ClusterShards
+            | Local::ClusterNodes
+            | Local::ClusterInfo
+            | Local::ClusterMyId
+            | Local::ClusterMyShardId => self.core.one_node_cluster(key, local),
+            Local::ClusterReplicas | Local::ClusterLinks => self.core.answer(key, b"*0\r\n"),
+            _ => self.client_command(key, local, command, request),
+        }
+    }
+
+    fn reset(&mut self, key: usize) {
+        self.transactions.drop_transaction(&mut self.core, key);
+        if let Some(subscriber) = self.pubsub.subscribers.take(key, &mut self.core.clients[key]) {
+            self.pubsub.leave_all(&mut self.core, key, *subscriber);
+        }
+        self.tracking.untrack(&mut self.core, key);
+        let client = &mut self.core.clients[key];
+        client.session.name = Box::default();
+        client.session.user = Box::default();
+        (client.session.no_evict, client.session.no_touch) = (false, false);
+        client.replies.set_mode(ReplyMode::On);
+        client.session.logged_in = self.core.filters[client.filter].proxy.auth.is_none();
+        self.core.greet_with(key, Greeting::default());
+        self.core.admit(key);
+        self.core.answer(key, b"+RESET\r\n");
     }
 }
 

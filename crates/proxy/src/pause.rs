@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use redplane_command::{Flags, RequestPolicy, Script};
 
+use crate::core::Core;
 use crate::dispatch::{Request, Served};
-use crate::engine::Engine;
 use redplane_redis_core::client::inlet::Rest;
 use redplane_redis_core::filter::ChainName;
 use redplane_redis_core::scripts::parse_sha;
@@ -33,58 +33,13 @@ pub(crate) struct Pause {
     pub(crate) end: u64,
 }
 
-impl Engine {
-    /// Clients of a chain pause on this worker.
-    pub(crate) fn pause(&mut self, chain: &Arc<ChainName>, what: Paused, milliseconds: u64) {
-        let end = self.now.saturating_add(milliseconds.saturating_mul(1000));
-        match self.pauses.iter_mut().find(|pause| pause.chain == *chain) {
-            Some(pause) if pause.end > self.now => {
-                (pause.what, pause.end) = (pause.what.max(what), pause.end.max(end));
-            }
-            Some(over) => (over.what, over.end) = (what, end),
-            None => self.pauses.push(Pause {
-                chain: Arc::clone(chain),
-                what,
-                end,
-            }),
-        }
-    }
+/// The pauses of one worker's clients.
+#[derive(Default)]
+pub(crate) struct Pauses {
+    pub(crate) list: Vec<Pause>,
+}
 
-    /// They go on in the next turn: this one may be in the middle of a client's input.
-    pub(crate) fn unpause(&mut self, chain: &Arc<ChainName>) {
-        self.pauses.retain(|pause| pause.chain != *chain);
-        self.peer.remind();
-    }
-
-    fn pause_of(&self, key: usize) -> Option<&Pause> {
-        let filter = &self.filters[self.clients[key].filter];
-        let mut pauses = self.pauses.iter();
-        pauses.find(|pause| filter.is_of(&pause.chain) && self.now < pause.end)
-    }
-
-    /// Whether a command has to wait for the end of a pause; if so it is to be put back.
-    #[cold]
-    pub(crate) fn must_pause(&mut self, key: usize, served: Served, request: &Request<'_>) -> bool {
-        let Some(what) = self.pause_of(key).map(|pause| pause.what) else {
-            return false;
-        };
-        // A client that has not logged in is told so at once.
-        let waits =
-            self.clients[key].authenticated && (what == Paused::All || self.may_write(key, served, request));
-        if waits {
-            self.clients[key].inlet.rest(Rest::Pause);
-            self.peer.client_blocked();
-        }
-        waits
-    }
-
-    fn may_write(&self, key: usize, served: Served, request: &Request<'_>) -> bool {
-        let executes = matches!(served, Served::Known(command) if command.executes());
-        let transaction = self.transactions.open.get(key);
-        self.may_replicate(served, request)
-            || executes && transaction.is_some_and(|transaction| transaction.may_write())
-    }
-
+impl Core {
     /// Whether a command waits while writes are paused. Of custom ones nothing is known, nor of functions: what their
     /// script says of itself counts for EVAL and EVALSHA alone.
     pub(crate) fn may_replicate(&self, served: Served, request: &Request<'_>) -> bool {
@@ -94,37 +49,90 @@ impl Engine {
         let declared = match command.request {
             RequestPolicy::Script(Script::Body) => writes_by_shebang(request.arg(1)),
             RequestPolicy::Script(Script::Sha) => parse_sha(request.arg(1))
-                .and_then(|sha| self.context.scripts.with_sha(&sha))
+                .and_then(|sha| self.shared.scripts.with_sha(&sha))
                 .and_then(|script| writes_by_shebang(&script.body)),
             _ => None,
         };
         declared.unwrap_or_else(|| command.is_write() || command.flags.contains(Flags::MAY_REPLICATE))
     }
+}
+
+impl Pauses {
+    /// Clients of a chain pause on this worker.
+    pub(crate) fn pause(&mut self, core: &Core, chain: &Arc<ChainName>, what: Paused, milliseconds: u64) {
+        let end = core.now.saturating_add(milliseconds.saturating_mul(1000));
+        match self.list.iter_mut().find(|pause| pause.chain == *chain) {
+            Some(pause) if pause.end > core.now => {
+                (pause.what, pause.end) = (pause.what.max(what), pause.end.max(end));
+            }
+            Some(over) => (over.what, over.end) = (what, end),
+            None => self.list.push(Pause {
+                chain: Arc::clone(chain),
+                what,
+                end,
+            }),
+        }
+    }
+
+    /// They go on in the next turn: this one may be in the middle of a client's input.
+    pub(crate) fn unpause(&mut self, chain: &Arc<ChainName>) {
+        self.list.retain(|pause| pause.chain != *chain);
+    }
+
+    fn pause_of(&self, core: &Core, key: usize) -> Option<&Pause> {
+        let filter = &core.filters[core.clients[key].filter];
+        let mut pauses = self.list.iter();
+        pauses.find(|pause| filter.is_of(&pause.chain) && core.now < pause.end)
+    }
+
+    /// Whether a command has to wait for the end of a pause; if so it is to be put back. `executes` is an EXEC of a
+    /// transaction that may write.
+    #[cold]
+    pub(crate) fn must_pause(
+        &self,
+        core: &mut Core,
+        key: usize,
+        served: Served,
+        request: &Request<'_>,
+        executes: bool,
+    ) -> bool {
+        let Some(what) = self.pause_of(core, key).map(|pause| pause.what) else {
+            return false;
+        };
+        // A client that has not logged in is told so at once.
+        let waits = core.clients[key].authenticated
+            && (what == Paused::All || executes || core.may_replicate(served, request));
+        if waits {
+            core.clients[key].inlet.rest(Rest::Pause);
+            core.shared.heads.client_blocked();
+        }
+        waits
+    }
 
     /// Ends pauses whose time is over.
-    pub(crate) fn end_pauses(&mut self) {
-        let now = self.now;
-        if self.pauses.iter().any(|pause| pause.end <= now) {
-            self.pauses.retain(|pause| pause.end > now);
-            self.resume_paused();
+    pub(crate) fn end_pauses(&mut self, core: &mut Core) {
+        let now = core.now;
+        if self.list.iter().any(|pause| pause.end <= now) {
+            self.list.retain(|pause| pause.end > now);
+            self.resume_paused(core);
         }
     }
 
     /// The input of those that wait for nothing goes on. One of them may begin another pause, or close another client.
-    pub(crate) fn resume_paused(&mut self) {
-        let waiting = self
+    pub(crate) fn resume_paused(&self, core: &mut Core) {
+        let waiting = core
             .clients
             .iter()
             .filter(|(_, client)| client.inlet.rests_for(Rest::Pause));
         let waiting: Vec<usize> = waiting.map(|(key, _)| key).collect();
         for key in waiting {
-            let waits = self
+            let waits = core
                 .clients
                 .get(key)
                 .is_some_and(|client| client.inlet.rests_for(Rest::Pause));
-            if waits && self.pause_of(key).is_none() {
-                self.peer.client_unblocked();
-                self.lift(key, Rest::Pause);
+            if waits && self.pause_of(core, key).is_none() {
+                core.shared.heads.client_unblocked();
+                core.lift(key, Rest::Pause);
             }
         }
     }

@@ -5,27 +5,30 @@
 //! written to a mailbox that nobody reads is answered at once, so that nobody waits for an engine that cannot answer. What is asked and answered
 //! is the business of `inquiry`; no request of a client comes through here.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use crate::inquiry::{Finding, Question};
+use crate::notice::Notice;
 use crate::pubsub::Subscriptions;
 use crate::scan::Kept;
-use crate::tracking::Notice;
 use crate::waiting::Waiting;
+use redplane_redis_core::headcount::Headcount;
 
 /// All engines of a process, and what they number together.
 #[derive(Debug)]
 pub struct Peers {
     mailboxes: Box<[Mailbox]>,
+    /// How many clients each of them has.
+    heads: Box<[Arc<Headcount>]>,
     max_clients: u64,
     /// What they are subscribed to.
     pub(crate) subscriptions: Subscriptions,
     /// Where their clients' scans are.
-    pub(crate) scans: Kept,
+    pub(crate) scans: Arc<Kept>,
     /// The highest client id that was given away.
     last_client: AtomicU64,
     /// The highest number of an inquiry; an engine that starts anew must not find its predecessor's answers.
@@ -37,12 +40,6 @@ pub struct Peers {
 struct Mailbox {
     /// There may be messages.
     told: AtomicBool,
-    /// The engine's clients, for everyone to read.
-    clients: AtomicUsize,
-    /// Those of them that wait in a command.
-    blocked: AtomicUsize,
-    /// Those of them that track.
-    tracking: AtomicUsize,
     /// A std mutex: held while a message is put in or all are taken out, and never in a turn without messages.
     inside: Mutex<Inside>,
 }
@@ -109,11 +106,13 @@ impl Peers {
     /// Mailboxes for so many workers, which serve so many clients together at the most.
     pub fn new(workers: usize, max_clients: u64) -> Arc<Self> {
         let mailboxes = std::iter::repeat_with(Mailbox::default);
+        let heads = std::iter::repeat_with(Arc::default);
         Arc::new(Self {
             mailboxes: mailboxes.take(workers.max(1)).collect(),
+            heads: heads.take(workers.max(1)).collect(),
             max_clients,
             subscriptions: Subscriptions::default(),
-            scans: Kept::default(),
+            scans: Arc::default(),
             last_client: AtomicU64::new(0),
             last_ticket: AtomicU64::new(0),
         })
@@ -143,22 +142,17 @@ impl Peers {
 
     /// Clients of all engines.
     pub(crate) fn clients(&self) -> usize {
-        self.mailboxes
-            .iter()
-            .map(|mailbox| mailbox.clients.load(Relaxed))
-            .sum()
+        self.heads.iter().map(|heads| heads.clients()).sum()
     }
 
     /// Clients of all engines that wait in a command.
     pub(crate) fn blocked(&self) -> usize {
-        let blocked = self.mailboxes.iter().map(|mailbox| &mailbox.blocked);
-        blocked.map(|count| count.load(Relaxed)).sum()
+        self.heads.iter().map(|heads| heads.blocked()).sum()
     }
 
     /// Clients of all engines that track.
     pub(crate) fn tracking(&self) -> usize {
-        let tracking = self.mailboxes.iter().map(|mailbox| &mailbox.tracking);
-        tracking.map(|count| count.load(Relaxed)).sum()
+        self.heads.iter().map(|heads| heads.tracking()).sum()
     }
 
     /// Workers, whether or not their engines run.
@@ -200,8 +194,6 @@ impl Mailbox {
 pub(crate) struct PeerHandle {
     peers: Arc<Peers>,
     worker: usize,
-    clients: usize,
-    blocked: usize,
 }
 
 impl PeerHandle {
@@ -211,8 +203,6 @@ impl PeerHandle {
         let handle = Self {
             peers: Arc::clone(peers),
             worker,
-            clients: 0,
-            blocked: 0,
         };
         handle.mailbox().lock().taken = true;
         handle
@@ -288,48 +278,20 @@ impl PeerHandle {
         self.peers.send(worker, Message::Unheard(id));
     }
 
-    /// So many clients track.
-    pub(crate) fn note_tracking(&self, clients: usize) {
-        self.mailbox().tracking.store(clients, Relaxed);
-    }
-
-    /// A client has come: the id it gets, higher than all before it in the whole process.
-    pub(crate) fn client_came(&mut self) -> u64 {
-        self.note_clients(self.clients + 1);
+    /// The id of the next client, higher than all before it in the whole process.
+    pub(crate) fn next_client(&self) -> u64 {
         self.peers.last_client.fetch_add(1, Relaxed) + 1
     }
 
-    /// A client has gone.
-    pub(crate) fn client_went(&mut self) {
-        self.note_clients(self.clients.saturating_sub(1));
-    }
-
-    /// A client waits in a command (a pause, a blocking command).
-    pub(crate) fn client_blocked(&mut self) {
-        self.note_blocked(self.blocked + 1);
-    }
-
-    /// It waits no more.
-    pub(crate) fn client_unblocked(&mut self) {
-        self.note_blocked(self.blocked.saturating_sub(1));
-    }
-
-    fn note_blocked(&mut self, blocked: usize) {
-        self.blocked = blocked;
-        self.mailbox().blocked.store(blocked, Relaxed);
-    }
-
-    fn note_clients(&mut self, clients: usize) {
-        self.clients = clients;
-        self.mailbox().clients.store(clients, Relaxed);
+    /// Where the clients of this worker are counted.
+    pub(crate) fn heads(&self) -> &Arc<Headcount> {
+        &self.peers.heads[self.worker]
     }
 }
 
 impl Drop for PeerHandle {
     fn drop(&mut self) {
-        self.note_clients(0);
-        self.note_blocked(0);
-        self.note_tracking(0);
+        self.heads().clear();
         let mut inside = self.mailbox().lock();
         (inside.taken, inside.waker) = (false, None);
         let messages = std::mem::take(&mut inside.messages);
@@ -340,6 +302,8 @@ impl Drop for PeerHandle {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::AtomicUsize;
+
     use super::*;
 
     fn answers(handle: &PeerHandle) -> Vec<u64> {
@@ -399,15 +363,18 @@ mod tests {
     #[test]
     fn ids_rise_over_all_workers_and_restarts() {
         let peers = Peers::new(2, 1000);
-        let (mut one, mut two) = (PeerHandle::take(&peers, 0), PeerHandle::take(&peers, 1));
+        let (one, two) = (PeerHandle::take(&peers, 0), PeerHandle::take(&peers, 1));
         assert_eq!(
-            [one.client_came(), two.client_came(), one.client_came()],
+            [one.next_client(), two.next_client(), one.next_client()],
             [1, 2, 3]
         );
-        two.client_went();
-        assert_eq!(peers.clients(), 2);
+        one.heads().client_came();
+        two.heads().client_came();
+        two.heads().client_came();
+        assert_eq!(peers.clients(), 3);
+        two.heads().client_went();
         drop(one);
-        assert_eq!(peers.clients(), 0);
-        assert_eq!(PeerHandle::take(&peers, 0).client_came(), 4);
+        assert_eq!(peers.clients(), 1);
+        assert_eq!(PeerHandle::take(&peers, 0).next_client(), 4);
     }
 }

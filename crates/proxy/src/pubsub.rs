@@ -26,15 +26,15 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use bytes::Bytes;
-use redplane_command::{Command, Local, Pubsub as Step, RequestPolicy, Transaction, error};
+use redplane_command::{Command, Local, Pubsub as Step, RequestPolicy};
 use redplane_config::redis_proxy::Protocol;
 use redplane_resp::encode;
 use redplane_telemetry::Block;
 use rustc_hash::FxHashMap;
 use slab::Slab;
 
+use crate::core::Core;
 use crate::dispatch::{Request, Served};
-use crate::engine::Engine;
 use redplane_redis_core::client::features::{Feature, PerClient};
 
 use feed::Feed;
@@ -139,44 +139,36 @@ impl PubSub {
     }
 }
 
-impl Engine {
+impl PubSub {
     /// One command of publish and subscribe.
-    pub(crate) fn pubsub(&mut self, key: usize, step: Step, command: &'static Command, request: Request<'_>) {
+    pub(crate) fn pubsub(
+        &mut self,
+        core: &mut Core,
+        key: usize,
+        step: Step,
+        command: &'static Command,
+        request: Request<'_>,
+    ) {
         match step {
-            Step::Subscribe => self.subscribe(key, Kind::Channel, command, &request),
-            Step::PSubscribe => self.subscribe(key, Kind::Pattern, command, &request),
-            Step::SSubscribe => self.subscribe(key, Kind::Shard, command, &request),
-            Step::Unsubscribe => self.unsubscribe(key, Kind::Channel, command, &request),
-            Step::PUnsubscribe => self.unsubscribe(key, Kind::Pattern, command, &request),
-            Step::SUnsubscribe => self.unsubscribe(key, Kind::Shard, command, &request),
-            Step::Publish => self.publish(key, Kind::Channel, command, &request),
-            Step::SPublish => self.publish(key, Kind::Shard, command, &request),
+            Step::Subscribe => self.subscribe(core, key, Kind::Channel, command, &request),
+            Step::PSubscribe => self.subscribe(core, key, Kind::Pattern, command, &request),
+            Step::SSubscribe => self.subscribe(core, key, Kind::Shard, command, &request),
+            Step::Unsubscribe => self.unsubscribe(core, key, Kind::Channel, command, &request),
+            Step::PUnsubscribe => self.unsubscribe(core, key, Kind::Pattern, command, &request),
+            Step::SUnsubscribe => self.unsubscribe(core, key, Kind::Shard, command, &request),
+            Step::Publish => self.publish(core, key, Kind::Channel, command, &request),
+            Step::SPublish => self.publish(core, key, Kind::Shard, command, &request),
             Step::Channels | Step::NumPat | Step::NumSub | Step::ShardChannels | Step::ShardNumSub => {
-                self.ask_about(key, step, command, &request);
+                self.ask_about(core, key, step, command, &request);
             }
         }
     }
 
-    /// Refuses a command of a client with subscriptions.
-    #[cold]
-    pub(crate) fn refuse_in_pubsub(&mut self, key: usize, served: Served) {
-        if let Served::Known(command) = served
-            && command.request == RequestPolicy::Transaction(Transaction::Exec)
-        {
-            return self.abort_transaction(key, |out| error::in_pubsub(out, command));
-        }
-        self.answer_with(key, |out| match served {
-            Served::Known(command) => error::in_pubsub(out, command),
-            Served::Custom(_) => encode::error(out, b"ERR this command is not allowed in this context"),
-        });
-    }
-
     /// PING of a RESP2 client with subscriptions has the form of a message; false for any other client.
-    pub(crate) fn pong_in_pubsub(&mut self, key: usize, request: &Request<'_>) -> bool {
-        let in_pubsub =
-            self.pubsub.subscribers.get(key).is_some() && !self.is_resp3(key) && request.len() < 3;
+    pub(crate) fn pong_in_pubsub(&self, core: &mut Core, key: usize, request: &Request<'_>) -> bool {
+        let in_pubsub = self.subscribers.get(key).is_some() && !core.is_resp3(key) && request.len() < 3;
         if in_pubsub {
-            self.answer_with(key, |out| {
+            core.answer_with(key, |out| {
                 out.extend_from_slice(b"*2\r\n$4\r\npong\r\n");
                 encode::bulk(out, if request.len() == 2 { request.arg(1) } else { b"" });
             });

@@ -3,6 +3,7 @@
 //! The request's bytes are still in the output of the connection they left by; they are sent again from there. A MOVED
 //! also corrects the slot table at once.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -11,7 +12,9 @@ use redplane_resp::value;
 use redplane_telemetry::stats::{cluster, redis_cluster};
 use redplane_upstream::{Cluster, Signal};
 
-use crate::engine::{Action, Engine};
+use crate::action::Action;
+use crate::again::Again;
+use crate::core::Core;
 use crate::send::Payload;
 use redplane_merge::{Answer, Failure};
 use redplane_redis_core::connection::State;
@@ -71,6 +74,14 @@ pub(crate) struct Unresolved {
     waiting: Vec<Redirected>,
 }
 
+/// What one worker's servers sent elsewhere, or asked for again.
+#[derive(Default)]
+pub(crate) struct Redirects {
+    pub(crate) unresolved: BTreeMap<u64, Unresolved>,
+    /// Requests that a migrating slot refused, by the time they are sent again.
+    pub(crate) again: BTreeMap<(u64, u64), Again>,
+}
+
 /// A redirected request that waits outside all queues.
 struct Redirected {
     pending: Pending,
@@ -83,100 +94,13 @@ struct Redirected {
     error: Vec<u8>,
 }
 
-impl Engine {
-    /// Looks at an error before the client does. True when it was dealt with.
-    #[cold]
-    pub(crate) fn intercept(&mut self, key: usize, pending: &Pending, raw: &[u8]) -> bool {
-        if self.script_failed(key, pending, raw) {
-            return true;
-        }
-        let pool = self.connections[key].pool;
-        self.note_demoted(key, raw);
-        if !self.pools[pool].key.settings.enable_redirection {
-            return false;
-        }
-        if raw.starts_with(b"-CLUSTERDOWN") {
-            self.connections[key].server.cluster.signal(Signal::Failed);
-            self.settle(
-                pending.waiter,
-                pending.command,
-                pending.since,
-                Answer::Failed(Failure::Upstream),
-            );
-            return true;
-        }
-        if raw.starts_with(b"-TRYAGAIN") {
-            return self.try_again(key, pending);
-        }
-        let Some(redirection) = parse(raw) else {
-            return false;
-        };
-        self.follow(key, pending, redirection, raw)
-    }
-
+impl Core {
     /// A write was refused by a server that is no primary any more: discovery has to look again. The client gets the
     /// error, since whether to write once more is its decision.
     pub(crate) fn note_demoted(&self, key: usize, raw: &[u8]) {
         if raw.starts_with(b"-READONLY") {
             self.connections[key].server.cluster.signal(Signal::Demoted);
         }
-    }
-
-    fn follow(&mut self, key: usize, pending: &Pending, to: Redirection<'_>, raw: &[u8]) -> bool {
-        let connection = &self.connections[key];
-        let pool = connection.pool;
-        let op_timeout = self.pools[pool].key.settings.op_timeout.as_micros() as u64;
-        if pending.travel.hops() >= MAX_HOPS || self.now >= pending.since + op_timeout {
-            self.count_redirect(pool, false);
-            self.settle(
-                pending.waiter,
-                pending.command,
-                pending.since,
-                Answer::Failed(Failure::Upstream),
-            );
-            return true;
-        }
-        let Some(frame) = connection.frame_of(pending) else {
-            return false;
-        };
-        let address = self.target_of(key, to);
-        match address {
-            Some(address) if !self.waits_for_name(pool, pending, to) => {
-                self.send_on(pool, pending, &frame, (to, address), raw)
-            }
-            _ => {
-                self.resolve(pool, *pending, frame, (to, address), raw);
-                true
-            }
-        }
-    }
-
-    /// Sends a redirected request to where it was led.
-    fn send_on(
-        &mut self,
-        pool: usize,
-        pending: &Pending,
-        frame: &Bytes,
-        (to, address): (Redirection<'_>, SocketAddr),
-        raw: &[u8],
-    ) -> bool {
-        // The side that imports a slot refuses commands over several keys unless it has them all.
-        if to.ask
-            && let Some(singles) = self.single_keys(pending, frame)
-        {
-            for (own, frame) in &singles {
-                self.resend(pool, *own, frame, to, address, raw);
-            }
-            return true;
-        }
-        self.resend(pool, *pending, frame, to, address, raw)
-    }
-
-    /// Whether what the same client sent before to the same slot waits for a name: nothing must overtake it.
-    fn waits_for_name(&self, pool: usize, pending: &Pending, to: Redirection<'_>) -> bool {
-        self.unresolved
-            .values()
-            .any(|name| name.pool == pool && name.holds(pending, to.slot))
     }
 
     /// The address of a redirection's target, where it can be known without asking.
@@ -199,53 +123,6 @@ impl Engine {
             .get(topology.host_by_name(to.host, to.port)?)?
             .address
             .ip()
-    }
-
-    fn resend(
-        &mut self,
-        pool: usize,
-        pending: Pending,
-        frame: &Bytes,
-        to: Redirection<'_>,
-        address: SocketAddr,
-        raw: &[u8],
-    ) -> bool {
-        self.tell_redirected(pool, to, address);
-        self.rest_behind_redirected(pending.waiter);
-        let target = match self.connection_to(pool, address, to.host) {
-            Ok(target) => target,
-            Err(Some(failure)) => {
-                self.count_redirect(pool, false);
-                self.settle(
-                    pending.waiter,
-                    pending.command,
-                    pending.since,
-                    Answer::Failed(failure),
-                );
-                return true;
-            }
-            Err(None) => {
-                self.count_redirect(pool, false);
-                self.settle(pending.waiter, pending.command, pending.since, Answer::Raw(raw));
-                return true;
-            }
-        };
-        self.count_redirect(pool, true);
-        if to.ask {
-            self.setup(target, Purpose::Setup, &[b"asking"]);
-        }
-        let payload = match frame.len() >= redplane_redis_core::output::LARGE {
-            true => Payload::Shared(frame.clone()),
-            false => Payload::Copied(frame),
-        };
-        let travel = pending.travel.hop();
-        self.send_once_more(
-            target,
-            Pending { travel, ..pending },
-            payload,
-            (Purpose::Queued, 0),
-        );
-        true
     }
 
     /// The slot table learns of a redirection.
@@ -335,23 +212,169 @@ impl Engine {
             });
         }
     }
+}
+
+impl Core {
+    /// Sends a redirected request to where it was led.
+    fn send_on(
+        &mut self,
+        pool: usize,
+        pending: &Pending,
+        frame: &Bytes,
+        (to, address): (Redirection<'_>, SocketAddr),
+        raw: &[u8],
+    ) -> bool {
+        // The side that imports a slot refuses commands over several keys unless it has them all.
+        if to.ask
+            && let Some(singles) = self.single_keys(pending, frame)
+        {
+            for (own, frame) in &singles {
+                self.resend(pool, *own, frame, to, address, raw);
+            }
+            return true;
+        }
+        self.resend(pool, *pending, frame, to, address, raw)
+    }
+
+    fn resend(
+        &mut self,
+        pool: usize,
+        pending: Pending,
+        frame: &Bytes,
+        to: Redirection<'_>,
+        address: SocketAddr,
+        raw: &[u8],
+    ) -> bool {
+        self.tell_redirected(pool, to, address);
+        self.rest_behind_redirected(pending.waiter);
+        let target = match self.connection_to(pool, address, to.host) {
+            Ok(target) => target,
+            Err(Some(failure)) => {
+                self.count_redirect(pool, false);
+                self.settle(
+                    pending.waiter,
+                    pending.command,
+                    pending.since,
+                    Answer::Failed(failure),
+                );
+                return true;
+            }
+            Err(None) => {
+                self.count_redirect(pool, false);
+                self.settle(pending.waiter, pending.command, pending.since, Answer::Raw(raw));
+                return true;
+            }
+        };
+        self.count_redirect(pool, true);
+        if to.ask {
+            self.setup(target, Purpose::Setup, &[b"asking"]);
+        }
+        let payload = match frame.len() >= redplane_redis_core::output::LARGE {
+            true => Payload::Shared(frame.clone()),
+            false => Payload::Copied(frame),
+        };
+        let travel = pending.travel.hop();
+        self.send_once_more(
+            target,
+            Pending { travel, ..pending },
+            payload,
+            (Purpose::Queued, 0),
+        );
+        true
+    }
+}
+
+impl Redirects {
+    /// Looks at an error before the client does. True when it was dealt with.
+    #[cold]
+    pub(crate) fn intercept(&mut self, core: &mut Core, key: usize, pending: &Pending, raw: &[u8]) -> bool {
+        if core.script_failed(key, pending, raw) {
+            return true;
+        }
+        let pool = core.connections[key].pool;
+        core.note_demoted(key, raw);
+        if !core.pools[pool].key.settings.enable_redirection {
+            return false;
+        }
+        if raw.starts_with(b"-CLUSTERDOWN") {
+            core.connections[key].server.cluster.signal(Signal::Failed);
+            core.settle(
+                pending.waiter,
+                pending.command,
+                pending.since,
+                Answer::Failed(Failure::Upstream),
+            );
+            return true;
+        }
+        if raw.starts_with(b"-TRYAGAIN") {
+            return self.try_again(core, key, pending);
+        }
+        let Some(redirection) = parse(raw) else {
+            return false;
+        };
+        self.follow(core, key, pending, redirection, raw)
+    }
+
+    fn follow(
+        &mut self,
+        core: &mut Core,
+        key: usize,
+        pending: &Pending,
+        to: Redirection<'_>,
+        raw: &[u8],
+    ) -> bool {
+        let connection = &core.connections[key];
+        let pool = connection.pool;
+        let op_timeout = core.pools[pool].key.settings.op_timeout.as_micros() as u64;
+        if pending.travel.hops() >= MAX_HOPS || core.now >= pending.since + op_timeout {
+            core.count_redirect(pool, false);
+            core.settle(
+                pending.waiter,
+                pending.command,
+                pending.since,
+                Answer::Failed(Failure::Upstream),
+            );
+            return true;
+        }
+        let Some(frame) = connection.frame_of(pending) else {
+            return false;
+        };
+        let address = core.target_of(key, to);
+        match address {
+            Some(address) if !self.waits_for_name(pool, pending, to) => {
+                core.send_on(pool, pending, &frame, (to, address), raw)
+            }
+            _ => {
+                self.resolve(core, pool, *pending, frame, (to, address), raw);
+                true
+            }
+        }
+    }
+
+    /// Whether what the same client sent before to the same slot waits for a name: nothing must overtake it.
+    fn waits_for_name(&self, pool: usize, pending: &Pending, to: Redirection<'_>) -> bool {
+        self.unresolved
+            .values()
+            .any(|name| name.pool == pool && name.holds(pending, to.slot))
+    }
 
     /// Has a name resolved, once for all that wait for it.
     fn resolve(
         &mut self,
+        core: &mut Core,
         pool: usize,
         pending: Pending,
         frame: Bytes,
         (to, address): (Redirection<'_>, Option<SocketAddr>),
         raw: &[u8],
     ) {
-        let Some(live) = &self.pools[pool].live else {
+        let Some(live) = &core.pools[pool].live else {
             let failed = Answer::Failed(Failure::NoHost);
-            return self.settle(pending.waiter, pending.command, pending.since, failed);
+            return core.settle(pending.waiter, pending.command, pending.since, failed);
         };
         let cluster = live.cluster.clone();
-        self.rest_behind_redirected(pending.waiter);
-        self.in_flight += 1;
+        core.rest_behind_redirected(pending.waiter);
+        core.in_flight += 1;
         let waiting = Redirected {
             pending,
             frame,
@@ -370,13 +393,13 @@ impl Engine {
         if let Some(known) = known {
             return known.waiting.push(waiting);
         }
-        self.tickets += 1;
-        let ticket = self.tickets;
-        self.actions.push(Action::Resolve {
+        core.shared.tickets += 1;
+        let ticket = core.shared.tickets;
+        core.out.actions.push(Action::Resolve {
             ticket,
             host: to.host.to_owned(),
             cluster: cluster.clone(),
-            family: self.pools[pool].key.settings.dns_cache,
+            family: core.pools[pool].key.settings.dns_cache,
         });
         let name = Unresolved {
             pool,
@@ -388,13 +411,13 @@ impl Engine {
     }
 
     /// The driver has resolved a name, or could not.
-    pub fn resolved(&mut self, ticket: u64, address: Option<IpAddr>) {
+    pub(crate) fn resolved(&mut self, core: &mut Core, ticket: u64, address: Option<IpAddr>) {
         let Some(name) = self.unresolved.remove(&ticket) else {
             return;
         };
-        let live = self.pools.get(name.pool).and_then(|pool| pool.live.as_ref());
+        let live = core.pools.get(name.pool).and_then(|pool| pool.live.as_ref());
         let same = live.is_some_and(|live| Arc::ptr_eq(&live.cluster, &name.cluster));
-        self.in_flight -= name.waiting.len();
+        core.in_flight -= name.waiting.len();
         for waiting in name.waiting {
             let pending = waiting.pending;
             let named = address.map(|ip| SocketAddr::new(ip.to_canonical(), waiting.port));
@@ -406,11 +429,11 @@ impl Engine {
             };
             match waiting.address.or(named).filter(|_| same) {
                 Some(address) => {
-                    self.send_on(name.pool, &pending, &waiting.frame, (to, address), &waiting.error);
+                    core.send_on(name.pool, &pending, &waiting.frame, (to, address), &waiting.error);
                 }
                 None => {
                     let answer = Answer::Raw(&waiting.error);
-                    self.settle(pending.waiter, pending.command, pending.since, answer);
+                    core.settle(pending.waiter, pending.command, pending.since, answer);
                 }
             }
         }
@@ -427,11 +450,11 @@ impl Engine {
     }
 
     /// Names that take too long.
-    pub(crate) fn expire_unresolved(&mut self) {
-        let now = self.now;
+    pub(crate) fn expire_unresolved(&mut self, core: &mut Core) {
+        let now = core.now;
         let mut late = Vec::new();
         for name in self.unresolved.values_mut() {
-            let settings = self.pools.get(name.pool).map(|pool| &pool.key.settings);
+            let settings = core.pools.get(name.pool).map(|pool| &pool.key.settings);
             let timeout = settings.map_or(0, |settings| settings.op_timeout.as_micros() as u64);
             let is_late = |waiting: &mut Redirected| now >= waiting.pending.since + timeout;
             late.extend(
@@ -441,10 +464,10 @@ impl Engine {
             );
         }
         self.unresolved.retain(|_, name| !name.waiting.is_empty());
-        self.in_flight -= late.len();
+        core.in_flight -= late.len();
         for pending in late {
             let failed = Answer::Failed(Failure::Upstream);
-            self.settle(pending.waiter, pending.command, pending.since, failed);
+            core.settle(pending.waiter, pending.command, pending.since, failed);
         }
     }
 }

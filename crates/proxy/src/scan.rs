@@ -11,6 +11,8 @@ mod clusters;
 mod cursor;
 mod kept;
 
+use std::sync::Arc;
+
 use redplane_command::Command;
 use redplane_resp::number::integer;
 use redplane_resp::{encode, reply};
@@ -20,11 +22,13 @@ use clusters::Cluster;
 use cursor::{Cursor, Position, is_settled, own_line};
 pub(crate) use kept::Kept;
 
+use crate::core::Core;
 use crate::dispatch::Request;
 use crate::engine::Engine;
 use crate::send::Payload;
 use crate::settle::Ended;
 use redplane_merge::{Failure, Part, Parts};
+use redplane_redis_core::client::features::{Feature, PerClient};
 use redplane_redis_core::client::{Slot, Waiter};
 use redplane_redis_core::pool::{Access, Target};
 use redplane_redis_core::split::Split;
@@ -60,40 +64,97 @@ pub(crate) struct Scan {
 #[derive(Debug, Default)]
 pub(crate) struct Walks(Vec<(u32, Walk)>);
 
-impl Engine {
-    fn keep_walk(&mut self, key: usize, sequence: u32, walk: Walk) {
-        let walks = self.walks.of(key, &mut self.clients[key], Walks::default);
+/// The commands of one worker's clients that go from shard to shard.
+pub(crate) struct Scans {
+    walks: PerClient<Walks>,
+    /// Where all workers' scans are.
+    kept: Arc<Kept>,
+}
+
+impl Scans {
+    pub(crate) fn new(kept: &Arc<Kept>) -> Self {
+        Self {
+            walks: PerClient::new(Feature::Walks),
+            kept: Arc::clone(kept),
+        }
+    }
+
+    /// A client is gone.
+    pub(crate) fn forget(&mut self, key: usize) {
+        self.walks.forget(key);
+    }
+}
+
+impl Core {
+    fn answer_page(&mut self, key: usize, offset: usize, split: &Split, scan: &Scan, cursor: u64) {
+        let mut answer = Vec::with_capacity(scan.elements.len() + 48);
+        encode::array(&mut answer, 2);
+        encode::bulk(&mut answer, cursor.to_string().as_bytes());
+        encode::array(&mut answer, scan.found as usize);
+        answer.extend_from_slice(&scan.elements);
+        self.end_walk(key, offset, split, &answer);
+    }
+
+    pub(crate) fn place_of(&self, key: usize, offset: usize) -> Waiter {
+        let client = &self.clients[key];
+        Waiter {
+            client: key as u32,
+            generation: client.generation,
+            sequence: client.replies.head().wrapping_add(offset as u32),
+            part: 0,
+        }
+    }
+
+    fn end_walk(&mut self, key: usize, offset: usize, split: &Split, reply: &[u8]) {
+        let ended = Ended {
+            command: split.command().id,
+            success: !reply.starts_with(b"-"),
+            since: split.since,
+        };
+        self.deliver(key, offset, ended, reply);
+    }
+}
+
+impl Scans {
+    fn keep_walk(&mut self, core: &mut Core, key: usize, sequence: u32, walk: Walk) {
+        let walks = self.walks.of(key, &mut core.clients[key], Walks::default);
         walks.0.push((sequence, walk));
     }
 
-    fn take_walk(&mut self, key: usize, sequence: u32) -> Option<Walk> {
+    fn take_walk(&mut self, core: &mut Core, key: usize, sequence: u32) -> Option<Walk> {
         let walks = self.walks.get_mut(key)?;
         let at = walks.0.iter().position(|(own, _)| *own == sequence)?;
         let (_, walk) = walks.0.swap_remove(at);
         if walks.0.is_empty() {
-            self.walks.take(key, &mut self.clients[key]);
+            self.walks.take(key, &mut core.clients[key]);
         }
         Some(walk)
     }
 
     /// SCAN.
-    pub(crate) fn scan(&mut self, key: usize, command: &'static Command, request: Request<'_>) {
+    pub(crate) fn scan(
+        &mut self,
+        core: &mut Core,
+        key: usize,
+        command: &'static Command,
+        request: Request<'_>,
+    ) {
         let Some(cursor) = std::str::from_utf8(request.arg(1))
             .ok()
             .and_then(|text| text.parse::<u64>().ok())
         else {
-            return self.answer(key, b"-ERR invalid cursor\r\n");
+            return core.answer(key, b"-ERR invalid cursor\r\n");
         };
-        let cursor = Cursor::unpack(cursor, &self.context.peers.scans);
-        let found = self.cluster_from(key, command, cursor.cluster);
+        let cursor = Cursor::unpack(cursor, &self.kept);
+        let found = core.cluster_from(key, command, cursor.cluster);
         // Where the rest of the clusters is gone, so is what they were numbered by.
-        let found = found.or_else(|| self.cluster_from(key, command, 0));
+        let found = found.or_else(|| core.cluster_from(key, command, 0));
         let located = found.and_then(|found| {
             let at = cursor.locate(found.number, &found.topology)?;
             Some((found.pool, at))
         });
         let Some((pool, at)) = located else {
-            return self.fail_now(key, command.id, Failure::NoHost);
+            return core.fail_now(key, command.id, Failure::NoHost);
         };
         let options: Vec<Vec<u8>> = (2..request.len()).map(|i| request.arg(i).to_vec()).collect();
         let count = count_option(&options);
@@ -105,11 +166,11 @@ impl Engine {
             elements: Vec::new(),
         };
         let frame = scan_frame(at.cursor, &scan.options);
-        let split = Split::walking(Parts::new(command, 1, Vec::new()), self.now);
-        let waiter = self.expect_reply(key, Slot::Split(Box::new(split)));
-        self.keep_walk(key, waiter.sequence, Walk::Scan(scan));
+        let split = Split::walking(Parts::new(command, 1, Vec::new()), core.now);
+        let waiter = core.expect_reply(key, Slot::Split(Box::new(split)));
+        self.keep_walk(core, key, waiter.sequence, Walk::Scan(scan));
         let target = Target::Shard(at.shard);
-        self.send_to(
+        core.send_to(
             pool,
             target,
             Access::Primary,
@@ -120,25 +181,31 @@ impl Engine {
     }
 
     /// RANDOMKEY.
-    pub(crate) fn seek(&mut self, key: usize, command: &'static Command, request: Request<'_>) {
-        let servers = self.servers_of_all_routes(key, command);
+    pub(crate) fn seek(
+        &mut self,
+        core: &mut Core,
+        key: usize,
+        command: &'static Command,
+        request: Request<'_>,
+    ) {
+        let servers = core.servers_of_all_routes(key, command);
         let there = servers
             .iter()
             .filter(|server| !matches!(server.target, Target::Any));
         let mut places: Vec<(usize, Target)> = there.map(|server| (server.cluster, server.target)).collect();
-        self.random.shuffle(&mut places);
-        let pools = self.pools_of_all_routes(key, command);
+        core.shared.random.shuffle(&mut places);
+        let pools = core.pools_of_all_routes(key, command);
         let Some((cluster, target)) = places.pop() else {
-            return self.fail_now(key, command.id, Failure::NoHost);
+            return core.fail_now(key, command.id, Failure::NoHost);
         };
-        let split = Split::walking(Parts::new(command, 1, Vec::new()), self.now);
-        let waiter = self.expect_reply(key, Slot::Split(Box::new(split)));
+        let split = Split::walking(Parts::new(command, 1, Vec::new()), core.now);
+        let waiter = core.expect_reply(key, Slot::Split(Box::new(split)));
         let walk = Walk::Seek {
             places,
             frame: request.frame.to_vec(),
         };
-        self.keep_walk(key, waiter.sequence, walk);
-        self.send_to(
+        self.keep_walk(core, key, waiter.sequence, walk);
+        core.send_to(
             pools[cluster],
             target,
             Access::Primary,
@@ -149,11 +216,11 @@ impl Engine {
     }
 
     /// A shard has answered: on to the next one, or back to the client.
-    pub(crate) fn walk_on(&mut self, key: usize, offset: usize, split: Box<Split>) {
-        let sequence = self.place_of(key, offset).sequence;
-        let walk = match self.take_walk(key, sequence) {
+    pub(crate) fn walk_on(&mut self, core: &mut Core, key: usize, offset: usize, split: Box<Split>) {
+        let sequence = core.place_of(key, offset).sequence;
+        let walk = match self.take_walk(core, key, sequence) {
             None => return,
-            Some(Walk::Verify(scan)) => return self.verified(key, offset, &split, scan),
+            Some(Walk::Verify(scan)) => return self.verified(core, key, offset, &split, scan),
             Some(walk) => walk,
         };
         let parts = &split.parts;
@@ -164,31 +231,46 @@ impl Engine {
         };
         match walk {
             Walk::Verify(_) => {}
-            Walk::Scan(scan) => self.scan_on(key, offset, split, scan, &raw),
+            Walk::Scan(scan) => self.scan_on(core, key, offset, split, scan, &raw),
             Walk::Seek { mut places, frame } => {
                 let empty = raw.starts_with(b"$-1") || raw.starts_with(b"_");
                 let next = places.pop().filter(|_| empty);
-                let pools = self.pools_of_all_routes(key, split.command());
+                let pools = core.pools_of_all_routes(key, split.command());
                 match next.and_then(|(cluster, target)| Some((*pools.get(cluster)?, target))) {
                     Some(place) => {
                         let own = frame.clone();
-                        self.ask_next(key, offset, split, Walk::Seek { places, frame }, place, &own);
+                        self.ask_next(
+                            core,
+                            (key, offset),
+                            split,
+                            Walk::Seek { places, frame },
+                            place,
+                            &own,
+                        );
                     }
-                    None => self.end_walk(key, offset, &split, &raw),
+                    None => core.end_walk(key, offset, &split, &raw),
                 }
             }
         }
     }
 
     /// A shard's page has come: on to the next shard while there is room, else out with what was found.
-    fn scan_on(&mut self, key: usize, offset: usize, split: Box<Split>, mut scan: Scan, raw: &[u8]) {
+    fn scan_on(
+        &mut self,
+        core: &mut Core,
+        key: usize,
+        offset: usize,
+        split: Box<Split>,
+        mut scan: Scan,
+        raw: &[u8],
+    ) {
         let Some((cursor, count, elements)) = page(raw) else {
-            return self.end_walk(key, offset, &split, raw);
+            return core.end_walk(key, offset, &split, raw);
         };
         scan.elements.extend_from_slice(elements);
         scan.found += count;
-        let Some(own) = self.cluster_at(key, split.command(), scan.at.cluster) else {
-            return self.end_walk(key, offset, &split, Failure::NoHost.reply());
+        let Some(own) = core.cluster_at(key, split.command(), scan.at.cluster) else {
+            return core.end_walk(key, offset, &split, Failure::NoHost.reply());
         };
         let now = Position::begin(own.number, &own.topology);
         scan.at.moved |= (now.map, now.version) != (scan.at.map, scan.at.version);
@@ -197,41 +279,56 @@ impl Engine {
             scan.at.shard += 1;
         }
         if scan.at.shard >= own.topology.shard_count() {
-            return self.end_pass(key, offset, &split, scan, &own);
+            return self.end_pass(core, key, offset, &split, scan, &own);
         }
         if cursor != 0 || scan.found >= scan.count {
-            let next = scan.at.pack(&own.topology, &self.context.peers.scans);
-            return self.answer_page(key, offset, &split, &scan, next);
+            let next = scan.at.pack(&own.topology, &self.kept);
+            return core.answer_page(key, offset, &split, &scan, next);
         }
         let (next, frame) = (Target::Shard(scan.at.shard), scan_frame(0, &scan.options));
-        self.ask_next(key, offset, split, Walk::Scan(scan), (own.pool, next), &frame);
+        self.ask_next(
+            core,
+            (key, offset),
+            split,
+            Walk::Scan(scan),
+            (own.pool, next),
+            &frame,
+        );
     }
 
     /// Every shard of a cluster was asked. What that is worth depends on what has moved meanwhile.
-    fn end_pass(&mut self, key: usize, offset: usize, split: &Split, scan: Scan, own: &Cluster) {
+    fn end_pass(
+        &mut self,
+        core: &mut Core,
+        key: usize,
+        offset: usize,
+        split: &Split,
+        scan: Scan,
+        own: &Cluster,
+    ) {
         if scan.at.moved {
             // Perhaps the routes have changed, and with them the clusters' numbers: all begins again.
-            let next = self.cluster_from(key, split.command(), 0).map_or(0, |first| {
+            let next = core.cluster_from(key, split.command(), 0).map_or(0, |first| {
                 let begin = Position::begin(first.number, &first.topology);
-                begin.pack(&first.topology, &self.context.peers.scans)
+                begin.pack(&first.topology, &self.kept)
             });
-            return self.answer_page(key, offset, split, &scan, next);
+            return core.answer_page(key, offset, split, &scan, next);
         }
         if scan.at.again || own.topology.slots().is_none() {
-            return self.end_cluster(key, offset, split, scan);
+            return self.end_cluster(core, key, offset, split, scan);
         }
         let (command, shards) = (split.command(), own.topology.shard_count());
         let verify = Split::walking(Parts::new(command, shards, Vec::new()), split.since);
-        let waiter = self.place_of(key, offset);
-        self.keep_walk(key, waiter.sequence, Walk::Verify(scan));
-        self.clients[key].replies.ask_on(offset, Box::new(verify));
+        let waiter = core.place_of(key, offset);
+        self.keep_walk(core, key, waiter.sequence, Walk::Verify(scan));
+        core.clients[key].replies.ask_on(offset, Box::new(verify));
         for shard in 0..shards {
             let waiter = Waiter {
                 part: shard as u32,
                 ..waiter
             };
             let target = Target::Shard(shard);
-            self.send_to(
+            core.send_to(
                 own.pool,
                 target,
                 Access::Primary,
@@ -243,9 +340,9 @@ impl Engine {
     }
 
     /// The primaries have said what they serve and what is on its way. One that says nothing does not count.
-    fn verified(&mut self, key: usize, offset: usize, split: &Split, scan: Scan) {
-        let Some(own) = self.cluster_at(key, split.command(), scan.at.cluster) else {
-            return self.end_walk(key, offset, split, Failure::NoHost.reply());
+    fn verified(&mut self, core: &mut Core, key: usize, offset: usize, split: &Split, scan: Scan) {
+        let Some(own) = core.cluster_at(key, split.command(), scan.at.cluster) else {
+            return core.end_walk(key, offset, split, Failure::NoHost.reply());
         };
         let replies = split.parts.replies();
         let views = replies.map(|part| split.parts.raw(part).and_then(own_line));
@@ -253,42 +350,23 @@ impl Engine {
             .enumerate()
             .all(|(shard, line)| line.is_none_or(|line| is_settled(&own.topology, shard, line)));
         if settled {
-            return self.end_cluster(key, offset, split, scan);
+            return self.end_cluster(core, key, offset, split, scan);
         }
-        if let Some(live) = &self.pools[own.pool].live {
+        if let Some(live) = &core.pools[own.pool].live {
             live.cluster.signal(Signal::Redirected);
         }
         let again = Position {
             again: true,
             ..Position::begin(own.number, &own.topology)
         };
-        let next = again.pack(&own.topology, &self.context.peers.scans);
-        self.answer_page(key, offset, split, &scan, next);
-    }
-
-    fn answer_page(&mut self, key: usize, offset: usize, split: &Split, scan: &Scan, cursor: u64) {
-        let mut answer = Vec::with_capacity(scan.elements.len() + 48);
-        encode::array(&mut answer, 2);
-        encode::bulk(&mut answer, cursor.to_string().as_bytes());
-        encode::array(&mut answer, scan.found as usize);
-        answer.extend_from_slice(&scan.elements);
-        self.end_walk(key, offset, split, &answer);
-    }
-
-    fn place_of(&self, key: usize, offset: usize) -> Waiter {
-        let client = &self.clients[key];
-        Waiter {
-            client: key as u32,
-            generation: client.generation,
-            sequence: client.replies.head().wrapping_add(offset as u32),
-            part: 0,
-        }
+        let next = again.pack(&own.topology, &self.kept);
+        core.answer_page(key, offset, split, &scan, next);
     }
 
     fn ask_next(
         &mut self,
-        key: usize,
-        offset: usize,
+        core: &mut Core,
+        (key, offset): (usize, usize),
         mut split: Box<Split>,
         walk: Walk,
         (pool, target): (usize, Target),
@@ -296,10 +374,10 @@ impl Engine {
     ) {
         let command = split.command();
         *split = Split::walking(Parts::new(command, 1, Vec::new()), split.since);
-        let waiter = self.place_of(key, offset);
-        self.keep_walk(key, waiter.sequence, walk);
-        self.clients[key].replies.ask_on(offset, split);
-        self.send_to(
+        let waiter = core.place_of(key, offset);
+        self.keep_walk(core, key, waiter.sequence, walk);
+        core.clients[key].replies.ask_on(offset, split);
+        core.send_to(
             pool,
             target,
             Access::Primary,
@@ -308,14 +386,23 @@ impl Engine {
             Payload::Copied(frame),
         );
     }
+}
 
-    fn end_walk(&mut self, key: usize, offset: usize, split: &Split, reply: &[u8]) {
-        let ended = Ended {
-            command: split.command().id,
-            success: !reply.starts_with(b"-"),
-            since: split.since,
+impl Engine {
+    /// All servers that were asked have answered, and more is to be done than to join their replies.
+    pub(crate) fn whole(&mut self, waiter: Waiter, split: Box<Split>) {
+        let key = waiter.client as usize;
+        let Some(client) = self.core.clients.of_mut(waiter) else {
+            return;
         };
-        self.deliver(key, offset, ended, reply);
+        let Some((offset, _)) = client.replies.slot(waiter.sequence) else {
+            return;
+        };
+        if split.walks {
+            return self.scans.walk_on(&mut self.core, key, offset, split);
+        }
+        let own = self.own_figures(key);
+        self.core.join_parts(key, offset, &split, &own);
     }
 }
 

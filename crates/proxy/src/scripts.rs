@@ -12,6 +12,7 @@ use redplane_resp::request::{Args, Decoded, decode};
 
 use redplane_redis_core::scripts::{Sha, parse_sha};
 
+use crate::core::Core;
 use crate::dispatch::Request;
 use crate::engine::Engine;
 use crate::forward::access_of;
@@ -33,33 +34,7 @@ pub(crate) fn scripts_named(command: &Command, frame: &[u8]) -> Named {
 
 const MISSING: &[u8] = b"-NOSCRIPT No matching script";
 
-impl Engine {
-    /// EVAL, EVALSHA, FCALL and their read-only forms.
-    pub(crate) fn script(
-        &mut self,
-        key: usize,
-        argument: Argument,
-        command: &'static Command,
-        request: Request<'_>,
-    ) {
-        let sha = match argument {
-            Argument::Body => self.known.remember(&self.context.scripts, request.arg(1)),
-            Argument::Sha => parse_sha(request.arg(1)),
-            Argument::Function => None,
-        };
-        let first = redplane_command::first_key(command, request.len(), |i| request.arg(i));
-        let loads = sha.filter(|_| argument == Argument::Sha);
-        match first {
-            Some(first) => {
-                if let Some(sha) = loads {
-                    self.load_before_key(key, command, &sha, request.arg(first));
-                }
-                self.by_keys(key, command, request);
-            }
-            None => self.keyless_script(key, command, request, sha, loads.is_some()),
-        }
-    }
-
+impl Core {
     /// Always the same primary for one script, so that its SHA1 is known there from the first EVAL on.
     fn keyless_script(
         &mut self,
@@ -108,7 +83,7 @@ impl Engine {
 
     /// Puts SCRIPT LOAD into a connection's output, if the script is new there and its body is known.
     pub(crate) fn load_before(&mut self, connection: u32, sha: &Sha) {
-        let flushes = self.context.scripts.flushes();
+        let flushes = self.shared.scripts.flushes();
         let seen = &mut self.connections[connection as usize].learnt.seen_scripts;
         if seen.is_new(sha, flushes) && !self.load(connection, sha) {
             // Nobody has shown its body so far.
@@ -120,7 +95,7 @@ impl Engine {
     }
 
     fn load(&mut self, connection: u32, sha: &Sha) -> bool {
-        let script = self.context.scripts.with_sha(sha);
+        let script = self.shared.scripts.with_sha(sha);
         if let Some(script) = &script {
             self.setup(connection, Purpose::Setup, &[b"SCRIPT", b"LOAD", &script.body]);
         }
@@ -147,8 +122,8 @@ impl Engine {
             }
             (Argument::Body, body) if !missing => {
                 // No server can have it, so that nobody must be told that one has.
-                if let Some(sha) = self.known.remember(&self.context.scripts, body) {
-                    self.context.scripts.forget(&sha);
+                if let Some(sha) = self.shared.known.remember(&self.shared.scripts, body) {
+                    self.shared.scripts.forget(&sha);
                 }
                 false
             }
@@ -203,7 +178,7 @@ impl Engine {
     /// What a queued script command means here: its body is remembered. True when it names a script by its SHA1.
     pub(crate) fn script_queued(&mut self, command: &Command, request: &Request<'_>) -> bool {
         if command.request == RequestPolicy::Script(Argument::Body) {
-            self.known.remember(&self.context.scripts, request.arg(1));
+            self.shared.known.remember(&self.shared.scripts, request.arg(1));
         }
         command.request == RequestPolicy::Script(Argument::Sha)
     }
@@ -235,17 +210,51 @@ impl Engine {
         match command.effect {
             Effect::None => {}
             Effect::LoadScript => {
-                self.known.remember(&self.context.scripts, request.arg(2));
+                self.shared.known.remember(&self.shared.scripts, request.arg(2));
             }
-            Effect::FlushScripts => self.context.scripts.flush(),
+            Effect::FlushScripts => self.shared.scripts.flush(),
             Effect::AskScripts => {
                 let held = |at: usize| {
                     let sha = parse_sha(request.arg(at));
-                    sha.is_some_and(|sha| self.context.scripts.with_sha(&sha).is_some())
+                    sha.is_some_and(|sha| self.shared.scripts.with_sha(&sha).is_some())
                 };
                 return (2..request.len()).map(held).collect();
             }
         }
         Vec::new()
+    }
+}
+
+impl Engine {
+    /// EVAL, EVALSHA, FCALL and their read-only forms.
+    pub(crate) fn script(
+        &mut self,
+        key: usize,
+        argument: Argument,
+        command: &'static Command,
+        request: Request<'_>,
+    ) {
+        let sha = match argument {
+            Argument::Body => self
+                .core
+                .shared
+                .known
+                .remember(&self.core.shared.scripts, request.arg(1)),
+            Argument::Sha => parse_sha(request.arg(1)),
+            Argument::Function => None,
+        };
+        let first = redplane_command::first_key(command, request.len(), |i| request.arg(i));
+        let loads = sha.filter(|_| argument == Argument::Sha);
+        match first {
+            Some(first) => {
+                if let Some(sha) = loads {
+                    self.core.load_before_key(key, command, &sha, request.arg(first));
+                }
+                self.by_keys(key, command, request);
+            }
+            None => self
+                .core
+                .keyless_script(key, command, request, sha, loads.is_some()),
+        }
     }
 }

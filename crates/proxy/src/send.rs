@@ -8,8 +8,8 @@ use std::rc::Rc;
 use bytes::Bytes;
 use redplane_command::CommandId;
 
+use crate::core::{Core, Event};
 use crate::dispatch::Request;
-use crate::engine::Engine;
 use redplane_redis_core::client::Waiter;
 use redplane_redis_core::connection::MAX_HELD;
 use redplane_redis_core::filter::RouteTo;
@@ -71,7 +71,7 @@ pub(crate) struct Outgoing<'a> {
     pub(crate) scripts: Scripts,
 }
 
-impl Engine {
+impl Core {
     /// Sends a client's request, and a copy to each mirror of its route that wants one.
     #[inline]
     pub(crate) fn send_by_route(&mut self, id: u32, outgoing: &Outgoing<'_>) {
@@ -121,7 +121,9 @@ impl Engine {
         payload: Payload<'_>,
         leading: (Purpose, u32),
     ) {
-        let connection = &mut self.connections[id as usize];
+        let Some(connection) = self.connections.get_mut(id as usize) else {
+            return self.unsent(pending);
+        };
         let op_timeout = self.pools[connection.pool].key.settings.op_timeout.as_micros() as u64;
         connection.overdue_at = connection.overdue_at.min(pending.late_at(op_timeout));
         let travel = pending.travel.again();
@@ -132,7 +134,9 @@ impl Engine {
     /// of them has come.
     #[inline]
     fn put(&mut self, id: u32, mut pending: Pending, payload: Payload<'_>, (purpose, count): (Purpose, u32)) {
-        let connection = &mut self.connections[id as usize];
+        let Some(connection) = self.connections.get_mut(id as usize) else {
+            return self.unsent(pending);
+        };
         pending.at = connection.begin_send(self.now, &mut self.buffers);
         match payload {
             Payload::Copied(bytes) => connection.out.append(bytes),
@@ -148,6 +152,12 @@ impl Engine {
         }
     }
 
+    /// It was lost a moment ago, and whoever knew its number has not heard of that.
+    #[cold]
+    fn unsent(&mut self, pending: Pending) {
+        self.out.events.push_back(Event::Unsent(Box::new(pending)));
+    }
+
     /// A request stands in the output and waits.
     #[inline(always)]
     pub(crate) fn note_sent(&mut self, id: u32, pending: Pending) {
@@ -158,7 +168,7 @@ impl Engine {
         connection.tally.sent(pending.counted(), live);
         if !connection.flush.dirty {
             connection.flush.dirty = true;
-            self.dirty_connections.push(id);
+            self.due.connections.push(id);
         }
     }
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use redplane_command::CommandId;
 
+use crate::core::Core;
 use crate::dispatch::mark_dirty;
 use crate::engine::Engine;
 use redplane_merge::{Answer, Failure};
@@ -31,7 +32,44 @@ pub(crate) struct Ended {
     pub(crate) since: u64,
 }
 
-impl Engine {
+impl Core {
+    /// The reply of a command that several servers were asked, at its place.
+    pub(crate) fn deliver(&mut self, key: usize, offset: usize, ended: Ended, reply: &[u8]) {
+        let client = &mut self.clients[key];
+        let sequence = client.replies.head().wrapping_add(offset as u32);
+        if client.features.has(Feature::Delays) && self.hold_delayed(key, sequence, ended, reply) {
+            return;
+        }
+        self.clients[key].replies.finish(offset, reply);
+        self.finished(key, ended.command, ended.success, ended.since);
+    }
+
+    /// A command has its whole reply: statistics, and the client is written to at the end of the turn.
+    #[inline]
+    pub(crate) fn finished(&mut self, key: usize, command: CommandId, success: bool, since: u64) {
+        let client = &mut self.clients[key];
+        let outcome = Outcome {
+            command: Some(command),
+            success,
+            micros: self.now - since,
+        };
+        self.tally.ended(client.filter, &self.filters, outcome);
+        mark_dirty(client, key, &mut self.due.clients);
+    }
+
+    /// A failure before anything was sent: answered in its place, and counted.
+    #[cold]
+    pub(crate) fn fail_now(&mut self, key: usize, command: CommandId, failure: Failure) {
+        let client = &mut self.clients[key];
+        client.replies.reply(|out| out.extend_from_slice(failure.reply()));
+        let filter = &self.filters[client.filter];
+        if let Some(cells) = filter.cells(command) {
+            cells.inc(redplane_telemetry::stats::redis_command::ERROR);
+        }
+    }
+}
+
+impl Core {
     /// A server's reply, for a client that nearly always waits for just that.
     #[inline]
     pub(crate) fn settle_raw(&mut self, pending: &Pending, reply: &[u8]) {
@@ -55,7 +93,7 @@ impl Engine {
             micros: self.now - pending.since,
         };
         self.tally.ended(client.filter, &self.filters, outcome);
-        mark_dirty(client, key, &mut self.dirty_clients);
+        mark_dirty(client, key, &mut self.due.clients);
     }
 
     /// A request is answered. `since` is when it was sent, for the statistics.
@@ -88,30 +126,6 @@ impl Engine {
         }
     }
 
-    /// The reply of a command that several servers were asked, at its place.
-    pub(crate) fn deliver(&mut self, key: usize, offset: usize, ended: Ended, reply: &[u8]) {
-        let client = &mut self.clients[key];
-        let sequence = client.replies.head().wrapping_add(offset as u32);
-        if client.features.has(Feature::Delays) && self.hold_delayed(key, sequence, ended, reply) {
-            return;
-        }
-        self.clients[key].replies.finish(offset, reply);
-        self.finished(key, ended.command, ended.success, ended.since);
-    }
-
-    /// A command has its whole reply: statistics, and the client is written to at the end of the turn.
-    #[inline]
-    pub(crate) fn finished(&mut self, key: usize, command: CommandId, success: bool, since: u64) {
-        let client = &mut self.clients[key];
-        let outcome = Outcome {
-            command: Some(command),
-            success,
-            micros: self.now - since,
-        };
-        self.tally.ended(client.filter, &self.filters, outcome);
-        mark_dirty(client, key, &mut self.dirty_clients);
-    }
-
     /// A part of a split command is answered; the last one completes it.
     fn settle_part(&mut self, key: usize, offset: usize, part: u32, answer: Answer<'_>) {
         let client = &mut self.clients[key];
@@ -120,43 +134,34 @@ impl Engine {
             None if client.replies.is_full() => {
                 client.inlet.rest(Rest::Output);
                 // Whether that is more than can be kept is found out when it is written to.
-                mark_dirty(client, key, &mut self.dirty_clients);
+                mark_dirty(client, key, &mut self.due.clients);
             }
             None => {}
         }
     }
+}
 
-    /// A failure before anything was sent: answered in its place, and counted.
-    #[cold]
-    pub(crate) fn fail_now(&mut self, key: usize, command: CommandId, failure: Failure) {
-        let client = &mut self.clients[key];
-        client.replies.reply(|out| out.extend_from_slice(failure.reply()));
-        let filter = &self.filters[client.filter];
-        if let Some(cells) = filter.cells(command) {
-            cells.inc(redplane_telemetry::stats::redis_command::ERROR);
-        }
-    }
-
+impl Engine {
     /// The driver wrote `count` bytes to a client. Says whether more waits.
     pub fn client_wrote(&mut self, id: ClientId, count: usize) -> bool {
         let key = id.0 as usize;
-        let Some(client) = self.clients.get_mut(key) else {
+        let Some(client) = self.core.clients.get_mut(key) else {
             return false;
         };
         client.dirty = false;
         client.replies.out.wrote_for_good(count);
         client.replies.sent += count as u64;
-        self.tally.sent(client.filter, &self.filters, count);
+        self.core.tally.sent(client.filter, &self.core.filters, count);
         if client.replies.out.unwritten() > 0 {
             if client.replies.backlog() > MAX_OUTPUT {
-                self.watch_reader(key);
+                self.core.watch_reader(key);
             }
             return true;
         }
         if let Some(buffer) = client.replies.out.take_idle_buffer() {
-            self.buffers.give(buffer);
+            self.core.buffers.give(buffer);
         }
-        client.replies.shrink(&mut self.buffers);
+        client.replies.shrink(&mut self.core.buffers);
         if client.awaits_output() {
             self.after_output(key);
         }
@@ -165,7 +170,7 @@ impl Engine {
 
     /// All that was to be written is: connections that end, end here, and paused ones go on.
     fn after_output(&mut self, key: usize) {
-        let client = &mut self.clients[key];
+        let client = &mut self.core.clients[key];
         let id = ClientId(key as u32);
         if client.inlet.is_closed() {
             return;
@@ -174,7 +179,7 @@ impl Engine {
             if client.inlet.is_ending() {
                 // Half an array is no reply.
                 if !client.features.has(Feature::Share) || self.go_on_with_share(key) {
-                    self.close_client(id);
+                    self.core.close_client(id);
                 }
                 return;
             }
@@ -182,31 +187,31 @@ impl Engine {
                 self.go_on_in_order(key);
             }
             // What was read is served before the client is sent away.
-            let client = self.clients.get(key);
+            let client = self.core.clients.get(key);
             if client.is_some_and(|client| client.session.draining && client.is_between_requests()) {
-                return self.drain_close(id);
+                return self.core.drain_close(id);
             }
         }
-        let client = self.clients.get(key);
+        let client = self.core.clients.get(key);
         if client.is_some_and(|client| client.inlet.rests_for(Rest::Output) && client.replies.has_room()) {
-            self.lift(key, Rest::Output);
+            self.core.lift(key, Rest::Output);
         }
     }
 
     /// The client will send nothing more: what it asked for is answered, then its connection closes.
     pub fn client_finished(&mut self, id: ClientId) {
         let key = id.0 as usize;
-        let Some(client) = self.clients.get_mut(key) else {
+        let Some(client) = self.core.clients.get_mut(key) else {
             return;
         };
         client.inlet.rest(Rest::End);
         if client.replies.is_empty() && client.replies.out.unwritten() == 0 {
-            self.close_client(id);
+            self.core.close_client(id);
         }
     }
 }
 
-impl Engine {
+impl Core {
     /// Looks at a client for which more than [`MAX_OUTPUT`] waits.
     #[cold]
     pub(crate) fn watch_reader(&mut self, key: usize) {
@@ -216,8 +221,8 @@ impl Engine {
         };
         let own =
             |reading: &Reading| reading.client as usize == key && reading.generation == client.generation;
-        let Some(reading) = self.slow_readers.iter_mut().find(|reading| own(reading)) else {
-            return self.slow_readers.push(Reading::begun(key, client, now));
+        let Some(reading) = self.due.slow_readers.iter_mut().find(|reading| own(reading)) else {
+            return self.due.slow_readers.push(Reading::begun(key, client, now));
         };
         if !reading.goes_on(client, now) {
             self.close_reader(key);
@@ -233,13 +238,13 @@ impl Engine {
 
     /// Looks at those that are watched, also when their sockets say nothing.
     pub(crate) fn tick_readers(&mut self) {
-        for mut reading in std::mem::take(&mut self.slow_readers) {
+        for mut reading in std::mem::take(&mut self.due.slow_readers) {
             let client = self.clients.known(reading.client, reading.generation);
             let Some(client) = client.filter(|client| client.replies.backlog() > MAX_OUTPUT) else {
                 continue;
             };
             match reading.goes_on(client, self.now) {
-                true => self.slow_readers.push(reading),
+                true => self.due.slow_readers.push(reading),
                 false => self.close_reader(reading.client as usize),
             }
         }
@@ -247,6 +252,6 @@ impl Engine {
 
     /// When [`Self::tick_readers`] has something to do.
     pub(crate) fn next_reader_tick(&self) -> Option<Duration> {
-        (!self.slow_readers.is_empty()).then_some(LOOK)
+        (!self.due.slow_readers.is_empty()).then_some(LOOK)
     }
 }

@@ -6,6 +6,7 @@
 use redplane_command::{Command, FastKeys, ReplyPolicy, SlotOf, error};
 use redplane_resp::encode;
 
+use crate::core::{Core, Event};
 use crate::dispatch::{Request, Served, error_line};
 use crate::engine::Engine;
 use crate::forward::{access_of, is_mirrored_write};
@@ -27,49 +28,7 @@ struct KeyPlace {
     part: u32,
 }
 
-impl Engine {
-    /// MGET, MSET, DEL, UNLINK, EXISTS, TOUCH.
-    pub(crate) fn split(&mut self, key: usize, command: &'static Command, request: Request<'_>) {
-        let (first, step) = match command.keys.fast {
-            FastKeys::Range { first, step, .. } => (usize::from(first), usize::from(step).max(1)),
-            _ => (1, 1),
-        };
-        if !(request.len() - first).is_multiple_of(step) {
-            return self.answer_with(key, |out| error::wrong_arity(out, command));
-        }
-        if request.len() == first + step {
-            return self.forward_by_key(key, Served::Known(command), request, first);
-        }
-        let mut places = self.places(key, command, &request, first, step);
-        let same = |place: &KeyPlace| place.fate.is_ok() && place.fate == places[0].fate;
-        if places.iter().all(same) && self.keeps_keys(key, &request, first, step) {
-            return self.forward_by_key(key, Served::Known(command), request, first);
-        }
-        let parts = number_parts(&mut places);
-        let mut keys = vec![0; places.len()];
-        for place in &places {
-            keys[(place.argument - first) / step] = place.part;
-        }
-        let split = Split::new(Parts::new(command, parts, keys), self.now);
-        let waiter = self.expect_reply(key, Slot::Split(Box::new(split)));
-        let mut begin = 0;
-        for part in 0..parts as u32 {
-            let end = begin
-                + places[begin..]
-                    .iter()
-                    .take_while(|place| place.part == part)
-                    .count();
-            let waiter = redplane_redis_core::client::Waiter { part, ..waiter };
-            let sending = Sending {
-                waiter,
-                command: command.id,
-                purpose: Purpose::Reply,
-            };
-            self.send_part(key, &request, &places[begin..end], step, sending);
-            begin = end;
-        }
-    }
-
+impl Core {
     /// Where each key goes.
     fn places(
         &mut self,
@@ -80,7 +39,7 @@ impl Engine {
         step: usize,
     ) -> Vec<KeyPlace> {
         let arguments = (first..request.len()).step_by(step);
-        let draw = self.random.u64(..);
+        let draw = self.shared.random.u64(..);
         arguments
             .map(|argument| KeyPlace {
                 fate: self.fate(key, command.is_read(), request.arg(argument), draw),
@@ -119,7 +78,7 @@ impl Engine {
         let (Some(first), Some(second)) = (keys.next(), keys.next()) else {
             return Ok(());
         };
-        let draw = self.random.u64(..);
+        let draw = self.shared.random.u64(..);
         let place = self.fate(key, reads, request.arg(first), draw)?;
         for at in std::iter::once(second).chain(keys) {
             if self.fate(key, reads, request.arg(at), draw)? != place {
@@ -127,24 +86,6 @@ impl Engine {
             }
         }
         Ok(())
-    }
-
-    /// SORT: on a fleet the keys that patterns name are anywhere. Servers of a cluster refuse them themselves.
-    pub(crate) fn sort(&mut self, key: usize, command: &'static Command, request: Request<'_>) {
-        let filter = &self.filters[self.clients[key].filter];
-        let route = filter.route(request.arg(1));
-        let live = route.and_then(|route| self.pools[route.pool_for(command.is_read())].live.as_ref());
-        let spread = live
-            .is_some_and(|live| !live.is_redis() && !live.is_replicated() && live.topology.hosts.len() > 1);
-        if spread && let Some(option) = pattern_option(&request) {
-            return self.answer_with(key, |out| {
-                error_line(
-                    out,
-                    &format!("ERR {option} option of SORT denied in cluster mode."),
-                );
-            });
-        }
-        self.by_keys(key, command, request);
     }
 
     /// Where a key goes: the pool and [`group`](Self::group).
@@ -181,6 +122,17 @@ impl Engine {
                 .all(|at| filter.route(request.arg(at)).is_some_and(keeps))
     }
 
+    /// A key under the name that it has upstream.
+    pub(crate) fn append_key(&self, key: usize, name: &[u8], frame: &mut Vec<u8>) {
+        let filter = &self.filters[self.clients[key].filter];
+        match filter.route(name) {
+            Some(route) if !route.keeps_key => encode::bulk(frame, &self.rename(key, route, name)),
+            _ => encode::bulk(frame, name),
+        }
+    }
+}
+
+impl Core {
     /// One part's command, written straight into its connection's output, and to the mirrors of its route.
     fn send_part(
         &mut self,
@@ -239,40 +191,19 @@ impl Engine {
         self.buffers.give(frame);
     }
 
-    /// A key under the name that it has upstream.
-    pub(crate) fn append_key(&self, key: usize, name: &[u8], frame: &mut Vec<u8>) {
-        let filter = &self.filters[self.clients[key].filter];
-        match filter.route(name) {
-            Some(route) if !route.keeps_key => encode::bulk(frame, &self.rename(key, route, name)),
-            _ => encode::bulk(frame, name),
-        }
-    }
-
-    /// What INFO says to a client of the proxy itself.
-    fn own_figures(&self, key: usize) -> Own {
-        let peers = &self.context.peers;
-        let local = self.clients[key].session.socket.local;
-        Own {
-            clients: peers.clients() as u64,
-            blocked: peers.blocked() as u64,
-            tracking: peers.tracking() as u64,
-            max_clients: peers.max_clients(),
-            port: local.map_or(0, |local| u64::from(local.port())),
-            uptime: self.now / 1_000_000,
-        }
-    }
-
     /// All parts are answered.
     pub(crate) fn complete(&mut self, key: usize, offset: usize, split: Box<Split>) {
-        if split.walks {
-            return self.walk_on(key, offset, split);
+        if split.walks || split.command().reply == ReplyPolicy::Info {
+            let waiter = self.place_of(key, offset);
+            return self.out.events.push_back(Event::Whole(waiter, split));
         }
+        self.join_parts(key, offset, &split, &Own::default());
+    }
+
+    /// Joins the parts to one reply.
+    pub(crate) fn join_parts(&mut self, key: usize, offset: usize, split: &Split, own: &Own) {
         let mut reply = self.buffers.take_empty();
-        let own = match split.command().reply {
-            ReplyPolicy::Info => self.own_figures(key),
-            _ => Own::default(),
-        };
-        let success = redplane_merge::merge(&split.parts, &own, &mut reply);
+        let success = redplane_merge::merge(&split.parts, own, &mut reply);
         let ended = Ended {
             command: split.command().id,
             success,
@@ -280,6 +211,83 @@ impl Engine {
         };
         self.deliver(key, offset, ended, &reply);
         self.buffers.give(reply);
+    }
+}
+
+impl Engine {
+    /// MGET, MSET, DEL, UNLINK, EXISTS, TOUCH.
+    pub(crate) fn split(&mut self, key: usize, command: &'static Command, request: Request<'_>) {
+        let (first, step) = match command.keys.fast {
+            FastKeys::Range { first, step, .. } => (usize::from(first), usize::from(step).max(1)),
+            _ => (1, 1),
+        };
+        if !(request.len() - first).is_multiple_of(step) {
+            return self.core.answer_with(key, |out| error::wrong_arity(out, command));
+        }
+        if request.len() == first + step {
+            return self.forward_by_key(key, Served::Known(command), request, first);
+        }
+        let mut places = self.core.places(key, command, &request, first, step);
+        let same = |place: &KeyPlace| place.fate.is_ok() && place.fate == places[0].fate;
+        if places.iter().all(same) && self.core.keeps_keys(key, &request, first, step) {
+            return self.forward_by_key(key, Served::Known(command), request, first);
+        }
+        let parts = number_parts(&mut places);
+        let mut keys = vec![0; places.len()];
+        for place in &places {
+            keys[(place.argument - first) / step] = place.part;
+        }
+        let split = Split::new(Parts::new(command, parts, keys), self.core.now);
+        let waiter = self.core.expect_reply(key, Slot::Split(Box::new(split)));
+        let mut begin = 0;
+        for part in 0..parts as u32 {
+            let end = begin
+                + places[begin..]
+                    .iter()
+                    .take_while(|place| place.part == part)
+                    .count();
+            let waiter = redplane_redis_core::client::Waiter { part, ..waiter };
+            let sending = Sending {
+                waiter,
+                command: command.id,
+                purpose: Purpose::Reply,
+            };
+            self.core
+                .send_part(key, &request, &places[begin..end], step, sending);
+            begin = end;
+        }
+    }
+
+    /// SORT: on a fleet the keys that patterns name are anywhere. Servers of a cluster refuse them themselves.
+    pub(crate) fn sort(&mut self, key: usize, command: &'static Command, request: Request<'_>) {
+        let filter = &self.core.filters[self.core.clients[key].filter];
+        let route = filter.route(request.arg(1));
+        let live = route.and_then(|route| self.core.pools[route.pool_for(command.is_read())].live.as_ref());
+        let spread = live
+            .is_some_and(|live| !live.is_redis() && !live.is_replicated() && live.topology.hosts.len() > 1);
+        if spread && let Some(option) = pattern_option(&request) {
+            return self.core.answer_with(key, |out| {
+                error_line(
+                    out,
+                    &format!("ERR {option} option of SORT denied in cluster mode."),
+                );
+            });
+        }
+        self.by_keys(key, command, request);
+    }
+
+    /// What INFO says to a client of the proxy itself.
+    pub(crate) fn own_figures(&self, key: usize) -> Own {
+        let peers = &self.context.peers;
+        let local = self.core.clients[key].session.socket.local;
+        Own {
+            clients: peers.clients() as u64,
+            blocked: peers.blocked() as u64,
+            tracking: peers.tracking() as u64,
+            max_clients: peers.max_clients(),
+            port: local.map_or(0, |local| u64::from(local.port())),
+            uptime: self.core.now / 1_000_000,
+        }
     }
 }
 

@@ -27,8 +27,8 @@ use bytes::Bytes;
 use redplane_resp::request::Args;
 use rustc_hash::FxHashMap;
 
+use crate::notice::{Notice, Redirect};
 pub(crate) use ask::Joining;
-pub(crate) use deliver::Notice;
 pub(crate) use describe::redirect_of;
 pub(crate) use options::Wanted;
 use redplane_redis_core::client::features::{Feature, PerClient};
@@ -47,13 +47,6 @@ pub(crate) enum Mode {
     OptOut,
     /// All that begin so, read or not.
     Broadcast(BTreeSet<Bytes>),
-}
-
-/// Another client that is told instead.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Redirect {
-    pub(crate) id: u64,
-    worker: usize,
 }
 
 /// A client that tracks.

@@ -12,8 +12,8 @@ mod watch;
 
 use redplane_command::{Command, Transaction as Step, error};
 
+use crate::core::Core;
 use crate::dispatch::{Request, Served};
-use crate::engine::Engine;
 use crate::forward::rename::{Renamed, TOO_LONG};
 use redplane_merge::Failure;
 use redplane_redis_core::client::features::{Feature, PerClient};
@@ -177,12 +177,7 @@ impl Transactions {
     }
 }
 
-impl Engine {
-    /// Whether a client's commands are queued.
-    pub(crate) fn is_in_transaction(&self, key: usize) -> bool {
-        self.transactions.open.get(key).is_some_and(Transaction::is_open)
-    }
-
+impl Core {
     /// Whether a command is dealt with at once inside a transaction. Whose login has ended there may log in again.
     pub(crate) fn steers_transaction(&self, key: usize, served: Served) -> bool {
         match served {
@@ -192,44 +187,67 @@ impl Engine {
         }
     }
 
+    fn place_queued(&mut self, key: usize, name: &[u8]) -> Option<(usize, Target, std::rc::Rc<RouteTo>)> {
+        let route = self.filters[self.clients[key].filter].route(name)?.clone();
+        let renamed = self.rename(key, &route, name);
+        let random = self.shared.random.u64(..);
+        let entry = &self.pools[route.pool];
+        let live = entry.live.as_ref()?;
+        let target = match live.target(&renamed, &entry.key.settings) {
+            Target::Hash(hash) => Target::Host(live.topology.by_hash(hash, random)?),
+            slot => slot,
+        };
+        Some((route.pool, target, route))
+    }
+}
+
+impl Transactions {
+    /// Whether a client's commands are queued.
+    pub(crate) fn is_in_transaction(&self, key: usize) -> bool {
+        self.open.get(key).is_some_and(Transaction::is_open)
+    }
+
     pub(crate) fn steer_transaction(
         &mut self,
+        core: &mut Core,
         key: usize,
         step: Step,
         command: &'static Command,
         request: Request<'_>,
     ) {
-        let open = self.transactions.open.get(key).is_some_and(|t| t.open);
+        let open = self.open.get(key).is_some_and(|t| t.open);
         match step {
-            Step::Multi if open => self.answer(key, error::NESTED_MULTI),
+            Step::Multi if open => core.answer(key, error::NESTED_MULTI),
             Step::Multi => {
-                self.transactions
-                    .open
-                    .of(key, &mut self.clients[key], Default::default)
-                    .open = true;
-                self.answer(key, b"+OK\r\n");
+                self.open.of(key, &mut core.clients[key], Default::default).open = true;
+                core.answer(key, b"+OK\r\n");
             }
-            Step::Exec if !open => self.answer(key, error::EXEC_WITHOUT_MULTI),
-            Step::Exec => self.exec(key, command),
-            Step::Discard if !open => self.answer(key, error::DISCARD_WITHOUT_MULTI),
+            Step::Exec if !open => core.answer(key, error::EXEC_WITHOUT_MULTI),
+            Step::Exec => self.exec(core, key, command),
+            Step::Discard if !open => core.answer(key, error::DISCARD_WITHOUT_MULTI),
             Step::Discard => {
-                self.drop_transaction(key);
-                self.answer(key, b"+OK\r\n");
+                self.drop_transaction(core, key);
+                core.answer(key, b"+OK\r\n");
             }
-            Step::Watch if open => self.answer(key, error::WATCH_INSIDE_MULTI),
-            Step::Watch => self.watch(key, command, request),
-            Step::Unwatch if open => self.queue_command(key, Served::Known(command), &request),
+            Step::Watch if open => core.answer(key, error::WATCH_INSIDE_MULTI),
+            Step::Watch => self.watch(core, key, command, request),
+            Step::Unwatch if open => self.queue_command(core, key, Served::Known(command), &request, false),
             Step::Unwatch => {
-                self.drop_transaction(key);
-                self.answer(key, b"+OK\r\n");
+                self.drop_transaction(core, key);
+                core.answer(key, b"+OK\r\n");
             }
         }
     }
 
     /// EXEC itself cannot be: Redis discards the transaction with the reason.
-    pub(crate) fn abort_transaction(&mut self, key: usize, reason_in: impl FnOnce(&mut Vec<u8>)) {
-        self.drop_transaction(key);
-        self.answer_with(key, |out| {
+    pub(crate) fn abort_transaction(
+        &mut self,
+        core: &mut Core,
+        key: usize,
+        reason_in: impl FnOnce(&mut Vec<u8>),
+    ) {
+        self.drop_transaction(core, key);
+        core.answer_with(key, |out| {
             let mut reason = Vec::new();
             reason_in(&mut reason);
             let words = reason
@@ -242,37 +260,44 @@ impl Engine {
     }
 
     /// Puts a command aside that the keys' server runs.
-    fn queue_in_block(&mut self, key: usize, served: Served, request: &Request<'_>) {
-        let queued = self.transactions.open.get(key);
+    fn queue_in_block(
+        &mut self,
+        core: &mut Core,
+        key: usize,
+        served: Served,
+        request: &Request<'_>,
+        corrects: bool,
+    ) {
+        let queued = self.open.get(key);
         if queued.is_some_and(Transaction::is_too_large) {
-            return self.spoil_transaction(key, TOO_LARGE);
+            return self.spoil_transaction(core, key, TOO_LARGE);
         }
         let at = match served {
             Served::Custom(_) => Some(1),
             Served::Known(command) => redplane_command::first_key(command, request.len(), |i| request.arg(i)),
         };
-        let placed = at.and_then(|at| self.place_queued(key, request.arg(at)));
-        if self.share_a_place(key, served, request, false) == Err(Failure::CrossSlot) {
+        let placed = at.and_then(|at| core.place_queued(key, request.arg(at)));
+        if core.share_a_place(key, served, request, false) == Err(Failure::CrossSlot) {
             // Redis: keys of one command are judged at once, those of several at EXEC.
-            return self.spoil_transaction(key, error::CROSSSLOT);
+            return self.spoil_transaction(core, key, error::CROSSSLOT);
         }
         let renamed = at
             .zip(placed.as_ref())
             .filter(|(_, (_, _, route))| !route.keeps_key)
-            .map(|(at, _)| self.renamed(key, served, request, at));
+            .map(|(at, _)| core.renamed(key, served, request, at));
         if matches!(renamed, Some(None)) {
-            return self.spoil_transaction(key, TOO_LONG);
+            return self.spoil_transaction(core, key, TOO_LONG);
         }
         let renamed = renamed.flatten();
         let queued = renamed.as_ref().map_or(*request, Renamed::request);
         let first_name = at.map_or_else(Vec::new, |at| queued.arg(at).to_vec());
         let writes =
             matches!(served, Served::Custom(_)) || matches!(served, Served::Known(c) if !c.is_read());
-        let pausable = self.may_replicate(served, request);
-        let scripts = matches!(served, Served::Known(c) if self.script_queued(c, request));
-        self.script_effect_queued(served, request);
-        let meaning = self.meaning_in_block(key, served, request);
-        let Some(transaction) = self.transactions.open.get_mut(key) else {
+        let pausable = core.may_replicate(served, request);
+        let scripts = matches!(served, Served::Known(c) if core.script_queued(c, request));
+        core.script_effect_queued(served, request);
+        let meaning = self.meaning_in_block(core, key, served, request, corrects);
+        let Some(transaction) = self.open.get_mut(key) else {
             return;
         };
         if let Some(meaning) = meaning {
@@ -292,37 +317,24 @@ impl Engine {
                     let held: Vec<usize> = route.pools().collect();
                     transaction.pools.extend_from_slice(&held);
                     transaction.destination.route = Some(route);
-                    self.hold_pools(&held);
+                    core.hold_pools(&held);
                 }
                 // A push may have replaced the pool, but not the cluster.
                 Some((known, place)) => {
-                    let same = self.pools[known].key.cluster == self.pools[pool].key.cluster;
+                    let same = core.pools[known].key.cluster == core.pools[pool].key.cluster;
                     transaction.destination.cross |= !same || !same_place(place, target);
                 }
             }
         }
-        self.answer(key, QUEUED);
+        core.answer(key, QUEUED);
     }
 
     /// Refuses a command, and with it the EXEC to come.
-    fn spoil_transaction(&mut self, key: usize, reply: &[u8]) {
-        if let Some(transaction) = self.transactions.open.get_mut(key) {
+    fn spoil_transaction(&mut self, core: &mut Core, key: usize, reply: &[u8]) {
+        if let Some(transaction) = self.open.get_mut(key) {
             transaction.spoiled = true;
         }
-        self.answer(key, reply);
-    }
-
-    fn place_queued(&mut self, key: usize, name: &[u8]) -> Option<(usize, Target, std::rc::Rc<RouteTo>)> {
-        let route = self.filters[self.clients[key].filter].route(name)?.clone();
-        let renamed = self.rename(key, &route, name);
-        let random = self.random.u64(..);
-        let entry = &self.pools[route.pool];
-        let live = entry.live.as_ref()?;
-        let target = match live.target(&renamed, &entry.key.settings) {
-            Target::Hash(hash) => Target::Host(live.topology.by_hash(hash, random)?),
-            slot => slot,
-        };
-        Some((route.pool, target, route))
+        core.answer(key, reply);
     }
 }
 
@@ -331,5 +343,14 @@ fn same_place(a: Target, b: Target) -> bool {
         (Target::Slot(a), Target::Slot(b)) => a == b,
         (Target::Host(a), Target::Host(b)) | (Target::Shard(a), Target::Shard(b)) => a == b,
         _ => false,
+    }
+}
+
+impl Transactions {
+    /// Whether this is the EXEC of a transaction that may write.
+    pub(crate) fn executes_writes(&self, key: usize, served: Served) -> bool {
+        let executes = matches!(served, Served::Known(command)
+            if matches!(command.request, redplane_command::RequestPolicy::Transaction(Step::Exec)));
+        executes && self.open.get(key).is_some_and(Transaction::may_write)
     }
 }

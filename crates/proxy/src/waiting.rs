@@ -92,7 +92,7 @@ impl Engine {
     pub(crate) fn waiting(&self) -> Waiting {
         let mut oldest = self.oldest_requests();
         let waits = |client: &Client| !client.replies.is_empty() || !client.inlet.rests().is_empty();
-        let clients = self.clients.iter().filter(|(_, client)| waits(client));
+        let clients = self.core.clients.iter().filter(|(_, client)| waits(client));
         let mut clients: Vec<WaitingClient> = clients
             .map(|(key, client)| self.waiting_client(client, oldest.remove(&(key as u32))))
             .collect();
@@ -104,16 +104,16 @@ impl Engine {
     }
 
     fn waiting_client(&self, client: &Client, oldest: Option<Oldest>) -> WaitingClient {
-        let filter = &self.filters[client.filter];
+        let filter = &self.core.filters[client.filter];
         let owed = client.replies.len();
         let elsewhere = || Oldest {
-            command: self.command_name(client),
-            age: Duration::from_micros(self.now.saturating_sub(client.inlet.heard)),
+            command: self.core.command_name(client),
+            age: Duration::from_micros(self.core.now.saturating_sub(client.inlet.heard)),
             attempt: 1,
             place: WaitsAt::Proxy,
         };
         WaitingClient {
-            worker: self.peer.worker(),
+            worker: self.core.shared.worker,
             id: client.session.id,
             remote: client.session.socket.remote,
             listener: (filter.listener.to_string(), filter.chain.to_string()),
@@ -129,11 +129,11 @@ impl Engine {
         let mut found: FxHashMap<u32, Oldest> = FxHashMap::default();
         let mut note =
             |waiter: Waiter, since: u64, command: redplane_command::CommandId, sent: u32, place| {
-                let client = self.clients.of(waiter);
+                let client = self.core.clients.of(waiter);
                 if client.is_none_or(|client| client.replies.head() != waiter.sequence) {
                     return;
                 }
-                let age = Duration::from_micros(self.now.saturating_sub(since));
+                let age = Duration::from_micros(self.core.now.saturating_sub(since));
                 if found.get(&waiter.client).is_some_and(|known| known.age >= age) {
                     return;
                 }
@@ -146,7 +146,7 @@ impl Engine {
                 };
                 found.insert(waiter.client, oldest);
             };
-        for (id, connection) in self.connections.iter() {
+        for (id, connection) in self.core.connections.iter() {
             for (ahead, pending) in connection.pending.iter().enumerate() {
                 let place = || WaitsAt::Server {
                     cluster: connection.server.cluster.name().to_owned(),
@@ -156,14 +156,14 @@ impl Engine {
                     ahead,
                 };
                 // Nearly all are of clients that wait for an earlier reply, or of none.
-                let own = self.clients.of(pending.waiter);
+                let own = self.core.clients.of(pending.waiter);
                 if own.is_some_and(|client| client.replies.head() == pending.waiter.sequence) {
                     let sent = pending.travel.times_sent();
                     note(pending.waiter, pending.since, pending.command, sent, place());
                 }
             }
         }
-        for (pending, host) in self.requests_to_repeat() {
+        for (pending, host) in self.redirects.requests_to_repeat() {
             let sent = pending.travel.times_sent();
             note(
                 pending.waiter,
@@ -173,7 +173,7 @@ impl Engine {
                 WaitsAt::Again { host },
             );
         }
-        for (pending, name) in self.requests_to_resolve() {
+        for (pending, name) in self.redirects.requests_to_resolve() {
             let sent = pending.travel.times_sent();
             note(
                 pending.waiter,
@@ -183,11 +183,12 @@ impl Engine {
                 WaitsAt::Name(name.to_owned()),
             );
         }
-        for (waiter, _) in self.delayed.values() {
+        for (waiter, _) in self.core.faults.delayed.values() {
             let heard = self
+                .core
                 .clients
                 .of(*waiter)
-                .map_or(self.now, |client| client.inlet.heard);
+                .map_or(self.core.now, |client| client.inlet.heard);
             let nothing = redplane_command::CommandId(u16::MAX);
             note(*waiter, heard, nothing, 1, WaitsAt::Fault);
         }

@@ -237,7 +237,7 @@ impl Client {
 
     /// Nothing is owed, nothing waits and nothing is begun: a good moment to go.
     pub fn is_between_requests(&self) -> bool {
-        let waits = [Rest::Order, Rest::Lesson, Rest::Pause]
+        let waits = [Rest::Order, Rest::Lesson, Rest::Pause, Rest::Turn]
             .into_iter()
             .any(|rest| self.inlet.rests_for(rest));
         let begun = self.features.has(Feature::Transaction) || self.features.has(Feature::Share);

@@ -7,6 +7,7 @@ pub mod backoff;
 pub mod client;
 pub mod connection;
 pub mod filter;
+pub mod headcount;
 pub mod input;
 pub mod leases;
 pub mod lessons;

@@ -23,8 +23,9 @@ use redplane_resp::number::integer;
 use answers::{Count, replicated, synced, transaction};
 use primaries::Primary;
 
+use crate::blocking::Blocking;
+use crate::core::Core;
 use crate::dispatch::{Request, error_line};
-use crate::engine::Engine;
 use crate::send::{Payload, Sending};
 use redplane_merge::{Answer, Failure};
 use redplane_redis_core::client::{Slot, Waiter};
@@ -86,14 +87,20 @@ impl Acknowledged {
     }
 }
 
-impl Engine {
+impl Blocking {
     /// WAIT and WAITAOF.
-    pub(crate) fn wait_for_replicas(&mut self, key: usize, command: &'static Command, request: &Request<'_>) {
+    pub(crate) fn wait_for_replicas(
+        &mut self,
+        core: &mut Core,
+        key: usize,
+        command: &'static Command,
+        request: &Request<'_>,
+    ) {
         let asks_disks = request.len() > 3;
         let number = |at: usize| integer(request.arg(at));
         let wanted = match (asks_disks, number(1), number(2)) {
             (false, Some(replicas), _) => Count { local: 0, replicas },
-            (false, None, _) => return self.answer(key, error::NOT_AN_INTEGER),
+            (false, None, _) => return core.answer(key, error::NOT_AN_INTEGER),
             // The server says what is wrong with them, and then there is nothing to wait for.
             (true, local, replicas) => Count {
                 local: local.unwrap_or(i64::MIN),
@@ -102,30 +109,32 @@ impl Engine {
         };
         let time = match number(request.len() - 1) {
             None => {
-                return self.answer_with(key, |out| {
+                return core.answer_with(key, |out| {
                     error_line(out, "ERR timeout is not an integer or out of range");
                 });
             }
-            Some(..0) => return self.answer_with(key, |out| error_line(out, "ERR timeout is negative")),
+            Some(..0) => {
+                return core.answer_with(key, |out| error_line(out, "ERR timeout is negative"));
+            }
             Some(millis) => millis.unsigned_abs().saturating_mul(1000),
         };
-        let primaries = self.written_primaries(key);
+        let primaries = core.written_primaries(key);
         if primaries.is_empty() {
-            return self.fail_now(key, command.id, Failure::NoHost);
+            return core.fail_now(key, command.id, Failure::NoHost);
         }
         let question = match asks_disks {
             false => ReplicaQuestion::Offsets,
             true => ReplicaQuestion::Synced(transaction(request)),
         };
-        let waiter = self.expect_reply(key, Slot::Waiting);
-        self.rest_behind(key);
-        let hung_up = self.clients[key].session.hung_up;
-        let until = (time > 0).then(|| self.now.saturating_add(time));
-        let last = hung_up.then_some(self.now + super::LAST_REPLY);
+        let waiter = core.expect_reply(key, Slot::Waiting);
+        core.rest_behind(key);
+        let hung_up = core.clients[key].session.hung_up;
+        let until = (time > 0).then(|| core.now.saturating_add(time));
+        let last = hung_up.then_some(core.now + super::LAST_REPLY);
         let acknowledged = Acknowledged {
             command,
             waiter,
-            since: self.now,
+            since: core.now,
             question,
             wanted,
             until: until.into_iter().chain(last).min(),
@@ -135,20 +144,20 @@ impl Engine {
             next: 0,
         };
         self.acknowledged.insert(key as u32, acknowledged);
-        self.peer.client_blocked();
-        self.ask_primaries(key);
+        core.shared.heads.client_blocked();
+        self.ask_primaries(core, key);
     }
 
     /// One round of questions.
-    fn ask_primaries(&mut self, key: usize) {
+    fn ask_primaries(&mut self, core: &mut Core, key: usize) {
         let Some(mut acknowledged) = self.acknowledged.remove(&(key as u32)) else {
             return;
         };
         let mut failed = None;
         for (part, primary) in acknowledged.primaries.iter().enumerate() {
-            let found = self
+            let found = core
                 .host_place(primary)
-                .and_then(|at| self.connection_for(primary.pool, Target::Host(at), Access::Primary));
+                .and_then(|at| core.connection_for(primary.pool, Target::Host(at), Access::Primary));
             let connection = match found {
                 Ok(connection) => connection,
                 Err(failure) => {
@@ -166,15 +175,15 @@ impl Engine {
             };
             match &acknowledged.question {
                 ReplicaQuestion::Offsets => {
-                    let mut frame = self.buffers.take_empty();
+                    let mut frame = core.buffers.take_empty();
                     encode::request(&mut frame, &[b"INFO", b"replication"]);
-                    self.send(connection, sending, Payload::Copied(&frame));
-                    self.buffers.give(frame);
+                    core.send(connection, sending, Payload::Copied(&frame));
+                    core.buffers.give(frame);
                 }
                 // MULTI, the question and EXEC: the last of the three replies says something.
                 ReplicaQuestion::Synced(block) => {
                     let leading = (Purpose::Acknowledged, 2);
-                    self.send_behind(connection, sending, Payload::Copied(block), leading);
+                    core.send_behind(connection, sending, Payload::Copied(block), leading);
                 }
             }
             acknowledged.open += 1;
@@ -185,8 +194,8 @@ impl Engine {
                 self.acknowledged.insert(key as u32, acknowledged);
             }
             Some(failure) => {
-                self.peer.client_unblocked();
-                self.settle(waiter, command, since, Answer::Failed(failure));
+                core.shared.heads.client_unblocked();
+                core.settle(waiter, command, since, Answer::Failed(failure));
             }
         }
     }
@@ -198,7 +207,7 @@ impl Engine {
     }
 
     /// What a primary answered.
-    pub(crate) fn acknowledged_reply(&mut self, waiter: Waiter, raw: &[u8]) {
+    pub(crate) fn acknowledged_reply(&mut self, core: &mut Core, waiter: Waiter, raw: &[u8]) {
         let Some(own) = self.acknowledged_of(waiter) else {
             return;
         };
@@ -213,22 +222,22 @@ impl Engine {
         };
         match count {
             Ok(count) => primary.count = count,
-            Err(refusal) => return self.end_acknowledged(waiter, Answer::Raw(refusal)),
+            Err(refusal) => return self.end_acknowledged(core, waiter, Answer::Raw(refusal)),
         }
         own.open -= 1;
         if own.open == 0 {
-            self.judge_acknowledged(waiter.client as usize);
+            self.judge_acknowledged(core, waiter.client as usize);
         }
     }
 
     /// All have answered: it is enough, too late, or asked again.
-    fn judge_acknowledged(&mut self, key: usize) {
-        let now = self.now;
+    fn judge_acknowledged(&mut self, core: &mut Core, key: usize) {
+        let now = core.now;
         let Some(own) = self.acknowledged.get_mut(&(key as u32)) else {
             return;
         };
         if own.is_enough(own.least()) || own.until.is_some_and(|until| now >= until) {
-            return self.answer_acknowledged(key);
+            return self.answer_acknowledged(core, key);
         }
         own.rounds += 1;
         own.next = now + PAUSE;
@@ -241,14 +250,14 @@ impl Engine {
                 nudges.push(part);
             }
         }
-        nudges.into_iter().for_each(|part| self.nudge(key, part));
+        nudges.into_iter().for_each(|part| self.nudge(core, key, part));
         if quick {
-            self.ask_primaries(key);
+            self.ask_primaries(core, key);
         }
     }
 
     /// Has a primary ask its replicas for their offsets. Where that fails they come by themselves, only later.
-    fn nudge(&mut self, key: usize, part: usize) {
+    fn nudge(&self, core: &mut Core, key: usize, part: usize) {
         let Some(own) = self.acknowledged.get(&(key as u32)) else {
             return;
         };
@@ -257,61 +266,61 @@ impl Engine {
             return;
         };
         let pool = primary.pool;
-        let leased = self
+        let leased = core
             .host_place(primary)
-            .and_then(|at| self.lease_host(pool, at, key));
+            .and_then(|at| core.lease_host(pool, at, key));
         if let Ok(leased) = leased {
             let sending = Sending {
                 waiter,
                 command,
                 purpose: Purpose::Nudge,
             };
-            let mut frame = self.buffers.take_empty();
+            let mut frame = core.buffers.take_empty();
             encode::request(&mut frame, &[b"WAIT", BEYOND, b"1"]);
-            self.send(leased, sending, Payload::Copied(&frame));
-            self.buffers.give(frame);
+            core.send(leased, sending, Payload::Copied(&frame));
+            core.buffers.give(frame);
         }
     }
 
     /// The millisecond is over: by now replicas have said what they have.
-    pub(crate) fn nudged(&mut self, connection: usize, waiter: Waiter) {
-        self.return_lease(connection as u32);
+    pub(crate) fn nudged(&mut self, core: &mut Core, connection: usize, waiter: Waiter) {
+        core.return_lease(connection as u32);
         if self.acknowledged_of(waiter).is_some_and(|own| own.open == 0) {
-            self.ask_primaries(waiter.client as usize);
+            self.ask_primaries(core, waiter.client as usize);
         }
     }
 
     /// A primary that was asked is gone.
-    pub(crate) fn acknowledged_lost(&mut self, waiter: Waiter) {
-        self.end_acknowledged(waiter, Answer::Failed(Failure::Upstream));
+    pub(crate) fn acknowledged_lost(&mut self, core: &mut Core, waiter: Waiter) {
+        self.end_acknowledged(core, waiter, Answer::Failed(Failure::Upstream));
     }
 
-    fn end_acknowledged(&mut self, waiter: Waiter, answer: Answer<'_>) {
+    fn end_acknowledged(&mut self, core: &mut Core, waiter: Waiter, answer: Answer<'_>) {
         if self.acknowledged_of(waiter).is_some()
             && let Some(own) = self.acknowledged.remove(&waiter.client)
         {
-            self.peer.client_unblocked();
-            self.settle(own.waiter, own.command.id, own.since, answer);
+            core.shared.heads.client_unblocked();
+            core.settle(own.waiter, own.command.id, own.since, answer);
         }
     }
 
     /// CLIENT UNBLOCK.
-    pub(super) fn stop_acknowledged(&mut self, key: usize, with_error: bool) {
+    pub(super) fn stop_acknowledged(&mut self, core: &mut Core, key: usize, with_error: bool) {
         match self.acknowledged.get(&(key as u32)).map(|own| own.waiter) {
-            Some(waiter) if with_error => self.end_acknowledged(waiter, Answer::Raw(error::UNBLOCKED)),
-            _ => self.answer_acknowledged(key),
+            Some(waiter) if with_error => self.end_acknowledged(core, waiter, Answer::Raw(error::UNBLOCKED)),
+            _ => self.answer_acknowledged(core, key),
         }
     }
 
     /// Its client is gone.
-    pub(crate) fn abandon_acknowledged(&mut self, key: u32) {
+    pub(crate) fn abandon_acknowledged(&mut self, core: &Core, key: u32) {
         if self.acknowledged.remove(&key).is_some() {
-            self.peer.client_unblocked();
+            core.shared.heads.client_unblocked();
         }
     }
 
     /// What there is, be it enough or not.
-    fn answer_acknowledged(&mut self, key: usize) {
+    fn answer_acknowledged(&mut self, core: &mut Core, key: usize) {
         let Some(own) = self.acknowledged.get(&(key as u32)) else {
             return;
         };
@@ -322,23 +331,23 @@ impl Engine {
             encode::integer(&mut out, least.local);
         }
         encode::integer(&mut out, least.replicas);
-        self.end_acknowledged(own.waiter, Answer::Raw(&out));
+        self.end_acknowledged(core, own.waiter, Answer::Raw(&out));
     }
 
     /// Rounds that are due by time, and waits whose time is over though a primary has not answered.
-    pub(crate) fn tick_acknowledged(&mut self) {
-        let now = self.now;
+    pub(crate) fn tick_acknowledged(&mut self, core: &mut Core) {
+        let now = core.now;
         let is_over = |own: &Acknowledged| own.open > 0 && own.until.is_some_and(|until| now >= until);
         let over = self.acknowledged.iter().filter(|(_, own)| is_over(own));
         for key in over.map(|(key, _)| *key as usize).collect::<Vec<usize>>() {
-            self.answer_acknowledged(key);
+            self.answer_acknowledged(core, key);
         }
         let due = self
             .acknowledged
             .iter()
             .filter(|(_, own)| own.open == 0 && now >= own.next);
         for key in due.map(|(key, _)| *key as usize).collect::<Vec<usize>>() {
-            self.ask_primaries(key);
+            self.ask_primaries(core, key);
         }
     }
 }

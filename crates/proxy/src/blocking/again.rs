@@ -10,7 +10,8 @@ use redplane_resp::request::{self, Args};
 use redplane_upstream::Signal;
 
 use super::{Gone, SLACK, Wait};
-use crate::engine::Engine;
+use crate::blocking::Blocking;
+use crate::core::Core;
 use crate::redirect::{self, MAX_HOPS, Redirection};
 use redplane_merge::{Answer, Failure};
 use redplane_redis_core::client::ClientId;
@@ -80,140 +81,7 @@ impl Wait {
     }
 }
 
-impl Engine {
-    /// Looks at an error before the client does. True when the wait goes on elsewhere, or ended otherwise.
-    pub(super) fn ask_elsewhere(&mut self, key: usize, connection: usize, raw: &[u8]) -> bool {
-        let (pool, now) = (self.connections[connection].pool, self.now);
-        let settings = &self.pools[pool].key.settings;
-        let (follows, op_timeout) = (
-            settings.enable_redirection,
-            settings.op_timeout.as_micros() as u64,
-        );
-        let Some(wait) = self.waits.get_mut(&(key as u32)) else {
-            return false;
-        };
-        let moved = redirect::parse(raw).filter(|_| follows);
-        let demoted = raw.starts_with(b"-UNBLOCKED force");
-        let down =
-            follows && raw.starts_with(b"-CLUSTERDOWN") || wait.attempt.stood && raw.starts_with(b"-LOADING");
-        let torn = follows && raw.starts_with(b"-TRYAGAIN");
-        if !demoted && !down && !torn && moved.is_none() {
-            return false;
-        }
-        wait.lose_place(now);
-        if torn && now >= *wait.attempt.broken_since.get_or_insert(now) + op_timeout {
-            wait.attempt.connection = Some(connection as u32);
-            return false;
-        }
-        wait.attempt.stood |= demoted;
-        let first = !wait.attempt.stood && wait.attempt.tries == 0;
-        let address = moved.and_then(|to| self.target_of(connection, to));
-        if moved.is_none() {
-            self.connections[connection].server.cluster.signal(Signal::Failed);
-        }
-        self.return_lease(connection as u32);
-        match (moved, address) {
-            (Some(to), Some(address)) => self.follow_wait(key, pool, to, address),
-            _ if down && first => self.end_wait(key, Answer::Failed(Failure::Upstream)),
-            _ => self.try_later(key, Failure::Upstream),
-        }
-        true
-    }
-
-    fn follow_wait(&mut self, key: usize, pool: usize, to: Redirection<'_>, address: std::net::SocketAddr) {
-        self.tell_redirected(pool, to, address);
-        let Some(wait) = self.waits.get_mut(&(key as u32)) else {
-            return;
-        };
-        wait.attempt.hops += 1;
-        if wait.attempt.hops > MAX_HOPS {
-            self.count_redirect(pool, false);
-            return self.end_wait(key, Answer::Failed(Failure::Upstream));
-        }
-        let leased = self.lease_at(pool, address, to.host, key);
-        self.count_redirect(pool, leased.is_ok());
-        match leased {
-            Ok(leased) => {
-                if to.ask {
-                    self.setup(leased, Purpose::Setup, &[b"asking"]);
-                }
-                self.wait_again_on(key, leased);
-            }
-            Err(failure) => self.try_later(key, failure),
-        }
-    }
-
-    fn wait_again_on(&mut self, key: usize, connection: u32) {
-        if let Some(wait) = self.waits.get(&(key as u32)) {
-            let frame = wait.remaining(self.now);
-            self.wait_on(key, connection, &frame);
-        }
-    }
-
-    /// The connection that a client waited on is gone.
-    pub(crate) fn wait_lost(&mut self, id: u32, connection: &Connection, why: Gone) {
-        let now = self.now;
-        let Some((key, generation)) = connection.lease.holder else {
-            return;
-        };
-        let own = |wait: &&mut Box<Wait>| {
-            wait.attempt.connection == Some(id) && wait.waiter.generation == generation
-        };
-        let Some(wait) = self.waits.get_mut(&key).filter(own) else {
-            return;
-        };
-        let key = key as usize;
-        wait.attempt.stood |= connection.life.connected;
-        let answered = !connection.incoming.carry.is_empty() || matches!(why, Gone::Protocol | Gone::Timeout);
-        wait.lose_place(now);
-        match wait.attempt.stood && !answered {
-            true => self.try_later(key, Failure::Upstream),
-            false => self.end_wait(key, Answer::Failed(Failure::Upstream)),
-        }
-    }
-
-    /// Another attempt after a pause; the failure is the client's answer when there have been enough.
-    fn try_later(&mut self, key: usize, failure: Failure) {
-        let now = self.now;
-        let Some(wait) = self.waits.get_mut(&(key as u32)) else {
-            return;
-        };
-        let since = *wait.attempt.broken_since.get_or_insert(now);
-        if now >= since + PATIENCE || wait.attempt.tries >= MAX_TRIES || failure == Failure::TooManyLeases {
-            return self.end_wait(key, Answer::Failed(failure));
-        }
-        wait.attempt.resume = now + (FIRST_PAUSE << wait.attempt.tries.min(10)).min(MAX_PAUSE);
-        wait.attempt.tries += 1;
-    }
-
-    /// What is due by time among those that wait.
-    pub(crate) fn tick_waits(&mut self) {
-        if self.waits.is_empty() {
-            return;
-        }
-        let due = self
-            .waits
-            .keys()
-            .copied()
-            .filter(|key| self.is_due(*key as usize));
-        for key in due.collect::<Vec<u32>>() {
-            self.attend(key as usize);
-        }
-    }
-
-    fn is_due(&self, key: usize) -> bool {
-        let now = self.now;
-        let Some(wait) = self.waits.get(&(key as u32)) else {
-            return false;
-        };
-        let over = wait.until.is_some_and(|until| now >= until);
-        wait.last.is_some_and(|last| now >= last)
-            || match wait.attempt.connection {
-                None => over || now >= wait.attempt.resume,
-                Some(at) => over || !self.stands_at(at, wait.attempt.version),
-            }
-    }
-
+impl Core {
     /// Whether a connection's cluster still has this topology.
     fn stands_at(&self, connection: u32, version: u64) -> bool {
         let connection = &self.connections[connection as usize];
@@ -222,44 +90,6 @@ impl Engine {
             live.topology.version == version
                 && std::sync::Arc::ptr_eq(&live.cluster, &connection.server.cluster)
         })
-    }
-
-    fn attend(&mut self, key: usize) {
-        let now = self.now;
-        let Some(wait) = self.waits.get(&(key as u32)) else {
-            return;
-        };
-        if wait.last.is_some_and(|last| now >= last) {
-            return self.close_client(ClientId(key as u32));
-        }
-        let Some(connection) = wait.attempt.connection else {
-            return match wait.until.is_some_and(|until| now >= until) {
-                true => self.time_out(key),
-                false => self.ask_again(key),
-            };
-        };
-        let slack = self.pools[wait.pool].key.settings.op_timeout.as_micros() as u64;
-        if wait
-            .until
-            .is_some_and(|until| now >= until.saturating_add(slack.max(SLACK)))
-        {
-            return self.upstream_gone(crate::ConnId(connection), Gone::Timeout);
-        }
-        if self.is_out_of_place(wait, connection) {
-            self.break_lease(connection);
-            if let Some(wait) = self.waits.get_mut(&(key as u32)) {
-                wait.attempt.stood = true;
-                wait.lose_place(now);
-            }
-            return self.ask_again(key);
-        }
-        let version = self.pools[wait.pool]
-            .live
-            .as_ref()
-            .map(|live| live.topology.version);
-        if let (Some(wait), Some(version)) = (self.waits.get_mut(&(key as u32)), version) {
-            wait.attempt.version = version;
-        }
     }
 
     /// Whether a key is served elsewhere by now, or its host has left.
@@ -289,15 +119,201 @@ impl Engine {
                 .is_some_and(|host| host.id != connection.server.host.id)
         })
     }
+}
 
-    fn ask_again(&mut self, key: usize) {
+impl Blocking {
+    /// Looks at an error before the client does. True when the wait goes on elsewhere, or ended otherwise.
+    pub(super) fn ask_elsewhere(
+        &mut self,
+        core: &mut Core,
+        key: usize,
+        connection: usize,
+        raw: &[u8],
+    ) -> bool {
+        let (pool, now) = (core.connections[connection].pool, core.now);
+        let settings = &core.pools[pool].key.settings;
+        let (follows, op_timeout) = (
+            settings.enable_redirection,
+            settings.op_timeout.as_micros() as u64,
+        );
+        let Some(wait) = self.waits.get_mut(&(key as u32)) else {
+            return false;
+        };
+        let moved = redirect::parse(raw).filter(|_| follows);
+        let demoted = raw.starts_with(b"-UNBLOCKED force");
+        let down =
+            follows && raw.starts_with(b"-CLUSTERDOWN") || wait.attempt.stood && raw.starts_with(b"-LOADING");
+        let torn = follows && raw.starts_with(b"-TRYAGAIN");
+        if !demoted && !down && !torn && moved.is_none() {
+            return false;
+        }
+        wait.lose_place(now);
+        if torn && now >= *wait.attempt.broken_since.get_or_insert(now) + op_timeout {
+            wait.attempt.connection = Some(connection as u32);
+            return false;
+        }
+        wait.attempt.stood |= demoted;
+        let first = !wait.attempt.stood && wait.attempt.tries == 0;
+        let address = moved.and_then(|to| core.target_of(connection, to));
+        if moved.is_none() {
+            core.connections[connection].server.cluster.signal(Signal::Failed);
+        }
+        core.return_lease(connection as u32);
+        match (moved, address) {
+            (Some(to), Some(address)) => self.follow_wait(core, key, pool, to, address),
+            _ if down && first => self.end_wait(core, key, Answer::Failed(Failure::Upstream)),
+            _ => self.try_later(core, key, Failure::Upstream),
+        }
+        true
+    }
+
+    fn follow_wait(
+        &mut self,
+        core: &mut Core,
+        key: usize,
+        pool: usize,
+        to: Redirection<'_>,
+        address: std::net::SocketAddr,
+    ) {
+        core.tell_redirected(pool, to, address);
+        let Some(wait) = self.waits.get_mut(&(key as u32)) else {
+            return;
+        };
+        wait.attempt.hops += 1;
+        if wait.attempt.hops > MAX_HOPS {
+            core.count_redirect(pool, false);
+            return self.end_wait(core, key, Answer::Failed(Failure::Upstream));
+        }
+        let leased = core.lease_at(pool, address, to.host, key);
+        core.count_redirect(pool, leased.is_ok());
+        match leased {
+            Ok(leased) => {
+                if to.ask {
+                    core.setup(leased, Purpose::Setup, &[b"asking"]);
+                }
+                self.wait_again_on(core, key, leased);
+            }
+            Err(failure) => self.try_later(core, key, failure),
+        }
+    }
+
+    fn wait_again_on(&mut self, core: &mut Core, key: usize, connection: u32) {
+        if let Some(wait) = self.waits.get(&(key as u32)) {
+            let frame = wait.remaining(core.now);
+            self.wait_on(core, key, connection, &frame);
+        }
+    }
+
+    /// The connection that a client waited on is gone.
+    pub(crate) fn wait_lost(&mut self, core: &mut Core, id: u32, connection: &Connection, why: Gone) {
+        let now = core.now;
+        let Some((key, generation)) = connection.lease.holder else {
+            return;
+        };
+        let own = |wait: &&mut Box<Wait>| {
+            wait.attempt.connection == Some(id) && wait.waiter.generation == generation
+        };
+        let Some(wait) = self.waits.get_mut(&key).filter(own) else {
+            return;
+        };
+        let key = key as usize;
+        wait.attempt.stood |= connection.life.connected;
+        let answered = !connection.incoming.carry.is_empty() || matches!(why, Gone::Protocol | Gone::Timeout);
+        wait.lose_place(now);
+        match wait.attempt.stood && !answered {
+            true => self.try_later(core, key, Failure::Upstream),
+            false => self.end_wait(core, key, Answer::Failed(Failure::Upstream)),
+        }
+    }
+
+    /// Another attempt after a pause; the failure is the client's answer when there have been enough.
+    fn try_later(&mut self, core: &mut Core, key: usize, failure: Failure) {
+        let now = core.now;
+        let Some(wait) = self.waits.get_mut(&(key as u32)) else {
+            return;
+        };
+        let since = *wait.attempt.broken_since.get_or_insert(now);
+        if now >= since + PATIENCE || wait.attempt.tries >= MAX_TRIES || failure == Failure::TooManyLeases {
+            return self.end_wait(core, key, Answer::Failed(failure));
+        }
+        wait.attempt.resume = now + (FIRST_PAUSE << wait.attempt.tries.min(10)).min(MAX_PAUSE);
+        wait.attempt.tries += 1;
+    }
+
+    /// What is due by time among those that wait.
+    pub(crate) fn tick_waits(&mut self, core: &mut Core) {
+        if self.waits.is_empty() {
+            return;
+        }
+        let due = self
+            .waits
+            .keys()
+            .copied()
+            .filter(|key| self.is_due(core, *key as usize));
+        for key in due.collect::<Vec<u32>>() {
+            self.attend(core, key as usize);
+        }
+    }
+
+    fn is_due(&self, core: &Core, key: usize) -> bool {
+        let now = core.now;
+        let Some(wait) = self.waits.get(&(key as u32)) else {
+            return false;
+        };
+        let over = wait.until.is_some_and(|until| now >= until);
+        wait.last.is_some_and(|last| now >= last)
+            || match wait.attempt.connection {
+                None => over || now >= wait.attempt.resume,
+                Some(at) => over || !core.stands_at(at, wait.attempt.version),
+            }
+    }
+
+    fn attend(&mut self, core: &mut Core, key: usize) {
+        let now = core.now;
+        let Some(wait) = self.waits.get(&(key as u32)) else {
+            return;
+        };
+        if wait.last.is_some_and(|last| now >= last) {
+            return core.close_client(ClientId(key as u32));
+        }
+        let Some(connection) = wait.attempt.connection else {
+            return match wait.until.is_some_and(|until| now >= until) {
+                true => self.time_out(core, key),
+                false => self.ask_again(core, key),
+            };
+        };
+        let slack = core.pools[wait.pool].key.settings.op_timeout.as_micros() as u64;
+        if wait
+            .until
+            .is_some_and(|until| now >= until.saturating_add(slack.max(SLACK)))
+        {
+            return core.lose(crate::ConnId(connection), Gone::Timeout);
+        }
+        if core.is_out_of_place(wait, connection) {
+            core.break_lease(connection);
+            if let Some(wait) = self.waits.get_mut(&(key as u32)) {
+                wait.attempt.stood = true;
+                wait.lose_place(now);
+            }
+            return self.ask_again(core, key);
+        }
+        let version = core.pools[wait.pool]
+            .live
+            .as_ref()
+            .map(|live| live.topology.version);
+        if let (Some(wait), Some(version)) = (self.waits.get_mut(&(key as u32)), version) {
+            wait.attempt.version = version;
+        }
+    }
+
+    fn ask_again(&mut self, core: &mut Core, key: usize) {
         let Some(wait) = self.waits.get(&(key as u32)) else {
             return;
         };
         let (pool, access, name) = (wait.pool, wait.access, wait.name.clone());
-        match self.lease_for(pool, name.as_deref(), access, key) {
-            Ok(leased) => self.wait_again_on(key, leased),
-            Err(failure) => self.try_later(key, failure),
+        match core.lease_for(pool, name.as_deref(), access, key) {
+            Ok(leased) => self.wait_again_on(core, key, leased),
+            Err(failure) => self.try_later(core, key, failure),
         }
     }
 }

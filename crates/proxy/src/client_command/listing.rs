@@ -9,6 +9,7 @@ use std::fmt::Write as _;
 use redplane_command::CommandId;
 
 use super::selection::{Kind, Selection};
+use crate::core::Core;
 use crate::dispatch::Request;
 use crate::engine::Engine;
 use crate::pubsub::Kind as Subscribed;
@@ -60,6 +61,45 @@ pub(super) fn kind(client: &Client) -> Kind {
     }
 }
 
+impl Core {
+    /// The last command that a client sent, as the server writes it.
+    pub(crate) fn command_name(&self, client: &Client) -> String {
+        match client.inlet.last {
+            None => "NULL".to_owned(),
+            Some(CommandId(id)) => match redplane_command::all().get(usize::from(id)) {
+                Some(command) => command.name.to_owned(),
+                None => {
+                    let custom = &self.filters[client.filter].custom;
+                    let name = custom.iter().find(|(_, custom)| custom.0 == id);
+                    name.map_or_else(
+                        || "NULL".to_owned(),
+                        |(name, _)| String::from_utf8_lossy(name).into_owned(),
+                    )
+                }
+            },
+        }
+    }
+}
+
+impl Core {
+    /// Closes the clients that are meant, the one that asks after its reply; says how many they are.
+    pub(crate) fn kill_clients(&mut self, selection: &Selection, asker: Option<usize>) -> u64 {
+        let clients = self.clients.iter();
+        let meant: Vec<usize> = clients
+            .filter(|(_, client)| selection.fits(client, &self.filters[client.filter], self.now))
+            .map(|(key, _)| key)
+            .collect();
+        for &key in &meant {
+            if asker == Some(key) {
+                self.clients[key].inlet.rest(Rest::End);
+            } else {
+                self.close_client(ClientId(key as u32));
+            }
+        }
+        meant.len() as u64
+    }
+}
+
 impl Engine {
     /// Redis's messages for what is special about it; `N` for nothing.
     fn client_flags(&self, key: usize, client: &Client) -> String {
@@ -67,7 +107,10 @@ impl Engine {
         let tracker = self.tracking.trackers.get(key);
         let messages = [
             ('P', client.features.has(Feature::Subscriptions)),
-            ('b', client.inlet.rests_for(Rest::Pause) || self.is_blocked(key)),
+            (
+                'b',
+                client.inlet.rests_for(Rest::Pause) || self.blocking.is_blocked(key),
+            ),
             ('x', transaction.is_some_and(|transaction| transaction.is_open())),
             ('t', tracker.is_some()),
             ('R', tracker.is_some_and(|tracker| tracker.broken)),
@@ -87,34 +130,17 @@ impl Engine {
 
     /// The clients that are meant, by id, each with its line.
     pub(crate) fn list_clients(&self, selection: &Selection) -> Vec<(u64, Vec<u8>)> {
-        let clients = self.clients.iter();
+        let clients = self.core.clients.iter();
         clients
-            .filter(|(_, client)| selection.fits(client, &self.filters[client.filter], self.now))
+            .filter(|(_, client)| selection.fits(client, &self.core.filters[client.filter], self.core.now))
             .map(|(key, client)| (client.session.id, self.client_line(key, client, selection.asking)))
             .collect()
-    }
-
-    /// Closes the clients that are meant, the one that asks after its reply; says how many they are.
-    pub(crate) fn kill_clients(&mut self, selection: &Selection, asker: Option<usize>) -> u64 {
-        let clients = self.clients.iter();
-        let meant: Vec<usize> = clients
-            .filter(|(_, client)| selection.fits(client, &self.filters[client.filter], self.now))
-            .map(|(key, _)| key)
-            .collect();
-        for &key in &meant {
-            if asker == Some(key) {
-                self.clients[key].inlet.rest(Rest::End);
-            } else {
-                self.close_client(ClientId(key as u32));
-            }
-        }
-        meant.len() as u64
     }
 
     /// One line with its line feed.
     pub(crate) fn client_line(&self, key: usize, client: &Client, asking: Asking) -> Vec<u8> {
         let session = &*client.session;
-        let seconds = |since: u64| self.now.saturating_sub(since) / 1_000_000;
+        let seconds = |since: u64| self.core.now.saturating_sub(since) / 1_000_000;
         let mut line = format!(
             "id={} addr={} laddr={} fd={} name=",
             session.id,
@@ -153,38 +179,20 @@ impl Engine {
             seconds(session.socket.opened),
             seconds(client.inlet.heard),
             self.client_flags(key, client),
-            self.database(key),
+            self.core.database(key),
             subscribed(Subscribed::Channel),
             subscribed(Subscribed::Pattern),
             subscribed(Subscribed::Shard),
             queued.0,
             queued.1,
-            self.command_name(client),
+            self.core.command_name(client),
             one_word(session.user()),
             self.tracking.trackers.get(key).map_or(-1, redirect_of),
-            if self.is_resp3(key) { 3 } else { 2 },
+            if self.core.is_resp3(key) { 3 } else { 2 },
             session.library.name,
             session.library.version,
         );
         line.push('\n');
         line.into_bytes()
-    }
-
-    /// The last command that a client sent, as the server writes it.
-    pub(crate) fn command_name(&self, client: &Client) -> String {
-        match client.inlet.last {
-            None => "NULL".to_owned(),
-            Some(CommandId(id)) => match redplane_command::all().get(usize::from(id)) {
-                Some(command) => command.name.to_owned(),
-                None => {
-                    let custom = &self.filters[client.filter].custom;
-                    let name = custom.iter().find(|(_, custom)| custom.0 == id);
-                    name.map_or_else(
-                        || "NULL".to_owned(),
-                        |(name, _)| String::from_utf8_lossy(name).into_owned(),
-                    )
-                }
-            },
-        }
     }
 }

@@ -9,81 +9,10 @@ use redplane_resp::request::{Decoded, decode};
 use redplane_telemetry::stats::redis_proxy;
 
 use super::{Request, mark_dirty};
+use crate::core::Core;
 use crate::engine::Engine;
 
-impl Engine {
-    /// Where the driver reads a client's bytes to: its own buffer while a message is incomplete, else `None`, and the
-    /// driver's shared buffer serves.
-    #[inline]
-    pub fn client_room(&mut self, id: ClientId) -> Option<&mut [u8]> {
-        let client = self.clients.get_mut(id.0 as usize)?;
-        if client.inlet.carry.is_empty() {
-            None
-        } else {
-            Some(client.inlet.carry.room())
-        }
-    }
-
-    /// Whether the driver may read from a client.
-    #[inline]
-    pub fn client_readable(&self, id: ClientId) -> bool {
-        self.clients
-            .get(id.0 as usize)
-            .is_some_and(|client| client.inlet.rests().is_empty())
-    }
-
-    /// `count` bytes came from a client: into its room if it had one, else into `shared`.
-    pub fn client_received(&mut self, id: ClientId, shared: &[u8], count: usize) {
-        let key = id.0 as usize;
-        let Some(client) = self.clients.get_mut(key) else {
-            return;
-        };
-        client.inlet.received += count as u64;
-        client.inlet.heard = self.now;
-        self.tally.received(client.filter, &self.filters, count);
-        if client.inlet.carry.is_empty() {
-            let data = &shared[..count.min(shared.len())];
-            let (used, need) = self.decode_all(key, data, None);
-            if used < data.len()
-                && let Some(client) = self.clients.get_mut(key)
-                && !client.inlet.is_ending()
-            {
-                client.inlet.carry.begin(data, used, need, &mut self.buffers);
-            }
-            return;
-        }
-        if client.inlet.carry.gathers(count) {
-            return;
-        }
-        let (buffer, filled) = client.inlet.carry.take(count);
-        if filled < LARGE {
-            let (used, need) = self.decode_all(key, &buffer[..filled], None);
-            self.keep_rest(key, buffer, used, filled, need);
-        } else {
-            self.decode_large(key, buffer, filled);
-        }
-    }
-
-    /// Decodes out of a buffer that large requests may keep.
-    fn decode_large(&mut self, key: usize, buffer: Vec<u8>, filled: usize) {
-        let buffer = Bytes::from(buffer);
-        let (used, need) = self.decode_all(key, &buffer[..filled], Some(&buffer));
-        match buffer.try_into_mut() {
-            Ok(buffer) => self.keep_rest(key, buffer.into(), used, filled, need),
-            Err(kept) => {
-                let Some(client) = self.clients.get_mut(key) else {
-                    return;
-                };
-                if used < filled && !client.inlet.is_ending() {
-                    client
-                        .inlet
-                        .carry
-                        .begin(&kept[..filled], used, need, &mut self.buffers);
-                }
-            }
-        }
-    }
-
+impl Core {
     fn keep_rest(&mut self, key: usize, buffer: Vec<u8>, used: usize, filled: usize, need: usize) {
         match self.clients.get_mut(key) {
             Some(client) if !client.inlet.is_ending() => {
@@ -96,13 +25,120 @@ impl Engine {
         }
     }
 
+    fn protocol_error(&mut self, key: usize, error: ProtocolError) {
+        let Some(client) = self.clients.get_mut(key) else {
+            return;
+        };
+        self.filters[client.filter]
+            .stats
+            .inc(redis_proxy::DOWNSTREAM_CX_PROTOCOL_ERROR);
+        client.replies.reply(|out| error.append_reply(out));
+        client.inlet.rest(Rest::End);
+    }
+}
+
+impl Core {
+    /// The client is marked for writing, and not read from while too much waits for it.
+    fn after_input(&mut self, key: usize) {
+        let Some(client) = self.clients.get_mut(key) else {
+            return;
+        };
+        if client.replies.out.unwritten() > 0 {
+            mark_dirty(client, key, &mut self.due.clients);
+        } else if client.inlet.is_ending() && client.replies.is_empty() {
+            // It ends without a word.
+            let id = ClientId(key as u32);
+            self.close_client(id);
+            return;
+        }
+        if client.replies.is_full() {
+            client.inlet.rest(Rest::Output);
+        }
+        client.replies.prepare_parking(&mut self.buffers);
+    }
+}
+
+impl Engine {
+    /// Where the driver reads a client's bytes to: its own buffer while a message is incomplete, else `None`, and the
+    /// driver's shared buffer serves.
+    #[inline]
+    pub fn client_room(&mut self, id: ClientId) -> Option<&mut [u8]> {
+        let client = self.core.clients.get_mut(id.0 as usize)?;
+        if client.inlet.carry.is_empty() {
+            None
+        } else {
+            Some(client.inlet.carry.room())
+        }
+    }
+
+    /// Whether the driver may read from a client.
+    #[inline]
+    pub fn client_readable(&self, id: ClientId) -> bool {
+        self.core
+            .clients
+            .get(id.0 as usize)
+            .is_some_and(|client| client.inlet.rests().is_empty())
+    }
+
+    /// `count` bytes came from a client: into its room if it had one, else into `shared`.
+    pub fn client_received(&mut self, id: ClientId, shared: &[u8], count: usize) {
+        let key = id.0 as usize;
+        let Some(client) = self.core.clients.get_mut(key) else {
+            return;
+        };
+        client.inlet.received += count as u64;
+        client.inlet.heard = self.core.now;
+        self.core.tally.received(client.filter, &self.core.filters, count);
+        if client.inlet.carry.is_empty() {
+            let data = &shared[..count.min(shared.len())];
+            let (used, need) = self.decode_all(key, data, None);
+            if used < data.len()
+                && let Some(client) = self.core.clients.get_mut(key)
+                && !client.inlet.is_ending()
+            {
+                client.inlet.carry.begin(data, used, need, &mut self.core.buffers);
+            }
+            return;
+        }
+        if client.inlet.carry.gathers(count) {
+            return;
+        }
+        let (buffer, filled) = client.inlet.carry.take(count);
+        if filled < LARGE {
+            let (used, need) = self.decode_all(key, &buffer[..filled], None);
+            self.core.keep_rest(key, buffer, used, filled, need);
+        } else {
+            self.decode_large(key, buffer, filled);
+        }
+    }
+
+    /// Decodes out of a buffer that large requests may keep.
+    fn decode_large(&mut self, key: usize, buffer: Vec<u8>, filled: usize) {
+        let buffer = Bytes::from(buffer);
+        let (used, need) = self.decode_all(key, &buffer[..filled], Some(&buffer));
+        match buffer.try_into_mut() {
+            Ok(buffer) => self.core.keep_rest(key, buffer.into(), used, filled, need),
+            Err(kept) => {
+                let Some(client) = self.core.clients.get_mut(key) else {
+                    return;
+                };
+                if used < filled && !client.inlet.is_ending() {
+                    client
+                        .inlet
+                        .carry
+                        .begin(&kept[..filled], used, need, &mut self.core.buffers);
+                }
+            }
+        }
+    }
+
     /// Decodes and dispatches all whole requests; says how many bytes they had, and how many the next one needs.
     fn decode_all(&mut self, key: usize, data: &[u8], shared: Option<&Bytes>) -> (usize, usize) {
         let mut args = std::mem::take(&mut self.args);
         let mut at = 0;
         let mut need = 0;
         while at < data.len() {
-            let Some(client) = self.clients.get_mut(key) else {
+            let Some(client) = self.core.clients.get_mut(key) else {
                 break;
             };
             if !client.inlet.rests().is_empty() {
@@ -142,43 +178,13 @@ impl Engine {
                     break;
                 }
                 Err(error) => {
-                    self.protocol_error(key, error);
+                    self.core.protocol_error(key, error);
                     at = data.len();
                 }
             }
         }
         self.args = args;
-        self.after_input(key);
+        self.core.after_input(key);
         (at, need)
-    }
-
-    /// The client is marked for writing, and not read from while too much waits for it.
-    fn after_input(&mut self, key: usize) {
-        let Some(client) = self.clients.get_mut(key) else {
-            return;
-        };
-        if client.replies.out.unwritten() > 0 {
-            mark_dirty(client, key, &mut self.dirty_clients);
-        } else if client.inlet.is_ending() && client.replies.is_empty() {
-            // It ends without a word.
-            let id = ClientId(key as u32);
-            self.close_client(id);
-            return;
-        }
-        if client.replies.is_full() {
-            client.inlet.rest(Rest::Output);
-        }
-        client.replies.prepare_parking(&mut self.buffers);
-    }
-
-    fn protocol_error(&mut self, key: usize, error: ProtocolError) {
-        let Some(client) = self.clients.get_mut(key) else {
-            return;
-        };
-        self.filters[client.filter]
-            .stats
-            .inc(redis_proxy::DOWNSTREAM_CX_PROTOCOL_ERROR);
-        client.replies.reply(|out| error.append_reply(out));
-        client.inlet.rest(Rest::End);
     }
 }

@@ -8,7 +8,7 @@ use redplane_config::redis_proxy::ReadPolicy;
 use redplane_upstream::{HostAddress, Role};
 use rustc_hash::FxHashSet;
 
-use crate::engine::Engine;
+use crate::core::Core;
 use redplane_redis_core::pool::{Access, Target};
 
 /// A server to be visited.
@@ -21,7 +21,7 @@ pub(crate) struct Server {
     pub(crate) target: Target,
 }
 
-impl Engine {
+impl Core {
     /// The pools of a command without keys, one for each cluster of the routes; the catch-all's first.
     pub(crate) fn pools_of_all_routes(&self, key: usize, command: &Command) -> Vec<usize> {
         self.filters[self.clients[key].filter].pools_for(command.is_read())

@@ -6,8 +6,8 @@ use redplane_command::{Command, CommandId};
 use redplane_telemetry::stats::cluster;
 
 use super::is_mirrored_write;
+use crate::core::Core;
 use crate::dispatch::Served;
-use crate::engine::Engine;
 use crate::send::{Outgoing, Payload, Scripts, Sending};
 use redplane_redis_core::client::Waiter;
 use redplane_redis_core::connection::MAX_MIRROR_HELD;
@@ -15,7 +15,7 @@ use redplane_redis_core::filter::RouteTo;
 use redplane_redis_core::pending::Purpose;
 use redplane_redis_core::pool::{Access, Target};
 
-impl Engine {
+impl Core {
     /// Sends a copy to each mirror that wants it. A mirror that is slow, full or gone costs the client nothing.
     #[cold]
     pub(crate) fn mirror(&mut self, outgoing: &Outgoing<'_>) {
@@ -100,6 +100,6 @@ impl Engine {
 
     /// True for so many parts of a million.
     pub(crate) fn chance(&mut self, parts_per_million: u32) -> bool {
-        parts_per_million >= 1_000_000 || self.random.u32(..1_000_000) < parts_per_million
+        parts_per_million >= 1_000_000 || self.shared.random.u32(..1_000_000) < parts_per_million
     }
 }

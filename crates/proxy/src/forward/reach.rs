@@ -10,7 +10,8 @@ use redplane_resp::encode;
 use redplane_telemetry::stats::{cluster, redis_cluster};
 use redplane_upstream::{Host, Login};
 
-use crate::engine::{Action, Engine};
+use crate::action::Action;
+use crate::core::Core;
 use crate::send::{Payload, Sending};
 use redplane_merge::Failure;
 use redplane_redis_core::client::Waiter;
@@ -21,7 +22,7 @@ use redplane_redis_core::pool::{Access, Target};
 /// Draws of a host for a read whose host cannot be reached.
 const DRAWS: usize = 3;
 
-impl Engine {
+impl Core {
     /// The connection that a key leads to.
     #[inline]
     pub(crate) fn connection_for_key(
@@ -94,12 +95,12 @@ impl Engine {
         access: Access,
         policy: ReadPolicy,
     ) -> Result<u32, Failure> {
-        let random = self.random.u64(..);
+        let random = self.shared.random.u64(..);
         let entry = &mut self.pools[pool];
         let Some(live) = &mut entry.live else {
             return Err(Failure::NoHost);
         };
-        let host = live.pick(target, access, policy, &self.context.zone, random)?;
+        let host = live.pick(target, access, policy, &self.shared.zone, random)?;
         if entry.key.settings.op_timeout.is_zero() {
             live.stats.inc(cluster::UPSTREAM_RQ_TIMEOUT);
             return Err(Failure::Upstream);
@@ -175,7 +176,8 @@ impl Engine {
             self.setup(id, Purpose::Probe, &[b"PING"]);
         }
         self.begin_as_greeted(id);
-        self.actions
+        self.out
+            .actions
             .push(Action::Connect(crate::ConnId(id), cluster, host));
         Ok(id)
     }

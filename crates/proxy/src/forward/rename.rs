@@ -7,8 +7,8 @@ use redplane_config::redis_proxy::{KeyFormatter, KeyPiece};
 use redplane_resp::encode;
 use redplane_resp::request::{Args, decode};
 
+use crate::core::Core;
 use crate::dispatch::{Request, Served};
-use crate::engine::Engine;
 use redplane_redis_core::filter::RouteTo;
 use redplane_redis_core::pool::Live;
 
@@ -30,7 +30,7 @@ impl Renamed {
     }
 }
 
-impl Engine {
+impl Core {
     /// A request under the names that its keys have upstream, which each one's own route says; `None` when that makes it
     /// longer than servers take ([`TOO_LONG`]).
     pub(crate) fn renamed(

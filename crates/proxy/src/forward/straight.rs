@@ -8,17 +8,17 @@
 
 use redplane_command::Command;
 
+use crate::core::Core;
 use crate::dispatch::Request;
-use crate::engine::Engine;
 use redplane_redis_core::client::{Slot, Waiter};
 use redplane_redis_core::connection::{MAX_HELD, State};
 use redplane_redis_core::pending::{Pending, Purpose, Travel};
 
-impl Engine {
+impl Core {
     /// Sends a request on if it is plain. False if it is not: then nothing was done.
     #[inline]
     pub(crate) fn send_straight(&mut self, key: usize, command: &Command, request: &Request<'_>) -> bool {
-        if !command.is_plain() || request.shared.is_some() || !self.pauses.is_empty() {
+        if !command.is_plain() || request.shared.is_some() {
             return false;
         }
         let client = &mut self.clients[key];
@@ -69,7 +69,7 @@ impl Engine {
         self.in_flight += 1;
         if !connection.flush.dirty {
             connection.flush.dirty = true;
-            self.dirty_connections.push(id);
+            self.due.connections.push(id);
         }
         true
     }

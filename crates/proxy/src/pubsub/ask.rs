@@ -10,38 +10,40 @@ use redplane_resp::encode;
 use super::Kind;
 use super::join::Waiting;
 use super::topic::Subscription;
+use crate::core::Core;
 use crate::dispatch::Request;
-use crate::engine::Engine;
+use crate::pubsub::PubSub;
 use redplane_merge::Failure;
 
-impl Engine {
+impl PubSub {
     /// SUBSCRIBE, PSUBSCRIBE, SSUBSCRIBE.
     pub(super) fn subscribe(
         &mut self,
+        core: &mut Core,
         key: usize,
         kind: Kind,
         command: &'static Command,
         request: &Request<'_>,
     ) {
-        let resp3 = self.is_resp3(key);
-        let mut reply = self.buffers.take_empty();
+        let resp3 = core.is_resp3(key);
+        let mut reply = core.buffers.take_empty();
         let mut added: Vec<Bytes> = Vec::new();
         for name in (1..request.len()).map(|at| request.arg(at)) {
             if !self.holds(key, kind, name) {
                 let name = Bytes::copy_from_slice(name);
                 added.push(name.clone());
-                if let Err(failure) = self.enter(key, kind, &name) {
+                if let Err(failure) = self.enter(core, key, kind, &name) {
                     for name in &added {
-                        self.leave(key, kind, name, None);
+                        self.leave(core, key, kind, name, None);
                     }
-                    self.buffers.give(reply);
-                    return self.fail_now(key, command.id, failure);
+                    core.buffers.give(reply);
+                    return core.fail_now(key, command.id, failure);
                 }
             }
             let count = self.confirmed_count(key, kind);
             confirmation(&mut reply, resp3, kind.subscribe(), Some(name), count);
         }
-        let id = self.pubsub.ticket();
+        let id = self.ticket();
         let left = self.wait_for_topics(key, kind, &added, id);
         let waiting = Waiting {
             id,
@@ -49,19 +51,20 @@ impl Engine {
             kind,
             added,
         };
-        self.answer_joined(key, command, waiting, reply);
+        self.answer_joined(core, key, command, waiting, reply);
     }
 
     /// UNSUBSCRIBE, PUNSUBSCRIBE, SUNSUBSCRIBE: what is named, or all there is.
     pub(super) fn unsubscribe(
         &mut self,
+        core: &mut Core,
         key: usize,
         kind: Kind,
         command: &'static Command,
         request: &Request<'_>,
     ) {
-        let resp3 = self.is_resp3(key);
-        let subscriber = self.pubsub.subscribers.get(key);
+        let resp3 = core.is_resp3(key);
+        let subscriber = self.subscribers.get(key);
         let names: Vec<Bytes> = match (request.len(), subscriber) {
             (1, Some(subscriber)) => subscriber.names_held[kind as usize].keys().cloned().collect(),
             (1, None) => Vec::new(),
@@ -69,15 +72,15 @@ impl Engine {
                 .map(|at| Bytes::copy_from_slice(request.arg(at)))
                 .collect(),
         };
-        let mut reply = self.buffers.take_empty();
+        let mut reply = core.buffers.take_empty();
         if names.is_empty() {
             let count = self.confirmed_count(key, kind);
             confirmation(&mut reply, resp3, kind.unsubscribe(), None, count);
         }
-        let id = self.pubsub.ticket();
+        let id = self.ticket();
         let mut left = 0;
         for name in &names {
-            left += self.leave(key, kind, name, Some(id));
+            left += self.leave(core, key, kind, name, Some(id));
             let count = self.confirmed_count(key, kind);
             confirmation(&mut reply, resp3, kind.unsubscribe(), Some(name), count);
         }
@@ -87,35 +90,32 @@ impl Engine {
             kind,
             added: Vec::new(),
         };
-        self.answer_joined(key, command, waiting, reply);
+        self.answer_joined(core, key, command, waiting, reply);
     }
 
     fn holds(&self, key: usize, kind: Kind, name: &[u8]) -> bool {
-        let subscriber = self.pubsub.subscribers.get(key);
+        let subscriber = self.subscribers.get(key);
         subscriber.is_some_and(|subscriber| subscriber.names_held[kind as usize].contains_key(name))
     }
 
     fn confirmed_count(&self, key: usize, kind: Kind) -> usize {
-        let subscriber = self.pubsub.subscribers.get(key);
+        let subscriber = self.subscribers.get(key);
         subscriber.map_or(0, |subscriber| subscriber.confirmed_count(kind))
     }
 
     /// Makes a client a subscriber of a name, in each cluster that it belongs to.
-    fn enter(&mut self, key: usize, kind: Kind, name: &Bytes) -> Result<(), Failure> {
-        let hubs = self.hubs_for(key, kind, name)?;
-        let sequence = self.clients[key].replies.next_sequence();
+    fn enter(&mut self, core: &mut Core, key: usize, kind: Kind, name: &Bytes) -> Result<(), Failure> {
+        let hubs = self.hubs_for(core, key, kind, name)?;
+        let sequence = core.clients[key].replies.next_sequence();
         let topics: Vec<usize> = hubs
             .into_iter()
             .map(|hub| self.enter_topic(key, hub, kind, name, sequence))
             .collect();
-        let subscriber = self
-            .pubsub
-            .subscribers
-            .of(key, &mut self.clients[key], Default::default);
+        let subscriber = self.subscribers.of(key, &mut core.clients[key], Default::default);
         subscriber.names_held[kind as usize].insert(name.clone(), topics.clone());
         for topic in topics {
-            if self.pubsub.topics[topic].legs.is_empty() {
-                self.place(topic)?;
+            if self.topics[topic].legs.is_empty() {
+                self.place(core, topic)?;
             }
         }
         Ok(())
@@ -131,10 +131,8 @@ impl Engine {
     ) -> usize {
         let id = self.topic(hub, kind, name);
         let subscription = Subscription { sequence, join: None };
-        self.pubsub.topics[id]
-            .subscribers
-            .insert(key as u32, subscription);
-        let hub = &mut self.pubsub.hubs[hub];
+        self.topics[id].subscribers.insert(key as u32, subscription);
+        let hub = &mut self.hubs[hub];
         hub.subscriptions += 1;
         hub.show();
         self.note_topic(id);
@@ -143,7 +141,7 @@ impl Engine {
 
     /// How many topics are not settled yet; the command waits for these, and messages of all wait for the command.
     fn wait_for_topics(&mut self, key: usize, kind: Kind, added: &[Bytes], join: u64) -> usize {
-        let Some(subscriber) = self.pubsub.subscribers.get(key) else {
+        let Some(subscriber) = self.subscribers.get(key) else {
             return 0;
         };
         let held = &subscriber.names_held[kind as usize];
@@ -153,7 +151,7 @@ impl Engine {
             .flatten()
             .copied()
             .collect();
-        let topics = &mut self.pubsub.topics;
+        let topics = &mut self.topics;
         let left = ids.iter().filter(|id| !topics[**id].is_settled()).count();
         if left == 0 {
             return 0;
@@ -171,62 +169,69 @@ impl Engine {
     }
 
     /// Ends a client's subscription; says how many servers are told; each steps `join` when it has heard.
-    pub(super) fn leave(&mut self, key: usize, kind: Kind, name: &[u8], join: Option<u64>) -> usize {
-        let Some(subscriber) = self.pubsub.subscribers.get_mut(key) else {
+    pub(super) fn leave(
+        &mut self,
+        core: &mut Core,
+        key: usize,
+        kind: Kind,
+        name: &[u8],
+        join: Option<u64>,
+    ) -> usize {
+        let Some(subscriber) = self.subscribers.get_mut(key) else {
             return 0;
         };
         let topics = subscriber.names_held[kind as usize]
             .remove(name)
             .unwrap_or_default();
         if subscriber.is_empty() {
-            self.pubsub.subscribers.take(key, &mut self.clients[key]);
+            self.subscribers.take(key, &mut core.clients[key]);
         }
         topics
             .into_iter()
-            .map(|topic| self.leave_topic(key, topic, join))
+            .map(|topic| self.leave_topic(core, key, topic, join))
             .sum()
     }
 
     /// Ends all subscriptions of a client without a word. Clients that are gone leave this way, too.
     #[cold]
-    pub(crate) fn leave_all(&mut self, key: usize, subscriber: super::Subscriber) {
+    pub(crate) fn leave_all(&mut self, core: &mut Core, key: usize, subscriber: super::Subscriber) {
         for topic in subscriber
             .names_held
             .into_iter()
             .flat_map(std::collections::BTreeMap::into_values)
             .flatten()
         {
-            self.leave_topic(key, topic, None);
+            self.leave_topic(core, key, topic, None);
         }
     }
 
-    pub(super) fn leave_topic(&mut self, key: usize, id: usize, join: Option<u64>) -> usize {
-        let Some(topic) = self.pubsub.topics.get_mut(id) else {
+    pub(super) fn leave_topic(&mut self, core: &mut Core, key: usize, id: usize, join: Option<u64>) -> usize {
+        let Some(topic) = self.topics.get_mut(id) else {
             return 0;
         };
         topic.subscribers.remove(&(key as u32));
-        let hub = &mut self.pubsub.hubs[topic.hub];
+        let hub = &mut self.hubs[topic.hub];
         hub.subscriptions -= 1;
         hub.show();
         if !topic.subscribers.is_empty() {
             self.note_topic(id);
             return 0;
         }
-        self.end_topic(id, join)
+        self.end_topic(core, id, join)
     }
 
     /// Nobody is left: the servers are told.
-    fn end_topic(&mut self, id: usize, join: Option<u64>) -> usize {
-        let topic = &mut self.pubsub.topics[id];
+    fn end_topic(&mut self, core: &mut Core, id: usize, join: Option<u64>) -> usize {
+        let topic = &mut self.topics[id];
         let feeds: Vec<usize> = topic.legs.iter().map(|leg| leg.feed).collect();
         let joins = std::mem::take(&mut topic.joins);
-        feeds.iter().for_each(|feed| self.drop_leg(id, *feed, join));
+        feeds.iter().for_each(|feed| self.drop_leg(core, id, *feed, join));
         self.note_topic(id);
-        let topic = self.pubsub.topics.remove(id);
-        let hub = &mut self.pubsub.hubs[topic.hub];
+        let topic = self.topics.remove(id);
+        let hub = &mut self.hubs[topic.hub];
         hub.names[topic.kind as usize].remove(&topic.name);
         hub.show();
-        joins.into_iter().for_each(|join| self.step_join(join));
+        joins.into_iter().for_each(|join| self.step_join(core, join));
         feeds.len()
     }
 }

@@ -10,9 +10,8 @@ use redplane_telemetry::stats::redis_pubsub;
 
 use super::push::Push;
 use super::{Kind, PubSub, Subscriber};
+use crate::core::Core;
 use crate::dispatch::mark_dirty;
-use crate::engine::Engine;
-use redplane_redis_core::client::features::Feature;
 use redplane_redis_core::client::{Client, ClientId};
 use redplane_redis_core::output::LARGE;
 
@@ -63,54 +62,54 @@ impl<'a> Message<'a> {
     }
 }
 
-impl Engine {
+impl PubSub {
     /// An array that came over a feed. False when it answers a command.
     #[cold]
-    pub(crate) fn fed(&mut self, feed: usize, raw: &[u8]) -> bool {
+    pub(crate) fn fed(&mut self, core: &mut Core, feed: usize, raw: &[u8]) -> bool {
         match Push::read(raw) {
-            Some(Push::Message { kind, name, channel }) => self.message(feed, kind, name, channel, raw),
-            Some(Push::Ended(name)) => return self.subscription_ended(feed, name),
+            Some(Push::Message { kind, name, channel }) => self.message(core, feed, kind, name, channel, raw),
+            Some(Push::Ended(name)) => return self.subscription_ended(core, feed, name),
             None => return false,
         }
         true
     }
 
-    fn message(&mut self, feed: usize, kind: Kind, name: &[u8], channel: &[u8], raw: &[u8]) {
-        let Some(entry) = self.pubsub.feeds.get_mut(feed) else {
+    fn message(&mut self, core: &mut Core, feed: usize, kind: Kind, name: &[u8], channel: &[u8], raw: &[u8]) {
+        let Some(entry) = self.feeds.get_mut(feed) else {
             return;
         };
-        entry.heard = self.now;
-        let hub = &self.pubsub.hubs[entry.hub];
+        entry.heard = core.now;
+        let hub = &self.hubs[entry.hub];
         let topic = hub.names[kind as usize].get(name).copied();
-        let Some(topic) = topic.filter(|topic| self.pubsub.topics[*topic].accepts(feed, channel)) else {
+        let Some(topic) = topic.filter(|topic| self.topics[*topic].accepts(feed, channel)) else {
             return;
         };
-        let count = self.pubsub.topics[topic].subscribers.len() as u64;
+        let count = self.topics[topic].subscribers.len() as u64;
         hub.count(|stats| {
             stats.inc(redis_pubsub::MESSAGES);
             stats.add(redis_pubsub::DELIVERIES, count);
         });
-        for client in self.fan_out_message(topic, raw) {
-            self.close_slow(client);
+        for client in self.fan_out_message(core, topic, raw) {
+            self.close_slow(core, client);
         }
     }
 
     /// Gives a message to all clients of a topic; says which of them can take no more.
-    fn fan_out_message(&mut self, topic: usize, raw: &[u8]) -> Vec<u32> {
-        let PubSub {
+    fn fan_out_message(&mut self, core: &mut Core, topic: usize, raw: &[u8]) -> Vec<u32> {
+        let Self {
             topics,
             joins,
             slow,
             subscribers,
             ..
-        } = &mut self.pubsub;
+        } = self;
         let mut message = Message::new(raw);
         let mut full = Vec::new();
         for (&key, subscription) in &topics[topic].subscribers {
-            let Some(client) = self.clients.get_mut(key as usize) else {
+            let Some(client) = core.clients.get_mut(key as usize) else {
                 continue;
             };
-            let protocol = self.filters[client.filter].greeting.protocol;
+            let protocol = core.filters[client.filter].greeting.protocol;
             let waiting = subscription.join.and_then(|join| joins.get_mut(&join));
             if let Some(join) = waiting {
                 join.early.extend_from_slice(message.bytes(protocol));
@@ -119,11 +118,8 @@ impl Engine {
                 }
                 continue;
             }
-            client.replies.out.lend(|| self.buffers.take_empty());
-            let kept = client.features.has(Feature::Share)
-                && self
-                    .transactions
-                    .keep(key as usize, client, message.bytes(protocol));
+            client.replies.out.lend(|| core.buffers.take_empty());
+            let kept = client.replies.keep(message.bytes(protocol));
             match message.shared(protocol).filter(|_| !kept) {
                 Some(shared) => client.replies.message_shared(subscription.sequence, shared),
                 None if kept => {}
@@ -131,8 +127,8 @@ impl Engine {
                     .replies
                     .message(subscription.sequence, message.bytes(protocol)),
             }
-            mark_dirty(client, key as usize, &mut self.dirty_clients);
-            if is_full(client, subscribers.get_mut(key as usize), key, self.now, slow) {
+            mark_dirty(client, key as usize, &mut core.due.clients);
+            if is_full(client, subscribers.get_mut(key as usize), key, core.now, slow) {
                 full.push(key);
             }
         }
@@ -140,47 +136,47 @@ impl Engine {
     }
 
     /// Looks whether a client that was told something can take no more.
-    pub(crate) fn watch_slow(&mut self, key: u32) {
-        let Some(client) = self.clients.get(key as usize) else {
+    pub(crate) fn watch_slow(&mut self, core: &mut Core, key: u32) {
+        let Some(client) = core.clients.get(key as usize) else {
             return;
         };
-        let subscriber = self.pubsub.subscribers.get_mut(key as usize);
-        if is_full(client, subscriber, key, self.now, &mut self.pubsub.slow) {
-            self.close_slow(key);
+        let subscriber = self.subscribers.get_mut(key as usize);
+        if is_full(client, subscriber, key, core.now, &mut self.slow) {
+            self.close_slow(core, key);
         }
     }
 
-    fn close_slow(&mut self, key: u32) {
-        let Some(client) = self.clients.get(key as usize) else {
+    fn close_slow(&self, core: &mut Core, key: u32) {
+        let Some(client) = core.clients.get(key as usize) else {
             return;
         };
         tracing::warn!(target: "redis", client = client.session.id, waiting = client.replies.backlog(), "closed: a subscriber that does not read its messages");
-        let own = self.pubsub.subscribers.get(key as usize);
+        let own = self.subscribers.get(key as usize);
         let held = own.into_iter().flat_map(|subscriber| &subscriber.names_held);
         let topic = held.flat_map(|held| held.values().flatten()).next();
-        if let Some(topic) = topic.and_then(|topic| self.pubsub.topics.get(*topic)) {
-            let hub = &self.pubsub.hubs[topic.hub];
+        if let Some(topic) = topic.and_then(|topic| self.topics.get(*topic)) {
+            let hub = &self.hubs[topic.hub];
             hub.count(|stats| stats.inc(redis_pubsub::SLOW_SUBSCRIBER_CLOSED));
         }
-        self.close_client(ClientId(key));
+        core.close_client(ClientId(key));
     }
 
     /// Subscribers above the soft limit whose time is over, also when no message comes any more.
-    pub(super) fn close_slow_subscribers(&mut self) {
-        for key in std::mem::take(&mut self.pubsub.slow) {
-            let Some(client) = self.clients.get(key as usize) else {
+    pub(super) fn close_slow_subscribers(&mut self, core: &mut Core) {
+        for key in std::mem::take(&mut self.slow) {
+            let Some(client) = core.clients.get(key as usize) else {
                 continue;
             };
             let backlog = client.replies.backlog();
-            let Some(subscriber) = self.pubsub.subscribers.get_mut(key as usize) else {
+            let Some(subscriber) = self.subscribers.get_mut(key as usize) else {
                 continue;
             };
             if backlog <= SOFT_LIMIT || subscriber.slow_since == 0 {
                 subscriber.slow_since = 0;
-            } else if self.now >= subscriber.slow_since + SOFT_TIME {
-                self.close_slow(key);
+            } else if core.now >= subscriber.slow_since + SOFT_TIME {
+                self.close_slow(core, key);
             } else {
-                self.pubsub.slow.push(key);
+                self.slow.push(key);
             }
         }
     }

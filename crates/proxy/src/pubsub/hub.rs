@@ -18,7 +18,8 @@ use super::glob::literal;
 use super::topic::Topic;
 use super::watch::{Events, events_in};
 use super::{Kind, Subscriber};
-use crate::engine::Engine;
+use crate::core::Core;
+use crate::pubsub::PubSub;
 use redplane_merge::Failure;
 use redplane_redis_core::backoff::Backoff;
 use redplane_redis_core::client::features::Feature;
@@ -108,14 +109,20 @@ impl Hub {
     }
 }
 
-impl Engine {
+impl PubSub {
     /// The hubs that a name belongs to: that of its route, and for what may match in several clusters all of those.
-    pub(super) fn hubs_for(&mut self, key: usize, kind: Kind, name: &[u8]) -> Result<Vec<usize>, Failure> {
-        let filter = &self.filters[self.clients[key].filter];
+    pub(super) fn hubs_for(
+        &mut self,
+        core: &mut Core,
+        key: usize,
+        kind: Kind,
+        name: &[u8],
+    ) -> Result<Vec<usize>, Failure> {
+        let filter = &core.filters[core.clients[key].filter];
         let settings = filter.proxy.settings.clone();
         let mut clusters: Vec<String> = Vec::new();
         for route in routes_of(filter, kind, name) {
-            let cluster = &self.pools[route.pool].key.cluster;
+            let cluster = &core.pools[route.pool].key.cluster;
             if !clusters.contains(cluster) {
                 clusters.push(cluster.clone());
             }
@@ -123,23 +130,23 @@ impl Engine {
         if clusters.is_empty() {
             return Err(Failure::NoHost);
         }
-        let hub = |cluster: String| match self.pubsub.hubs.iter().find(|(_, hub)| hub.cluster == cluster) {
+        let hub = |cluster: String| match self.hubs.iter().find(|(_, hub)| hub.cluster == cluster) {
             Some((known, _)) => known,
             None => {
-                let pool = self.acquire_pool(PoolKey {
+                let pool = core.acquire_pool(PoolKey {
                     cluster: cluster.clone(),
                     settings: settings.clone(),
                     greeting: Greeting::default(),
                     purpose: PoolUse::Subscriptions,
                 });
-                self.add_hub(cluster, pool)
+                self.add_hub(core, cluster, pool)
             }
         };
         Ok(clusters.into_iter().map(hub).collect())
     }
 
-    fn add_hub(&mut self, cluster: String, pool: usize) -> usize {
-        let hub = self.pubsub.hubs.insert(Hub {
+    fn add_hub(&mut self, core: &mut Core, cluster: String, pool: usize) -> usize {
+        let hub = self.hubs.insert(Hub {
             cluster,
             pool,
             names: Default::default(),
@@ -152,13 +159,13 @@ impl Engine {
             subscriptions: 0,
             legs: 0,
         });
-        self.look_at(hub);
+        self.look_at(core, hub);
         hub
     }
 
     /// The topic of a name, made if it is new.
     pub(super) fn topic(&mut self, hub: usize, kind: Kind, name: &Bytes) -> usize {
-        let pubsub = &mut self.pubsub;
+        let pubsub = self;
         let names = &mut pubsub.hubs[hub].names[kind as usize];
         let topics = &mut pubsub.topics;
         let make = || topics.insert(Topic::new(hub, kind, name.clone()));
@@ -166,45 +173,45 @@ impl Engine {
     }
 
     /// When [`Self::tick_pubsub`] has something to do.
-    pub(crate) fn next_pubsub_tick(&self) -> Option<Duration> {
-        if self.pubsub.hubs.is_empty() {
+    pub(crate) fn next_pubsub_tick(&self, core: &Core) -> Option<Duration> {
+        if self.hubs.is_empty() {
             return None;
         }
-        let due = self.pubsub.hubs.iter().filter_map(|(_, hub)| hub.retry_at).min();
-        let wait = due.map(|at| Duration::from_micros(at.saturating_sub(self.now)));
+        let due = self.hubs.iter().filter_map(|(_, hub)| hub.retry_at).min();
+        let wait = due.map(|at| Duration::from_micros(at.saturating_sub(core.now)));
         Some(wait.unwrap_or(LOOK).clamp(Duration::from_millis(1), LOOK))
     }
 
     /// What is due by time.
-    pub(crate) fn tick_pubsub(&mut self) {
-        if self.pubsub.hubs.is_empty() {
+    pub(crate) fn tick_pubsub(&mut self, core: &mut Core) {
+        if self.hubs.is_empty() {
             return;
         }
-        let hubs: Vec<usize> = self.pubsub.hubs.iter().map(|(hub, _)| hub).collect();
+        let hubs: Vec<usize> = self.hubs.iter().map(|(hub, _)| hub).collect();
         for hub in hubs {
-            self.look_after(hub);
+            self.look_after(core, hub);
         }
-        self.expire_joins();
-        self.close_slow_subscribers();
+        self.expire_joins(core);
+        self.close_slow_subscribers(core);
     }
 
     /// The published configuration has changed: clusters, and these filters.
-    pub(crate) fn adopt_pubsub(&mut self, filters: &[usize]) {
-        let clusters = &self.snapshot.clusters;
-        self.pubsub.stats.retain(|name, _| clusters.contains_key(name));
-        self.reroute(filters);
-        let hubs: Vec<usize> = self.pubsub.hubs.iter().map(|(hub, _)| hub).collect();
+    pub(crate) fn adopt_pubsub(&mut self, core: &mut Core, filters: &[usize]) {
+        let clusters = &core.shared.snapshot.clusters;
+        self.stats.retain(|name, _| clusters.contains_key(name));
+        self.reroute(core, filters);
+        let hubs: Vec<usize> = self.hubs.iter().map(|(hub, _)| hub).collect();
         for hub in hubs {
-            self.look_after(hub);
+            self.look_after(core, hub);
         }
     }
 
     /// Takes note of a hub's cluster; true when it or its topology is another one than before.
-    fn look_at(&mut self, hub: usize) -> bool {
-        let pool = self.pubsub.hubs[hub].pool;
-        let live = self.pools[pool].live.as_ref();
+    fn look_at(&mut self, core: &mut Core, hub: usize) -> bool {
+        let pool = self.hubs[hub].pool;
+        let live = core.pools[pool].live.as_ref();
         let current = live.map(|live| (live.cluster.clone(), live.topology.version));
-        let entry = &mut self.pubsub.hubs[hub];
+        let entry = &mut self.hubs[hub];
         let same = match (&entry.seen, &current) {
             (None, None) => true,
             (Some(seen), Some(current)) => Arc::ptr_eq(&seen.0, &current.0) && seen.1 == current.1,
@@ -217,83 +224,81 @@ impl Engine {
         let cluster = entry.seen.as_ref().map(|(cluster, _)| cluster.clone());
         if let Some(cluster) = &cluster {
             let prefix = format!("cluster.{}.redis_cluster.pubsub.", cluster.config().stat_name);
-            let registry = &self.context.registry;
+            let registry = &core.shared.registry;
             let make = || Rc::new(registry.scope(&prefix, &redis_pubsub::SCHEMA).block());
-            let stats = self
-                .pubsub
-                .stats
-                .entry(entry.cluster.clone())
-                .or_insert_with(make);
+            let stats = self.stats.entry(entry.cluster.clone()).or_insert_with(make);
             entry.stats = Some(stats.clone());
         }
-        self.mark_stale(hub, cluster.as_ref());
+        self.mark_stale(core, hub, cluster.as_ref());
         true
     }
 
-    fn look_after(&mut self, hub: usize) {
-        let changed = self.look_at(hub);
-        let now = self.now;
-        let entry = &mut self.pubsub.hubs[hub];
+    fn look_after(&mut self, core: &mut Core, hub: usize) {
+        let changed = self.look_at(core, hub);
+        let now = core.now;
+        let entry = &mut self.hubs[hub];
         let due = entry.retry_at.take_if(|at| now >= *at).is_some();
         if changed || due {
             for topic in entry.topics() {
                 // Where nothing has changed, those that are heard wherever they belong stay there.
                 if changed || !self.is_placed(topic) {
-                    self.place_or_fail(topic);
+                    self.place_or_fail(core, topic);
                 }
             }
         }
-        self.tend_feeds(hub);
-        let entry = &self.pubsub.hubs[hub];
+        self.tend_feeds(core, hub);
+        let entry = &self.hubs[hub];
         entry.show();
         if entry.is_idle() {
             let pool = entry.pool;
-            self.pubsub.hubs.remove(hub);
-            self.release_pools(&[pool]);
+            self.hubs.remove(hub);
+            core.release_pools(&[pool]);
         }
     }
 
     /// Clients of these filters keep their subscriptions, wherever they lead now.
-    fn reroute(&mut self, filters: &[usize]) {
+    fn reroute(&mut self, core: &mut Core, filters: &[usize]) {
         let own = |filter: usize| filters.contains(&filter);
-        let clients: Vec<usize> = self
+        let clients: Vec<usize> = core
             .clients
             .iter()
             .filter(|(_, client)| client.features.has(Feature::Subscriptions) && own(client.filter))
             .map(|(key, _)| key)
             .collect();
         for key in clients {
-            let held = self.pubsub.subscribers.get(key).map(all_held);
+            let held = self.subscribers.get(key).map(all_held);
             for (kind, name, topics) in held.unwrap_or_default() {
-                self.reroute_one(key, kind, name, topics);
+                self.reroute_one(core, key, kind, name, topics);
             }
         }
     }
 
-    fn reroute_one(&mut self, key: usize, kind: Kind, name: Bytes, former: Vec<usize>) {
-        let hubs = self.hubs_for(key, kind, &name).unwrap_or_default();
+    fn reroute_one(&mut self, core: &mut Core, key: usize, kind: Kind, name: Bytes, former: Vec<usize>) {
+        let hubs = self.hubs_for(core, key, kind, &name).unwrap_or_default();
         let (kept, left): (Vec<usize>, Vec<usize>) = former
             .into_iter()
-            .partition(|topic| hubs.contains(&self.pubsub.topics[*topic].hub));
-        let known: Vec<usize> = kept.iter().map(|topic| self.pubsub.topics[*topic].hub).collect();
+            .partition(|topic| hubs.contains(&self.topics[*topic].hub));
+        let known: Vec<usize> = kept.iter().map(|topic| self.topics[*topic].hub).collect();
         let missing: Vec<usize> = hubs.into_iter().filter(|hub| !known.contains(hub)).collect();
         if left.is_empty() && missing.is_empty() {
             return;
         }
         left.into_iter().for_each(|topic| {
-            self.leave_topic(key, topic, None);
+            self.leave_topic(core, key, topic, None);
         });
-        let sequence = self.clients[key].replies.head().wrapping_sub(1);
+        let sequence = core.clients[key].replies.head().wrapping_sub(1);
         let added: Vec<usize> = missing
             .into_iter()
             .map(|hub| self.enter_topic(key, hub, kind, &name, sequence))
             .collect();
         let topics = kept.into_iter().chain(added.iter().copied()).collect();
-        if let Some(subscriber) = self.pubsub.subscribers.get_mut(key) {
+        if let Some(subscriber) = self.subscribers.get_mut(key) {
             subscriber.names_held[kind as usize].insert(name, topics);
         }
         // Where there is no host yet, there will be one: the hub goes on trying.
-        added.into_iter().for_each(|topic| self.place_or_fail(topic));
+        added
+            .into_iter()
+            .for_each(|topic| self.place_or_fail(core, topic));
     }
 }
 

@@ -16,20 +16,21 @@ use super::Kind;
 use super::hub::Hub;
 use super::topic::{Reach, Topic};
 use super::watch::{Events, events_in};
-use crate::engine::Engine;
+use crate::core::Core;
+use crate::pubsub::PubSub;
 use redplane_merge::{Answer, Failure};
 use redplane_redis_core::pool::{Access, Live, Target};
 
-impl Engine {
+impl PubSub {
     /// Subscribes to a topic wherever it belongs and is not asked for yet. Fails when that is not possible now; the
     /// hub will try again.
-    pub(super) fn place(&mut self, id: usize) -> Result<(), Failure> {
-        let topic = &self.pubsub.topics[id];
+    pub(super) fn place(&mut self, core: &mut Core, id: usize) -> Result<(), Failure> {
+        let topic = &self.topics[id];
         let hub = topic.hub;
-        let found = self.homes(topic, &self.pubsub.hubs[hub]);
-        let now = self.now;
-        let (reach, homes) = found.inspect_err(|_| self.pubsub.hubs[hub].retry_later(now))?;
-        let topic = &mut self.pubsub.topics[id];
+        let found = self.homes(core, topic, &self.hubs[hub]);
+        let now = core.now;
+        let (reach, homes) = found.inspect_err(|_| self.hubs[hub].retry_later(now))?;
+        let topic = &mut self.topics[id];
         topic.reach = reach;
         topic.homes = homes.iter().map(|host| host.id).collect();
         let mut failure = None;
@@ -37,35 +38,35 @@ impl Engine {
             if self.has_current_leg(id, host.id) {
                 continue;
             }
-            match self.feed_to(hub, &host) {
-                Ok(feed) => self.ask_feed(feed, id),
+            match self.feed_to(core, hub, &host) {
+                Ok(feed) => self.ask_feed(core, feed, id),
                 Err(why) => failure = Some(why),
             }
         }
-        self.prune(id);
+        self.prune(core, id);
         let Some(failure) = failure else {
             return Ok(());
         };
-        self.pubsub.hubs[hub].retry_later(now);
-        match reach == Reach::Bus && !self.pubsub.topics[id].legs.is_empty() {
+        self.hubs[hub].retry_later(now);
+        match reach == Reach::Bus && !self.topics[id].legs.is_empty() {
             true => Ok(()),
             false => Err(failure),
         }
     }
 
     /// The same; commands that wait for the topic are told that it failed.
-    pub(super) fn place_or_fail(&mut self, id: usize) {
-        if !self.pubsub.topics.contains(id) {
+    pub(super) fn place_or_fail(&mut self, core: &mut Core, id: usize) {
+        if !self.topics.contains(id) {
             return;
         }
-        if let Err(failure) = self.place(id) {
-            self.fail_joins(id, &Answer::Failed(failure));
+        if let Err(failure) = self.place(core, id) {
+            self.fail_joins(core, id, &Answer::Failed(failure));
         }
     }
 
     /// Whether a topic is subscribed to, or asked for, wherever it belonged when that was last looked at.
     pub(super) fn is_placed(&self, id: usize) -> bool {
-        let topic = self.pubsub.topics.get(id);
+        let topic = self.topics.get(id);
         topic.is_some_and(|topic| {
             let mut homes = topic.homes.iter();
             !topic.homes.is_empty() && homes.all(|host| self.has_current_leg(id, *host))
@@ -73,16 +74,16 @@ impl Engine {
     }
 
     fn has_current_leg(&self, id: usize, host: u64) -> bool {
-        let current = |feed: usize| !self.pubsub.feeds[feed].stale;
-        let mut legs = self.pubsub.topics[id].legs.iter();
+        let current = |feed: usize| !self.feeds[feed].stale;
+        let mut legs = self.topics[id].legs.iter();
         legs.any(|leg| leg.host == host && current(leg.feed))
     }
 
     /// Ends what a topic's new places have made superfluous.
-    pub(super) fn prune(&mut self, id: usize) {
-        let topic = &self.pubsub.topics[id];
+    pub(super) fn prune(&mut self, core: &mut Core, id: usize) {
+        let topic = &self.topics[id];
         let home = topic.is_home();
-        let stale = |feed: usize| self.pubsub.feeds[feed].stale;
+        let stale = |feed: usize| self.feeds[feed].stale;
         let replaced = |host: u64| {
             let mut legs = topic.legs.iter();
             legs.any(|leg| leg.host == host && leg.confirmed && !stale(leg.feed))
@@ -96,20 +97,21 @@ impl Engine {
             })
             .map(|leg| leg.feed)
             .collect();
-        over.into_iter().for_each(|feed| self.drop_leg(id, feed, None));
+        over.into_iter()
+            .for_each(|feed| self.drop_leg(core, id, feed, None));
     }
 
     /// Tells the other workers how a topic stands.
     pub(super) fn note_topic(&mut self, id: usize) {
-        if let Some(topic) = self.pubsub.topics.get(id) {
-            let cluster = &self.pubsub.hubs[topic.hub].cluster;
-            let ledger = &mut self.pubsub.ledger;
+        if let Some(topic) = self.topics.get(id) {
+            let cluster = &self.hubs[topic.hub].cluster;
+            let ledger = &mut self.ledger;
             ledger.note(cluster, topic.kind, &topic.name, topic.entry());
         }
     }
 
-    fn homes(&self, topic: &Topic, hub: &Hub) -> Result<(Reach, Vec<Arc<Host>>), Failure> {
-        let entry = &self.pools[hub.pool];
+    fn homes(&self, core: &Core, topic: &Topic, hub: &Hub) -> Result<(Reach, Vec<Arc<Host>>), Failure> {
+        let entry = &core.pools[hub.pool];
         let live = entry.live.as_ref().ok_or(Failure::NoHost)?;
         let events = events_in(topic.kind, &topic.name);
         let reach = match (live.is_redis(), topic.kind, events) {
@@ -119,7 +121,7 @@ impl Engine {
             _ => Reach::Every,
         };
         let at = match reach {
-            Reach::One => vec![self.one_home(topic, hub, live)?],
+            Reach::One => vec![self.one_home(core, topic, hub, live)?],
             Reach::Bus | Reach::Every => everywhere(live),
         };
         let hosts: Vec<Arc<Host>> = at
@@ -133,12 +135,12 @@ impl Engine {
     }
 
     /// The host of a topic that needs one only.
-    fn one_home(&self, topic: &Topic, hub: &Hub, live: &Live) -> Result<usize, Failure> {
-        let settings = &self.pools[hub.pool].key.settings;
+    fn one_home(&self, core: &Core, topic: &Topic, hub: &Hub, live: &Live) -> Result<usize, Failure> {
+        let settings = &core.pools[hub.pool].key.settings;
         let target = live.target(&topic.name, settings);
         let hosts = everywhere(live);
         let kept = topic.legs.iter().rev().find_map(|leg| {
-            let current = !self.pubsub.feeds[leg.feed].stale;
+            let current = !self.feeds[leg.feed].stale;
             let place = hosts.iter().find(|at| live.topology.hosts[**at].id == leg.host);
             place.filter(|_| current).copied()
         });
@@ -156,7 +158,7 @@ impl Engine {
                 let own = live
                     .pick(target, Access::Primary, settings.read_policy, "", 0)
                     .ok();
-                let may_try = |at: &usize| hub.may_try(live.topology.hosts[*at].id, self.now);
+                let may_try = |at: &usize| hub.may_try(live.topology.hosts[*at].id, core.now);
                 // Any primary will do where the channel's own cannot be reached.
                 let other = || hosts.iter().copied().find(may_try);
                 let reachable = kept.or_else(|| own.filter(may_try)).or_else(other);

@@ -10,37 +10,55 @@ use redplane_resp::request::{self, Args};
 use redplane_resp::{encode, reply};
 
 use super::Kind;
+use crate::core::Core;
 use crate::dispatch::{Request, Served};
-use crate::engine::Engine;
 use crate::forward::is_mirrored_write;
+use crate::pubsub::PubSub;
 use crate::send::{Outgoing, Payload, Scripts, Sending};
 use redplane_merge::{Answer, Failure};
 use redplane_redis_core::client::Slot;
 use redplane_redis_core::pending::{Pending, Purpose};
 use redplane_redis_core::pool::{Access, Live, Target};
 
-impl Engine {
+impl Core {
+    /// By hash; where the bus takes a message to all nodes, any other primary will do when that one is away.
+    fn publishing_connection(&mut self, pool: usize, kind: Kind, name: &[u8]) -> Result<u32, Failure> {
+        let found = self.connection_for_key(pool, name, Access::Primary);
+        let live = self.pools[pool].live.as_ref();
+        if found.is_ok() || kind == Kind::Shard || !live.is_some_and(Live::is_redis) {
+            return found;
+        }
+        let shards = live.map_or(0, |live| live.topology.shard_count());
+        let mut others = (0..shards).map(Target::Shard);
+        others
+            .find_map(|target| self.connection_for(pool, target, Access::Primary).ok())
+            .map_or(found, Ok)
+    }
+}
+
+impl PubSub {
     /// Channels keep their names: prefixes choose the route and are not taken away.
     pub(super) fn publish(
-        &mut self,
+        &self,
+        core: &mut Core,
         key: usize,
         kind: Kind,
         command: &'static Command,
         request: &Request<'_>,
     ) {
         let name = request.arg(1);
-        let Some(route) = self.filters[self.clients[key].filter].route(name).cloned() else {
-            return self.fail_now(key, command.id, Failure::NoHost);
+        let Some(route) = core.filters[core.clients[key].filter].route(name).cloned() else {
+            return core.fail_now(key, command.id, Failure::NoHost);
         };
-        let connection = match self.publishing_connection(route.pool, kind, name) {
+        let connection = match core.publishing_connection(route.pool, kind, name) {
             Ok(connection) => connection,
-            Err(failure) => return self.fail_now(key, command.id, failure),
+            Err(failure) => return core.fail_now(key, command.id, failure),
         };
-        let purpose = match self.pubsub.ledger.is_anybody_there() {
+        let purpose = match self.ledger.is_anybody_there() {
             true => Purpose::Published,
             false => Purpose::Reply,
         };
-        let waiter = self.expect_reply(key, Slot::Waiting);
+        let waiter = core.expect_reply(key, Slot::Waiting);
         let sending = Sending {
             waiter,
             command: command.id,
@@ -55,26 +73,12 @@ impl Engine {
             queued: 0,
             scripts: Scripts::None,
         };
-        self.send_by_route(connection, &outgoing);
-    }
-
-    /// By hash; where the bus takes a message to all nodes, any other primary will do when that one is away.
-    fn publishing_connection(&mut self, pool: usize, kind: Kind, name: &[u8]) -> Result<u32, Failure> {
-        let found = self.connection_for_key(pool, name, Access::Primary);
-        let live = self.pools[pool].live.as_ref();
-        if found.is_ok() || kind == Kind::Shard || !live.is_some_and(Live::is_redis) {
-            return found;
-        }
-        let shards = live.map_or(0, |live| live.topology.shard_count());
-        let mut others = (0..shards).map(Target::Shard);
-        others
-            .find_map(|target| self.connection_for(pool, target, Access::Primary).ok())
-            .map_or(found, Ok)
+        core.send_by_route(connection, &outgoing);
     }
 
     /// Whether servers' counts have to be put right: clients are subscribed to something.
     pub(crate) fn corrects_publications(&self) -> bool {
-        self.pubsub.ledger.is_anybody_there()
+        self.ledger.is_anybody_there()
     }
 
     /// What must be added to the count of a cluster's host that has published.
@@ -83,14 +87,14 @@ impl Engine {
             Step::SPublish => Kind::Shard,
             _ => Kind::Channel,
         };
-        self.pubsub.ledger.correction(cluster, kind, channel, host)
+        self.ledger.correction(cluster, kind, channel, host)
     }
 
     /// The reply of a publication while clients are subscribed to something.
     #[cold]
-    pub(crate) fn published(&mut self, key: usize, pending: &Pending, raw: &[u8]) {
+    pub(crate) fn published(&self, core: &mut Core, key: usize, pending: &Pending, raw: &[u8]) {
         let corrected = reply::integer(raw).and_then(|count| {
-            let connection = &self.connections[key];
+            let connection = &core.connections[key];
             let frame = connection.out.range(pending.at, pending.len as usize)?;
             let mut args = Args::default();
             request::decode(frame, &mut args, &mut None, true).ok()?;
@@ -99,7 +103,7 @@ impl Engine {
                 return None;
             };
             let by = (
-                &*self.pools[connection.pool].key.cluster,
+                &*core.pools[connection.pool].key.cluster,
                 connection.server.host.id,
             );
             Some(count + self.clients_beyond(step, args.arg(frame, 1), by))
@@ -112,6 +116,6 @@ impl Engine {
             }
             None => Answer::Raw(raw),
         };
-        self.settle(pending.waiter, pending.command, pending.since, answer);
+        core.settle(pending.waiter, pending.command, pending.since, answer);
     }
 }

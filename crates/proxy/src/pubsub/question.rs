@@ -9,74 +9,16 @@ use redplane_upstream::{Pick, Want};
 use rustc_hash::FxHashSet;
 
 use super::Kind;
+use crate::core::Core;
 use crate::dispatch::Request;
-use crate::engine::Engine;
+use crate::pubsub::PubSub;
 use crate::send::Payload;
 use redplane_merge::{Answer, Failure, Parts};
 use redplane_redis_core::client::{Slot, Waiter};
 use redplane_redis_core::pool::{Access, Target};
 use redplane_redis_core::split::Split;
 
-impl Engine {
-    /// Asks every primary of every cluster that the client's channels may be in.
-    pub(super) fn ask_about(
-        &mut self,
-        key: usize,
-        step: Step,
-        command: &'static Command,
-        request: &Request<'_>,
-    ) {
-        if matches!(step, Step::Channels | Step::ShardChannels) && request.len() > 3 {
-            return self.answer_with(key, |out| {
-                let text = "ERR unknown subcommand or wrong number of arguments for '";
-                let name = String::from_utf8_lossy(request.arg(1));
-                encode::error(out, format!("{text}{name}'. Try PUBSUB HELP.").as_bytes());
-            });
-        }
-        let pools = self.subscribed_pools(key);
-        let mut asked: Vec<(usize, Target)> = Vec::new();
-        let mut hosts = Vec::new();
-        // A server that several clusters know counts once.
-        let mut visited = FxHashSet::default();
-        for pool in &pools {
-            let Some(live) = &self.pools[*pool].live else {
-                continue;
-            };
-            for shard in 0..live.topology.shard_count() {
-                if let Pick::Host(host) = live.topology.by_shard(shard, Want::Primary)
-                    && visited.insert(&live.topology.hosts[host].address)
-                {
-                    asked.push((*pool, Target::Shard(shard)));
-                    hosts.push(live.topology.hosts[host].id);
-                }
-            }
-        }
-        if asked.is_empty() {
-            return self.fail_now(key, command.id, Failure::NoHost);
-        }
-        let own = self.own_answer(step, request, &pools, &hosts);
-        let parts = Parts::new(command, asked.len() + 1, Vec::new());
-        let split = Split::new(parts, self.now);
-        let waiter = self.expect_reply(key, Slot::Split(Box::new(split)));
-        let last = asked.len() as u32;
-        for (part, (pool, target)) in asked.into_iter().enumerate() {
-            let waiter = Waiter {
-                part: part as u32,
-                ..waiter
-            };
-            self.send_to(
-                pool,
-                target,
-                Access::Primary,
-                command,
-                waiter,
-                Payload::of(request),
-            );
-        }
-        let waiter = Waiter { part: last, ..waiter };
-        self.settle(waiter, command.id, self.now, Answer::Raw(&own));
-    }
-
+impl Core {
     /// One pool for each cluster that routes lead to.
     fn subscribed_pools(&self, key: usize) -> Vec<usize> {
         let filter = &self.filters[self.clients[key].filter];
@@ -89,11 +31,80 @@ impl Engine {
         }
         pools
     }
+}
+
+impl PubSub {
+    /// Asks every primary of every cluster that the client's channels may be in.
+    pub(super) fn ask_about(
+        &self,
+        core: &mut Core,
+        key: usize,
+        step: Step,
+        command: &'static Command,
+        request: &Request<'_>,
+    ) {
+        if matches!(step, Step::Channels | Step::ShardChannels) && request.len() > 3 {
+            return core.answer_with(key, |out| {
+                let text = "ERR unknown subcommand or wrong number of arguments for '";
+                let name = String::from_utf8_lossy(request.arg(1));
+                encode::error(out, format!("{text}{name}'. Try PUBSUB HELP.").as_bytes());
+            });
+        }
+        let pools = core.subscribed_pools(key);
+        let mut asked: Vec<(usize, Target)> = Vec::new();
+        let mut hosts = Vec::new();
+        // A server that several clusters know counts once.
+        let mut visited = FxHashSet::default();
+        for pool in &pools {
+            let Some(live) = &core.pools[*pool].live else {
+                continue;
+            };
+            for shard in 0..live.topology.shard_count() {
+                if let Pick::Host(host) = live.topology.by_shard(shard, Want::Primary)
+                    && visited.insert(&live.topology.hosts[host].address)
+                {
+                    asked.push((*pool, Target::Shard(shard)));
+                    hosts.push(live.topology.hosts[host].id);
+                }
+            }
+        }
+        if asked.is_empty() {
+            return core.fail_now(key, command.id, Failure::NoHost);
+        }
+        let own = self.own_answer(core, step, request, &pools, &hosts);
+        let parts = Parts::new(command, asked.len() + 1, Vec::new());
+        let split = Split::new(parts, core.now);
+        let waiter = core.expect_reply(key, Slot::Split(Box::new(split)));
+        let last = asked.len() as u32;
+        for (part, (pool, target)) in asked.into_iter().enumerate() {
+            let waiter = Waiter {
+                part: part as u32,
+                ..waiter
+            };
+            core.send_to(
+                pool,
+                target,
+                Access::Primary,
+                command,
+                waiter,
+                Payload::of(request),
+            );
+        }
+        let waiter = Waiter { part: last, ..waiter };
+        core.settle(waiter, command.id, core.now, Answer::Raw(&own));
+    }
 
     /// What is added to the servers' answers.
-    fn own_answer(&self, step: Step, request: &Request<'_>, pools: &[usize], hosts: &[u64]) -> Vec<u8> {
-        let clusters: Vec<&str> = pools.iter().map(|pool| &*self.pools[*pool].key.cluster).collect();
-        let ledger = &self.pubsub.ledger;
+    fn own_answer(
+        &self,
+        core: &Core,
+        step: Step,
+        request: &Request<'_>,
+        pools: &[usize],
+        hosts: &[u64],
+    ) -> Vec<u8> {
+        let clusters: Vec<&str> = pools.iter().map(|pool| &*core.pools[*pool].key.cluster).collect();
+        let ledger = &self.ledger;
         let mut own = Vec::new();
         let kind = match step {
             Step::NumSub => Kind::Channel,

@@ -11,7 +11,8 @@ use redplane_upstream::Topology;
 
 use super::cursor::Position;
 use super::{Scan, Walk, scan_frame};
-use crate::engine::Engine;
+use crate::core::Core;
+use crate::scan::Scans;
 use redplane_redis_core::pool::Target;
 use redplane_redis_core::split::Split;
 
@@ -23,27 +24,7 @@ pub(super) struct Cluster {
     pub(super) topology: Arc<Topology>,
 }
 
-impl Engine {
-    /// A cluster is done: on to the next one while there is room, else out with what was found.
-    pub(super) fn end_cluster(&mut self, key: usize, offset: usize, split: &Split, mut scan: Scan) {
-        let Some(next) = self.cluster_from(key, split.command(), scan.at.cluster + 1) else {
-            return self.answer_page(key, offset, split, &scan, 0);
-        };
-        let begin = Position::begin(next.number, &next.topology);
-        if scan.found >= scan.count || next.topology.shard_count() == 0 {
-            let cursor = begin.pack(&next.topology, &self.context.peers.scans);
-            return self.answer_page(key, offset, split, &scan, cursor);
-        }
-        scan.at = begin;
-        let frame = scan_frame(0, &scan.options);
-        let split = Box::new(Split::new(
-            Parts::new(split.command(), 1, Vec::new()),
-            split.since,
-        ));
-        let place = (next.pool, Target::Shard(0));
-        self.ask_next(key, offset, split, Walk::Scan(scan), place, &frame);
-    }
-
+impl Core {
     /// The cluster of that number among those of the routes.
     pub(super) fn cluster_at(&self, key: usize, command: &Command, number: usize) -> Option<Cluster> {
         let pool = *self.pools_of_all_routes(key, command).get(number)?;
@@ -60,5 +41,34 @@ impl Engine {
         let servers = self.servers_of_all_routes(key, command);
         let next = servers.iter().find(|server| server.cluster >= number)?;
         self.cluster_at(key, command, next.cluster)
+    }
+}
+
+impl Scans {
+    /// A cluster is done: on to the next one while there is room, else out with what was found.
+    pub(super) fn end_cluster(
+        &mut self,
+        core: &mut Core,
+        key: usize,
+        offset: usize,
+        split: &Split,
+        mut scan: Scan,
+    ) {
+        let Some(next) = core.cluster_from(key, split.command(), scan.at.cluster + 1) else {
+            return core.answer_page(key, offset, split, &scan, 0);
+        };
+        let begin = Position::begin(next.number, &next.topology);
+        if scan.found >= scan.count || next.topology.shard_count() == 0 {
+            let cursor = begin.pack(&next.topology, &self.kept);
+            return core.answer_page(key, offset, split, &scan, cursor);
+        }
+        scan.at = begin;
+        let frame = scan_frame(0, &scan.options);
+        let split = Box::new(Split::new(
+            Parts::new(split.command(), 1, Vec::new()),
+            split.since,
+        ));
+        let place = (next.pool, Target::Shard(0));
+        self.ask_next(core, (key, offset), split, Walk::Scan(scan), place, &frame);
     }
 }

@@ -10,11 +10,12 @@ use redplane_command::{Command, CommandId, Local, error};
 use redplane_resp::encode;
 
 use super::describe::{describe, redirect_of};
-use super::{Mode, Redirect, Tracker, Tracking, Wanted};
+use super::{Mode, Tracker, Tracking, Wanted};
+use crate::core::Core;
 use crate::dispatch::Request;
-use crate::engine::Engine;
-use crate::inquiry::Question;
+use crate::notice::Redirect;
 use crate::send::{Payload, Sending};
+use crate::tracking::TrackingState;
 use redplane_merge::{Answer, Failure};
 use redplane_redis_core::client::features::Feature;
 use redplane_redis_core::client::{Client, Slot, Waiter};
@@ -51,137 +52,7 @@ impl Joining {
     }
 }
 
-impl Engine {
-    /// CLIENT TRACKING, TRACKINGINFO, CACHING and GETREDIR.
-    pub(crate) fn client_tracking(
-        &mut self,
-        key: usize,
-        local: Local,
-        command: &'static Command,
-        request: &Request<'_>,
-    ) {
-        match local {
-            Local::ClientTracking => self.ask_tracking(key, command, request),
-            Local::ClientCaching => self.set_caching(key, request.arg(2)),
-            Local::ClientGetRedir => {
-                let redirect = self.tracking.trackers.get(key).map_or(-1, redirect_of);
-                self.answer_with(key, |out| encode::integer(out, redirect));
-            }
-            Local::ClientTrackingInfo => {
-                let resp3 = self.is_resp3(key);
-                let mut info = Vec::new();
-                describe(self.tracking.trackers.get(key), &mut info, resp3);
-                self.answer(key, &info);
-            }
-            _ => self.answer_with(key, |out| error::wrong_arity(out, command)),
-        }
-    }
-
-    fn ask_tracking(&mut self, key: usize, command: &'static Command, request: &Request<'_>) {
-        let chain = self.filters[self.clients[key].filter].chain_name();
-        let wanted = match Wanted::read(request, chain) {
-            Ok(wanted) => wanted,
-            Err(line) => return self.answer(key, &line),
-        };
-        if wanted.redirect.is_some() {
-            return self.ask_all(key, command, Question::Whereabouts(Arc::new(wanted)));
-        }
-        let waiter = self.expect_reply(key, Slot::Waiting);
-        self.track(Joining::new(waiter, command.id, self.now), &wanted, None);
-        self.rest_behind(key);
-    }
-
-    /// Which worker has this client: the worker's number and one more, or 0.
-    pub(crate) fn has_client(&self, wanted: &Wanted) -> u64 {
-        let named = |client: &Client| {
-            wanted.redirect == Some(client.session.id) && self.filters[client.filter].is_of(&wanted.chain)
-        };
-        let here = self.clients.iter().any(|(_, client)| named(client));
-        if here { self.peer.worker() as u64 + 1 } else { 0 }
-    }
-
-    /// All workers have said whether they have the client that is to be redirected to.
-    pub(crate) fn redirect_found(&mut self, joining: Joining, wanted: &Wanted, found: u64) {
-        match (
-            usize::try_from(found).unwrap_or(0).checked_sub(1),
-            wanted.redirect,
-        ) {
-            (Some(worker), Some(id)) => self.track(joining, wanted, Some(Redirect { id, worker })),
-            _ => self.end_joining(&joining, &Answer::Raw(Wanted::no_client())),
-        }
-    }
-
-    fn track(&mut self, joining: Joining, wanted: &Wanted, redirect: Option<Redirect>) {
-        let key = joining.waiter.client as usize;
-        let Some(client) = self.clients.of(joining.waiter) else {
-            return;
-        };
-        if !wanted.on {
-            self.untrack(key);
-            return self.end_joining(&joining, &Answer::Raw(b"+OK\r\n"));
-        }
-        let mode = match wanted.mode_after(self.tracking.trackers.get(key)) {
-            Ok(mode) => mode,
-            Err(line) => return self.end_joining(&joining, &Answer::Raw(&line)),
-        };
-        if !self.filters[client.filter].keeps_keys() {
-            return self.end_joining(&joining, &Answer::Raw(RENAMED));
-        }
-        let former = client.features.has(Feature::Tracking);
-        let tracker = self.tracker_of(key);
-        tracker.mode = mode;
-        tracker.noloop = wanted.noloop;
-        tracker.redirect = redirect;
-        tracker.broken = false;
-        match former {
-            true => self.end_joining(&joining, &Answer::Raw(b"+OK\r\n")),
-            false => self.join(key, joining),
-        }
-    }
-
-    /// A client's tracker, made if there is none.
-    fn tracker_of(&mut self, key: usize) -> &mut Tracker {
-        if self.tracking.trackers.get(key).is_none() {
-            self.tracking.clients += 1;
-            self.peer.note_tracking(self.tracking.clients);
-        }
-        let made = || Tracker::new(Mode::Default);
-        self.tracking.trackers.of(key, &mut self.clients[key], made)
-    }
-
-    /// Moves a client to connections with tracking and waits for one of them, with BCAST for all.
-    fn join(&mut self, key: usize, mut joining: Joining) {
-        let tracking = self
-            .tracking
-            .trackers
-            .get(key)
-            .map_or(Tracking::Off, |tracker| tracker.greets_with());
-        let former = self.filters[self.clients[key].filter].greeting;
-        self.greet_with(key, Greeting { tracking, ..former });
-        let found = match tracking {
-            Tracking::Broadcast => {
-                self.tracking.broadcast.push(key as u32);
-                self.all_primaries(key)
-            }
-            Tracking::Off | Tracking::Keys => self.any_primary(key),
-        };
-        if found.is_empty() {
-            self.untrack(key);
-            return self.end_joining(&joining, &Answer::Failed(Failure::NoHost));
-        }
-        joining.left = found.len() as u32;
-        let sending = Sending {
-            waiter: joining.waiter,
-            command: joining.command,
-            purpose: Purpose::Track,
-        };
-        self.tracking.joining.insert(key as u32, joining);
-        // Its reply says that the server has granted what was asked for in front of it.
-        for connection in found {
-            self.send(connection, sending, Payload::Copied(PING));
-        }
-    }
-
+impl Core {
     fn any_primary(&mut self, key: usize) -> Vec<u32> {
         let found = (0..DRAWS).find_map(|_| self.any_connection(key).ok());
         found.into_iter().collect()
@@ -209,10 +80,159 @@ impl Engine {
             })
             .collect()
     }
+}
+
+impl Core {
+    fn end_joining(&mut self, joining: &Joining, answer: &Answer<'_>) {
+        self.settle(joining.waiter, joining.command, joining.since, answer.again());
+    }
+}
+
+impl TrackingState {
+    /// CLIENT TRACKING, TRACKINGINFO, CACHING and GETREDIR. What it gives back is to be asked of all workers first.
+    pub(crate) fn client_tracking(
+        &mut self,
+        core: &mut Core,
+        key: usize,
+        local: Local,
+        command: &'static Command,
+        request: &Request<'_>,
+    ) -> Option<Arc<Wanted>> {
+        match local {
+            Local::ClientTracking => return self.ask_tracking(core, key, command, request),
+            Local::ClientCaching => self.set_caching(core, key, request.arg(2)),
+            Local::ClientGetRedir => {
+                let redirect = self.trackers.get(key).map_or(-1, redirect_of);
+                core.answer_with(key, |out| encode::integer(out, redirect));
+            }
+            Local::ClientTrackingInfo => {
+                let resp3 = core.is_resp3(key);
+                let mut info = Vec::new();
+                describe(self.trackers.get(key), &mut info, resp3);
+                core.answer(key, &info);
+            }
+            _ => core.answer_with(key, |out| error::wrong_arity(out, command)),
+        }
+        None
+    }
+
+    fn ask_tracking(
+        &mut self,
+        core: &mut Core,
+        key: usize,
+        command: &'static Command,
+        request: &Request<'_>,
+    ) -> Option<Arc<Wanted>> {
+        let chain = core.filters[core.clients[key].filter].chain_name();
+        let wanted = match Wanted::read(request, chain) {
+            Ok(wanted) => wanted,
+            Err(line) => {
+                core.answer(key, &line);
+                return None;
+            }
+        };
+        if wanted.redirect.is_some() {
+            return Some(Arc::new(wanted));
+        }
+        let waiter = core.expect_reply(key, Slot::Waiting);
+        self.track(core, Joining::new(waiter, command.id, core.now), &wanted, None);
+        core.rest_behind(key);
+        None
+    }
+
+    /// Which worker has this client: the worker's number and one more, or 0.
+    pub(crate) fn has_client(&self, core: &Core, wanted: &Wanted) -> u64 {
+        let named = |client: &Client| {
+            wanted.redirect == Some(client.session.id) && core.filters[client.filter].is_of(&wanted.chain)
+        };
+        let here = core.clients.iter().any(|(_, client)| named(client));
+        if here { core.shared.worker as u64 + 1 } else { 0 }
+    }
+
+    /// All workers have said whether they have the client that is to be redirected to.
+    pub(crate) fn redirect_found(&mut self, core: &mut Core, joining: Joining, wanted: &Wanted, found: u64) {
+        match (
+            usize::try_from(found).unwrap_or(0).checked_sub(1),
+            wanted.redirect,
+        ) {
+            (Some(worker), Some(id)) => self.track(core, joining, wanted, Some(Redirect { id, worker })),
+            _ => core.end_joining(&joining, &Answer::Raw(Wanted::no_client())),
+        }
+    }
+
+    fn track(&mut self, core: &mut Core, joining: Joining, wanted: &Wanted, redirect: Option<Redirect>) {
+        let key = joining.waiter.client as usize;
+        let Some(client) = core.clients.of(joining.waiter) else {
+            return;
+        };
+        if !wanted.on {
+            self.untrack(core, key);
+            return core.end_joining(&joining, &Answer::Raw(b"+OK\r\n"));
+        }
+        let mode = match wanted.mode_after(self.trackers.get(key)) {
+            Ok(mode) => mode,
+            Err(line) => return core.end_joining(&joining, &Answer::Raw(&line)),
+        };
+        if !core.filters[client.filter].keeps_keys() {
+            return core.end_joining(&joining, &Answer::Raw(RENAMED));
+        }
+        let former = client.features.has(Feature::Tracking);
+        let tracker = self.tracker_of(core, key);
+        tracker.mode = mode;
+        tracker.noloop = wanted.noloop;
+        tracker.redirect = redirect;
+        tracker.broken = false;
+        match former {
+            true => core.end_joining(&joining, &Answer::Raw(b"+OK\r\n")),
+            false => self.join(core, key, joining),
+        }
+    }
+
+    /// A client's tracker, made if there is none.
+    fn tracker_of(&mut self, core: &mut Core, key: usize) -> &mut Tracker {
+        if self.trackers.get(key).is_none() {
+            self.clients += 1;
+            core.shared.heads.note_tracking(self.clients);
+        }
+        let made = || Tracker::new(Mode::Default);
+        self.trackers.of(key, &mut core.clients[key], made)
+    }
+
+    /// Moves a client to connections with tracking and waits for one of them, with BCAST for all.
+    fn join(&mut self, core: &mut Core, key: usize, mut joining: Joining) {
+        let tracking = self
+            .trackers
+            .get(key)
+            .map_or(Tracking::Off, |tracker| tracker.greets_with());
+        let former = core.filters[core.clients[key].filter].greeting;
+        core.greet_with(key, Greeting { tracking, ..former });
+        let found = match tracking {
+            Tracking::Broadcast => {
+                self.broadcast.push(key as u32);
+                core.all_primaries(key)
+            }
+            Tracking::Off | Tracking::Keys => core.any_primary(key),
+        };
+        if found.is_empty() {
+            self.untrack(core, key);
+            return core.end_joining(&joining, &Answer::Failed(Failure::NoHost));
+        }
+        joining.left = found.len() as u32;
+        let sending = Sending {
+            waiter: joining.waiter,
+            command: joining.command,
+            purpose: Purpose::Track,
+        };
+        self.joining.insert(key as u32, joining);
+        // Its reply says that the server has granted what was asked for in front of it.
+        for connection in found {
+            core.send(connection, sending, Payload::Copied(PING));
+        }
+    }
 
     /// A connection that a CLIENT TRACKING waits for has answered, or never will.
-    pub(crate) fn step_joining(&mut self, pending: &Pending, granted: bool) {
-        let own = self.tracking.joining.get_mut(&pending.waiter.client);
+    pub(crate) fn step_joining(&mut self, core: &mut Core, pending: &Pending, granted: bool) {
+        let own = self.joining.get_mut(&pending.waiter.client);
         let same = |own: &&mut Joining| own.waiter.generation == pending.waiter.generation;
         let Some(joining) = own.filter(same) else {
             return;
@@ -223,74 +243,70 @@ impl Engine {
             return;
         }
         let any = joining.granted > 0;
-        let Some(joining) = self.tracking.joining.remove(&pending.waiter.client) else {
+        let Some(joining) = self.joining.remove(&pending.waiter.client) else {
             return;
         };
         if any {
-            return self.end_joining(&joining, &Answer::Raw(b"+OK\r\n"));
+            return core.end_joining(&joining, &Answer::Raw(b"+OK\r\n"));
         }
-        self.untrack(pending.waiter.client as usize);
-        self.end_joining(&joining, &Answer::Failed(Failure::Upstream));
+        self.untrack(core, pending.waiter.client as usize);
+        core.end_joining(&joining, &Answer::Failed(Failure::Upstream));
     }
 
     /// A server does not grant tracking: the client hears why.
-    pub(crate) fn refuse_joining(&mut self, pending: &Pending, raw: &[u8]) {
-        let own = self.tracking.joining.get(&pending.waiter.client);
+    pub(crate) fn refuse_joining(&mut self, core: &mut Core, pending: &Pending, raw: &[u8]) {
+        let own = self.joining.get(&pending.waiter.client);
         if own.is_none_or(|own| own.waiter.generation != pending.waiter.generation) {
             return;
         }
-        if let Some(joining) = self.tracking.joining.remove(&pending.waiter.client) {
-            self.untrack(pending.waiter.client as usize);
-            self.end_joining(&joining, &Answer::Raw(raw));
+        if let Some(joining) = self.joining.remove(&pending.waiter.client) {
+            self.untrack(core, pending.waiter.client as usize);
+            core.end_joining(&joining, &Answer::Raw(raw));
         }
     }
 
-    fn end_joining(&mut self, joining: &Joining, answer: &Answer<'_>) {
-        self.settle(joining.waiter, joining.command, joining.since, answer.again());
-    }
-
     /// A client tracks no more.
-    pub(crate) fn untrack(&mut self, key: usize) {
-        let Some(tracker) = self.tracking.trackers.take(key, &mut self.clients[key]) else {
+    pub(crate) fn untrack(&mut self, core: &mut Core, key: usize) {
+        let Some(tracker) = self.trackers.take(key, &mut core.clients[key]) else {
             return;
         };
-        self.forget_tracker(key, &tracker);
-        let greeting = self.filters[self.clients[key].filter].greeting;
+        self.forget_tracker(core, key, &tracker);
+        let greeting = core.filters[core.clients[key].filter].greeting;
         let tracking = Tracking::Off;
-        self.greet_with(key, Greeting { tracking, ..greeting });
+        core.greet_with(key, Greeting { tracking, ..greeting });
     }
 
     /// A client that tracks has moved from this filter to a variant, by HELLO or SELECT: with BCAST it listens there from
     /// now on, else what it read before is told as before.
-    pub(crate) fn track_from(&mut self, key: usize, former: usize) {
-        let from = &self.filters[former];
+    pub(crate) fn track_from(&mut self, core: &mut Core, key: usize, former: usize) {
+        let from = &core.filters[former];
         let (tracked, pools) = (from.greeting.tracking, from.pools_read());
-        match (tracked, self.tracking.trackers.get_mut(key)) {
+        match (tracked, self.trackers.get_mut(key)) {
             // Whom it redirects to has no replies that could be overtaken: it goes on listening where it did.
             (Tracking::Broadcast, Some(tracker)) if !tracker.pools.is_empty() => {}
             (Tracking::Broadcast, Some(tracker)) if tracker.redirect.is_some() => {
                 tracker.pools.clone_from(&pools);
-                self.hold_pools(&pools);
+                core.hold_pools(&pools);
             }
-            (_, Some(tracker)) if tracker.is_broadcast() => drop(self.all_primaries(key)),
+            (_, Some(tracker)) if tracker.is_broadcast() => drop(core.all_primaries(key)),
             (Tracking::Keys, Some(tracker)) => {
                 let known = &mut tracker.pools;
                 let fresh: Vec<usize> = pools.into_iter().filter(|pool| !known.contains(pool)).collect();
                 known.extend_from_slice(&fresh);
-                self.hold_pools(&fresh);
+                core.hold_pools(&fresh);
             }
             _ => {}
         }
     }
 
     /// What is known of a client that tracked is forgotten; keys that it read go when they change.
-    pub(crate) fn forget_tracker(&mut self, key: usize, tracker: &Tracker) {
-        self.release_pools(&tracker.pools);
+    pub(crate) fn forget_tracker(&mut self, core: &mut Core, key: usize, tracker: &Tracker) {
+        core.release_pools(&tracker.pools);
         let key = key as u32;
-        self.tracking.clients -= 1;
-        self.peer.note_tracking(self.tracking.clients);
-        self.tracking.joining.remove(&key);
-        self.tracking.broadcast.retain(|own| *own != key);
-        self.tracking.own.retain(|own| own.client != key);
+        self.clients -= 1;
+        core.shared.heads.note_tracking(self.clients);
+        self.joining.remove(&key);
+        self.broadcast.retain(|own| *own != key);
+        self.own.retain(|own| own.client != key);
     }
 }

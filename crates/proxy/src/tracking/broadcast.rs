@@ -8,49 +8,12 @@ use bytes::Bytes;
 use redplane_config::redis_proxy::ReadPolicy;
 use redplane_upstream::Role;
 
-use super::{Mode, Notice, Tracking};
-use crate::engine::Engine;
+use super::{Mode, Tracking};
+use crate::core::Core;
+use crate::notice::Notice;
+use crate::tracking::TrackingState;
 
-impl Engine {
-    /// A server tells of keys that have changed.
-    pub(super) fn broadcast(&mut self, key: usize, via: u32, notice: &Notice) {
-        if self.is_echo(key) {
-            return;
-        }
-        let pool = self.connections[key].pool;
-        for client in self.tracking.broadcast.clone() {
-            if !self.listens_on(client as usize, pool) {
-                continue;
-            }
-            match notice {
-                Notice::All => self.tell_all(client as usize),
-                Notice::Keys(keys) => self.tell_prefixed(client, via, keys),
-            }
-        }
-    }
-
-    fn tell_prefixed(&mut self, client: u32, via: u32, keys: &[Bytes]) {
-        let Some(entry) = self.clients.get(client as usize) else {
-            return;
-        };
-        let behind = entry.last_answered();
-        let own = self.tracking.trackers.get(client as usize);
-        let mode = own.map(|tracker| tracker.mode.clone());
-        let Some(Mode::Broadcast(prefixes)) = mode else {
-            return;
-        };
-        for prefix in prefixes {
-            let concerned = keys.iter().filter(|name| name.starts_with(&prefix));
-            let told: Vec<Bytes> = concerned
-                .filter(|name| !self.is_own_write(via, client, name))
-                .cloned()
-                .collect();
-            if !told.is_empty() {
-                self.tell(client as usize, behind, &Notice::Keys(told));
-            }
-        }
-    }
-
+impl Core {
     /// Whether a push comes from a replica that nobody reads from: its primary tells the same.
     fn is_echo(&self, key: usize) -> bool {
         let connection = &self.connections[key];
@@ -66,40 +29,81 @@ impl Engine {
         let at = hosts.position(|host| host.id == connection.server.host.id);
         at.and_then(|at| live.topology.role(at)) == Some(Role::Replica)
     }
+}
+
+impl TrackingState {
+    /// A server tells of keys that have changed.
+    pub(super) fn broadcast(&mut self, core: &mut Core, key: usize, via: u32, notice: &Notice) {
+        if core.is_echo(key) {
+            return;
+        }
+        let pool = core.connections[key].pool;
+        for client in self.broadcast.clone() {
+            if !self.listens_on(core, client as usize, pool) {
+                continue;
+            }
+            match notice {
+                Notice::All => self.tell_all(core, client as usize),
+                Notice::Keys(keys) => self.tell_prefixed(core, client, via, keys),
+            }
+        }
+    }
+
+    fn tell_prefixed(&mut self, core: &mut Core, client: u32, via: u32, keys: &[Bytes]) {
+        let Some(entry) = core.clients.get(client as usize) else {
+            return;
+        };
+        let behind = entry.last_answered();
+        let own = self.trackers.get(client as usize);
+        let mode = own.map(|tracker| tracker.mode.clone());
+        let Some(Mode::Broadcast(prefixes)) = mode else {
+            return;
+        };
+        for prefix in prefixes {
+            let concerned = keys.iter().filter(|name| name.starts_with(&prefix));
+            let told: Vec<Bytes> = concerned
+                .filter(|name| !self.is_own_write(core, via, client, name))
+                .cloned()
+                .collect();
+            if !told.is_empty() {
+                self.tell(core, client as usize, behind, &Notice::Keys(told));
+            }
+        }
+    }
 
     /// Whether a client hears through a pool.
-    fn listens_on(&self, key: usize, pool: usize) -> bool {
-        let own = self.tracking.trackers.get(key);
+    fn listens_on(&self, core: &Core, key: usize, pool: usize) -> bool {
+        let own = self.trackers.get(key);
         match own.map(|tracker| &tracker.pools).filter(|held| !held.is_empty()) {
             Some(held) => held.contains(&pool),
-            None => self.reads_through(key, pool),
+            None => core.reads_through(key, pool),
         }
     }
 
     /// Looks for primaries that are not listened to.
-    pub(super) fn tend_broadcasts(&mut self) {
-        if self.tracking.broadcast.is_empty() {
+    pub(super) fn tend_broadcasts(&self, core: &mut Core) {
+        if self.broadcast.is_empty() {
             return;
         }
         let listens = |pool: &redplane_redis_core::pool::Pool| pool.users > 0;
-        let pools: Vec<usize> = self
+        let pools: Vec<usize> = core
             .pools
             .iter()
             .filter(|(_, pool)| pool.key.greeting.tracking == Tracking::Broadcast && listens(pool))
             .map(|(pool, _)| pool)
             .collect();
         for pool in pools {
-            self.open_primaries(pool);
+            core.open_primaries(pool);
         }
     }
 
     /// Clients that listen through a pool may have missed something; those whose CLIENT TRACKING is not answered yet
     /// have nothing that could be outdated.
-    pub(super) fn empty_listeners(&mut self, pool: usize) {
-        for client in self.tracking.broadcast.clone() {
-            let joins = self.tracking.joining.contains_key(&client);
-            if !joins && self.listens_on(client as usize, pool) {
-                self.tell_all(client as usize);
+    pub(super) fn empty_listeners(&mut self, core: &mut Core, pool: usize) {
+        for client in self.broadcast.clone() {
+            let joins = self.joining.contains_key(&client);
+            if !joins && self.listens_on(core, client as usize, pool) {
+                self.tell_all(core, client as usize);
             }
         }
     }

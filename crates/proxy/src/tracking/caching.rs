@@ -3,8 +3,9 @@
 use redplane_command::{Local, RequestPolicy, Transaction as Step, error};
 
 use super::Mode;
+use crate::core::Core;
 use crate::dispatch::Served;
-use crate::engine::Engine;
+use crate::tracking::TrackingState;
 
 const CACHING: &[u8] =
     b"-ERR CLIENT CACHING can be called only when the client is in tracking mode with OPTIN or \
@@ -14,12 +15,12 @@ const CACHING_YES: &[u8] =
 const CACHING_NO: &[u8] =
     b"-ERR CLIENT CACHING NO is only valid when tracking is enabled in OPTOUT mode.\r\n";
 
-impl Engine {
+impl TrackingState {
     /// `CLIENT CACHING YES|NO`.
-    pub(super) fn set_caching(&mut self, key: usize, word: &[u8]) {
+    pub(super) fn set_caching(&mut self, core: &mut Core, key: usize, word: &[u8]) {
         let is = |name: &str| word.eq_ignore_ascii_case(name.as_bytes());
-        let Some(tracker) = self.tracking.trackers.get_mut(key) else {
-            return self.answer(key, CACHING);
+        let Some(tracker) = self.trackers.get_mut(key) else {
+            return core.answer(key, CACHING);
         };
         let reply: &[u8] = match &tracker.mode {
             _ if !is("YES") && !is("NO") => error::SYNTAX,
@@ -29,23 +30,22 @@ impl Engine {
             _ => CACHING_NO,
         };
         tracker.caching |= reply == b"+OK\r\n";
-        self.answer(key, reply);
+        core.answer(key, reply);
     }
 
     /// CLIENT CACHING was part of a transaction, and ends with it.
     pub(crate) fn forget_caching(&mut self, key: usize) {
-        if let Some(tracker) = self.tracking.trackers.get_mut(key) {
+        if let Some(tracker) = self.trackers.get_mut(key) {
             tracker.caching = false;
         }
     }
 
     /// CLIENT CACHING holds for one command, a transaction being one, and CLIENT's own do not count.
     #[cold]
-    pub(crate) fn note_caching(&mut self, key: usize, served: Served) {
-        let open = self.is_in_transaction(key);
-        let client = &self.clients[key];
+    pub(crate) fn note_caching(&mut self, core: &Core, key: usize, served: Served, open: bool) {
+        let client = &core.clients[key];
         let (sequence, head) = (client.replies.next_sequence(), client.replies.head());
-        let tracker = self.tracking.trackers.get_mut(key);
+        let tracker = self.trackers.get_mut(key);
         let Some(tracker) = tracker.filter(|own| own.caching) else {
             return;
         };

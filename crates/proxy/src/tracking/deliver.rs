@@ -9,13 +9,13 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use redplane_config::redis_proxy::Protocol;
 use redplane_resp::encode;
-use redplane_resp::value::{self, Value};
 
+use super::Tracking;
 use super::table::Reader;
-use super::{Redirect, Tracking};
+use crate::core::{Core, Event, Forward};
 use crate::dispatch::mark_dirty;
-use crate::engine::Engine;
-use crate::peers::Forwarded;
+use crate::notice::{Notice, Redirect};
+use crate::tracking::TrackingState;
 use redplane_redis_core::client::Client;
 use redplane_redis_core::client::features::Feature;
 use redplane_redis_core::connection::Carries;
@@ -24,99 +24,64 @@ use redplane_redis_core::filter::Filter;
 /// Notices that wait for replies of one client, above which it is told to drop everything instead.
 pub(super) const MAX_LATE: usize = 1024;
 
-/// What a client is told.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Notice {
-    /// These keys may have changed.
-    Keys(Vec<Bytes>),
-    /// All of them may have.
-    All,
-}
-
-impl Notice {
-    /// Reads a push frame; `None` when it is about something else.
-    fn read(raw: &[u8]) -> Option<Self> {
-        let (push, _) = value::decode(raw).ok()??;
-        let [kind, keys] = push.elements()? else {
-            return None;
-        };
-        if kind.text()? != b"invalidate" {
-            return None;
-        }
-        match keys {
-            Value::Null | Value::Array(None) | Value::Bulk(None) => Some(Self::All),
-            keys => {
-                let names = keys.elements()?.iter().filter_map(Value::text);
-                Some(Self::Keys(names.map(Bytes::copy_from_slice).collect()))
-            }
-        }
-    }
-
-    /// It as a push, or as a message for a client of RESP2, which has subscribed to hear it.
-    fn encoded(&self, protocol: Protocol) -> Vec<u8> {
-        let mut out = match protocol {
-            Protocol::Resp3 => b">2\r\n$10\r\ninvalidate\r\n".to_vec(),
-            Protocol::Resp2 => b"*3\r\n$7\r\nmessage\r\n$20\r\n__redis__:invalidate\r\n".to_vec(),
-        };
-        match (self, protocol) {
-            (Self::Keys(keys), _) => {
-                encode::array(&mut out, keys.len());
-                keys.iter().for_each(|key| encode::bulk(&mut out, key));
-            }
-            (Self::All, Protocol::Resp3) => encode::null(&mut out),
-            (Self::All, Protocol::Resp2) => encode::null_bulk(&mut out),
-        }
-        out
+impl Core {
+    /// Whether requests of a client go to a pool.
+    pub(super) fn reads_through(&self, key: usize, pool: usize) -> bool {
+        let filter = self.clients.get(key).map(|client| &self.filters[client.filter]);
+        let mut routes = filter.into_iter().flat_map(Filter::routes);
+        routes.any(|route| route.pool == pool || route.read_pool == Some(pool))
     }
 }
 
-impl Engine {
+impl TrackingState {
     /// A push frame: what a server says unasked.
     #[cold]
-    pub(crate) fn pushed(&mut self, key: usize, raw: &[u8]) {
-        if self.connections[key].carries != Carries::Invalidations {
+    pub(crate) fn pushed(&mut self, core: &mut Core, key: usize, raw: &[u8]) {
+        if core.connections[key].carries != Carries::Invalidations {
             return;
         }
         let via = key as u32;
-        self.tracking.heard.insert(via, self.now);
-        let (Some(notice), Some(origin)) = (Notice::read(raw), self.origin_of(key)) else {
+        self.heard.insert(via, core.now);
+        let (Some(notice), Some(origin)) = (Notice::read(raw), self.origin_of(core, key)) else {
             return;
         };
-        let pool = self.connections[origin].pool;
-        if self.pools[pool].key.greeting.tracking == Tracking::Broadcast {
-            return self.broadcast(origin, via, &notice);
+        let pool = core.connections[origin].pool;
+        if core.pools[pool].key.greeting.tracking == Tracking::Broadcast {
+            return self.broadcast(core, origin, via, &notice);
         }
-        self.note_overtaken(via, origin, &notice);
+        self.note_overtaken(core, via, origin, &notice);
         match &notice {
-            Notice::Keys(keys) => keys.iter().for_each(|name| self.changed(via, name)),
-            Notice::All => self.emptied(via, pool),
+            Notice::Keys(keys) => keys.iter().for_each(|name| self.changed(core, via, name)),
+            Notice::All => self.emptied(core, via, pool),
         }
     }
 
     /// A server says that a key has changed that was read through this connection.
-    fn changed(&mut self, via: u32, name: &Bytes) {
-        let readers = self.tracking.table.take(name, via);
-        let own = |engine: &mut Self, reader: &Reader| engine.is_own_write(via, reader.client, name);
-        let told: Vec<Reader> = readers.into_iter().filter(|reader| !own(self, reader)).collect();
-        self.tell_readers(name, &told);
+    fn changed(&mut self, core: &mut Core, via: u32, name: &Bytes) {
+        let readers = self.table.take(name, via);
+        let told: Vec<Reader> = readers
+            .into_iter()
+            .filter(|reader| !self.is_own_write(core, via, reader.client, name))
+            .collect();
+        self.tell_readers(core, name, &told);
     }
 
     /// Tells clients of a key that they read.
-    pub(super) fn tell_readers(&mut self, name: &Bytes, readers: &[Reader]) {
+    pub(super) fn tell_readers(&mut self, core: &mut Core, name: &Bytes, readers: &[Reader]) {
         if readers.is_empty() {
             return;
         }
         let notice = Notice::Keys(vec![name.clone()]);
         for reader in readers {
-            if self.clients.known(reader.client, reader.generation).is_some() {
-                self.tell(reader.client as usize, Some(reader.sequence), &notice);
+            if core.clients.known(reader.client, reader.generation).is_some() {
+                self.tell(core, reader.client as usize, Some(reader.sequence), &notice);
             }
         }
     }
 
     /// Whether a push behind a client's own write is about that very write, and not for it.
     pub(super) fn take_own_write(&mut self, connection: u32, client: u32, name: &[u8]) -> bool {
-        let own = &mut self.tracking.own;
+        let own = &mut self.own;
         let found = own
             .iter()
             .position(|own| own.connection == connection && own.client == client && own.key == name);
@@ -127,45 +92,38 @@ impl Engine {
     }
 
     /// A server says that it has dropped all keys.
-    fn emptied(&mut self, via: u32, pool: usize) {
-        self.tracking.table.take_all(|_, reader| reader.via == via);
-        let concerned: Vec<usize> = self
+    fn emptied(&mut self, core: &mut Core, via: u32, pool: usize) {
+        self.table.take_all(|_, reader| reader.via == via);
+        let concerned: Vec<usize> = core
             .clients
             .iter()
             .filter(|(key, _)| {
-                let own = self.tracking.trackers.get(*key);
+                let own = self.trackers.get(*key);
                 own.is_some_and(|own| !own.is_broadcast())
             })
-            .filter(|(key, _)| self.reads_through(*key, pool))
+            .filter(|(key, _)| core.reads_through(*key, pool))
             .map(|(key, _)| key)
             .collect();
-        concerned.into_iter().for_each(|key| self.tell_all(key));
-    }
-
-    /// Whether requests of a client go to a pool.
-    pub(super) fn reads_through(&self, key: usize, pool: usize) -> bool {
-        let filter = self.clients.get(key).map(|client| &self.filters[client.filter]);
-        let mut routes = filter.into_iter().flat_map(Filter::routes);
-        routes.any(|route| route.pool == pool || route.read_pool == Some(pool))
+        concerned.into_iter().for_each(|key| self.tell_all(core, key));
     }
 
     /// Tells a client to drop everything that it has been sent.
-    pub(crate) fn tell_all(&mut self, key: usize) {
-        let behind = self.clients.get(key).and_then(Client::last_answered);
-        self.tell(key, behind, &Notice::All);
+    pub(crate) fn tell_all(&mut self, core: &mut Core, key: usize) {
+        let behind = core.clients.get(key).and_then(Client::last_answered);
+        self.tell(core, key, behind, &Notice::All);
     }
 
     /// Tells a client something, as soon as the reply to request `behind` is out.
-    pub(super) fn tell(&mut self, key: usize, behind: Option<u32>, notice: &Notice) {
-        let Some(client) = self.clients.get(key) else {
+    pub(super) fn tell(&mut self, core: &mut Core, key: usize, behind: Option<u32>, notice: &Notice) {
+        let Some(client) = core.clients.get(key) else {
             return;
         };
         let behind = behind.filter(|sequence| client.replies.owes(*sequence));
-        let Some(tracker) = self.tracking.trackers.get_mut(key) else {
+        let Some(tracker) = self.trackers.get_mut(key) else {
             return;
         };
         let Some(sequence) = behind else {
-            return self.tell_now(key, notice);
+            return self.tell_now(core, key, notice);
         };
         if tracker.late.len() < MAX_LATE {
             tracker.late.push_back((sequence, notice.clone()));
@@ -176,10 +134,10 @@ impl Engine {
         }
     }
 
-    fn tell_now(&mut self, key: usize, notice: &Notice) {
-        let resp3 = self.is_resp3(key);
-        let client = &mut self.clients[key];
-        let Some(tracker) = self.tracking.trackers.get_mut(key) else {
+    fn tell_now(&mut self, core: &mut Core, key: usize, notice: &Notice) {
+        let resp3 = core.is_resp3(key);
+        let client = &mut core.clients[key];
+        let Some(tracker) = self.trackers.get_mut(key) else {
             return;
         };
         let all = *notice == Notice::All;
@@ -189,23 +147,22 @@ impl Engine {
         }
         let redirect = tracker.redirect;
         if redirect.is_none() && resp3 {
-            client.replies.out.lend(|| self.buffers.take_empty());
-            self.transactions
-                .interject(key, client, &notice.encoded(Protocol::Resp3));
+            client.replies.out.lend(|| core.buffers.take_empty());
+            client.replies.interject(&notice.encoded(Protocol::Resp3));
         }
         tracker.emptied = all.then(|| client.replies.out.end());
         match redirect {
-            Some(redirect) => self.tell_other(key, redirect, notice),
-            None => mark_dirty(client, key, &mut self.dirty_clients),
+            Some(redirect) => self.tell_other(core, key, redirect, notice),
+            None => mark_dirty(client, key, &mut core.due.clients),
         }
     }
 
     /// Tells clients what they could not be told before, now that they are written to.
     #[cold]
-    pub(crate) fn release_late(&mut self, key: usize) {
-        let client = &self.clients[key];
+    pub(crate) fn release_late(&mut self, core: &mut Core, key: usize) {
+        let client = &core.clients[key];
         let (head, owed) = (client.replies.head(), client.replies.len());
-        let tracker = self.tracking.trackers.get_mut(key);
+        let tracker = self.trackers.get_mut(key);
         let Some(tracker) = tracker.filter(|own| !own.late.is_empty()) else {
             return;
         };
@@ -214,127 +171,86 @@ impl Engine {
             .into_iter()
             .partition(|(sequence, _)| (sequence.wrapping_sub(head) as usize) < owed);
         tracker.late = waiting;
-        ready.iter().for_each(|(_, notice)| self.tell_now(key, notice));
+        ready
+            .iter()
+            .for_each(|(_, notice)| self.tell_now(core, key, notice));
     }
 
-    fn tell_other(&mut self, key: usize, redirect: Redirect, notice: &Notice) {
-        let known = match redirect.worker == self.peer.worker() {
-            true => self.hear_for_other(redirect.id, notice),
-            false => {
-                let from = (self.peer.worker(), self.clients[key].session.id);
-                self.peer.forward(redirect.worker, redirect.id, notice, from)
-            }
-        };
-        if !known {
-            self.lose_redirect(key);
+    fn tell_other(&mut self, core: &mut Core, key: usize, redirect: Redirect, notice: &Notice) {
+        if redirect.worker != core.shared.worker {
+            let forward = Forward {
+                client: key as u32,
+                generation: core.clients[key].generation,
+                to: redirect,
+                notice: notice.clone(),
+            };
+            return core.out.events.push_back(Event::Forward(forward));
+        }
+        if !self.hear_for_other(core, redirect.id, notice) {
+            self.lose_redirect(core, key);
         }
     }
 
     /// A client of this worker is told what another one asked to be sent here; false when it is gone.
-    pub(crate) fn hear_for_other(&mut self, id: u64, notice: &Notice) -> bool {
-        let Some(key) = self.client_with(id) else {
+    pub(crate) fn hear_for_other(&mut self, core: &mut Core, id: u64, notice: &Notice) -> bool {
+        let Some(key) = self.client_with(core, id) else {
             return false;
         };
-        let resp3 = self.is_resp3(key);
-        let client = &mut self.clients[key];
+        let resp3 = core.is_resp3(key);
+        let client = &mut core.clients[key];
         if !resp3 && !client.features.has(Feature::Subscriptions) {
             // Redis: it could not tell such a message from a reply, and gets none.
             return true;
         }
-        client.replies.out.lend(|| self.buffers.take_empty());
+        client.replies.out.lend(|| core.buffers.take_empty());
         let protocol = if resp3 { Protocol::Resp3 } else { Protocol::Resp2 };
-        self.transactions
-            .interject(key, client, &notice.encoded(protocol));
-        mark_dirty(client, key, &mut self.dirty_clients);
-        self.watch_slow(key as u32);
+        client.replies.interject(&notice.encoded(protocol));
+        mark_dirty(client, key, &mut core.due.clients);
+        core.out.events.push_back(Event::Told(key as u32));
         true
     }
 
-    /// What a client of another worker wants one of this worker's to be told.
-    pub(crate) fn hear_forwarded(&mut self, forwarded: Forwarded) {
-        if !self.hear_for_other(forwarded.to, &forwarded.notice) {
-            self.peer.return_unheard(forwarded.from);
-        }
-    }
-
     /// The client with this id. Found once by looking at all of them.
-    fn client_with(&mut self, id: u64) -> Option<usize> {
-        let is = |engine: &Self, key: usize| {
-            let client = engine.clients.get(key);
+    fn client_with(&mut self, core: &Core, id: u64) -> Option<usize> {
+        let is = |core: &Core, key: usize| {
+            let client = core.clients.get(key);
             client.is_some_and(|client| client.session.id == id)
         };
-        let known = self.tracking.redirected_to.get(&id).map(|key| *key as usize);
-        if let Some(key) = known.filter(|key| is(self, *key)) {
+        let known = self.redirected_to.get(&id).map(|key| *key as usize);
+        if let Some(key) = known.filter(|key| is(core, *key)) {
             return Some(key);
         }
-        let found = self.clients.iter().find(|(_, client)| client.session.id == id);
+        let found = core.clients.iter().find(|(_, client)| client.session.id == id);
         let found = found.map(|(key, _)| key);
         match found {
-            Some(key) => self.tracking.redirected_to.insert(id, key as u32),
-            None => self.tracking.redirected_to.remove(&id),
+            Some(key) => self.redirected_to.insert(id, key as u32),
+            None => self.redirected_to.remove(&id),
         };
         found
     }
 
     /// Whom a client redirected to is gone.
-    pub(crate) fn lose_redirect(&mut self, key: usize) {
-        let resp3 = self.is_resp3(key);
-        let client = &mut self.clients[key];
-        let Some(tracker) = self.tracking.trackers.get_mut(key) else {
+    pub(crate) fn lose_redirect(&mut self, core: &mut Core, key: usize) {
+        let resp3 = core.is_resp3(key);
+        let client = &mut core.clients[key];
+        let Some(tracker) = self.trackers.get_mut(key) else {
             return;
         };
         tracker.broken = true;
         if let Some(redirect) = tracker.redirect.filter(|_| resp3) {
-            client.replies.out.lend(|| self.buffers.take_empty());
+            client.replies.out.lend(|| core.buffers.take_empty());
             let mut push = b">2\r\n$21\r\ntracking-redir-broken\r\n".to_vec();
             encode::integer(&mut push, redirect.id as i64);
-            self.transactions.interject(key, client, &push);
-            mark_dirty(client, key, &mut self.dirty_clients);
+            client.replies.interject(&push);
+            mark_dirty(client, key, &mut core.due.clients);
         }
     }
 
     /// Another worker says that whom a client redirected to is gone.
-    pub(crate) fn lose_redirect_of(&mut self, id: u64) {
-        let found = self.clients.iter().find(|(_, client)| client.session.id == id);
+    pub(crate) fn lose_redirect_of(&mut self, core: &mut Core, id: u64) {
+        let found = core.clients.iter().find(|(_, client)| client.session.id == id);
         if let Some(key) = found.map(|(key, _)| key) {
-            self.lose_redirect(key);
+            self.lose_redirect(core, key);
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pushes_are_read_and_written_alike() {
-        for raw in [
-            ">2\r\n$10\r\ninvalidate\r\n*2\r\n$1\r\na\r\n$2\r\n\r\n\r\n",
-            ">2\r\n$10\r\ninvalidate\r\n_\r\n",
-        ] {
-            let notice = Notice::read(raw.as_bytes()).unwrap();
-            assert_eq!(notice.encoded(Protocol::Resp3), raw.as_bytes());
-        }
-        assert_eq!(
-            Notice::read(b">2\r\n$10\r\ninvalidate\r\n*-1\r\n"),
-            Some(Notice::All)
-        );
-        assert_eq!(
-            Notice::read(b">2\r\n$21\r\ntracking-redir-broken\r\n:7\r\n"),
-            None
-        );
-        assert_eq!(
-            Notice::read(b">3\r\n$7\r\nmessage\r\n$1\r\na\r\n$1\r\nb\r\n"),
-            None
-        );
-    }
-
-    #[test]
-    fn a_message_has_its_channel_and_its_null() {
-        let written = |notice: &Notice| String::from_utf8(notice.encoded(Protocol::Resp2)).unwrap();
-        let start = "*3\r\n$7\r\nmessage\r\n$20\r\n__redis__:invalidate\r\n";
-        let one = Notice::Keys(vec![Bytes::from_static(b"k")]);
-        assert_eq!(written(&one), format!("{start}*1\r\n$1\r\nk\r\n"));
-        assert_eq!(written(&Notice::All), format!("{start}$-1\r\n"));
     }
 }

@@ -9,8 +9,9 @@ use redplane_resp::reply::{self, Scan, Scanner};
 use redplane_resp::request::{Decoded, decode};
 
 use super::table::Reader;
-use super::{Notice, OwnWrite, TrackingState};
-use crate::engine::Engine;
+use super::{OwnWrite, TrackingState};
+use crate::core::Core;
+use crate::notice::Notice;
 use crate::redirect;
 use redplane_redis_core::client::Waiter;
 use redplane_redis_core::lessons::Lessons;
@@ -73,37 +74,37 @@ fn has_changed(command: &Command, keys: usize, reply: &[u8]) -> bool {
         }
 }
 
-impl Engine {
+impl TrackingState {
     /// The next reply on a connection with tracking has come: what it tells about is noted before it goes on.
-    pub(crate) fn note_answered(&mut self, key: usize, raw: &[u8]) {
-        self.tracking.heard.insert(key as u32, self.now);
-        let Some(pending) = self.connections[key].pending.front().copied() else {
+    pub(crate) fn note_answered(&mut self, core: &mut Core, key: usize, raw: &[u8]) {
+        self.heard.insert(key as u32, core.now);
+        let Some(pending) = core.connections[key].pending.front().copied() else {
             return;
         };
         if !pending.purpose.row().executes || raw.starts_with(b"-") && redirect::parse(raw).is_some() {
             return;
         }
-        match self.pushed_on(key) {
+        match self.pushed_on(core, key) {
             Some(via) => {
                 self.forget_overtaken(via, pending.at);
-                self.note_request(key, via, &pending, raw);
-                self.release_held_keys(via, pending.waiter);
+                self.note_request(core, key, via, &pending, raw);
+                self.release_held_keys(core, via, pending.waiter);
             }
-            None => self.tell_waiter(pending.waiter, &Notice::All),
+            None => self.tell_waiter(core, pending.waiter, &Notice::All),
         }
-        while let Some((name, readers)) = self.tracking.table.evict(&mut self.random) {
-            self.tell_readers(&name, &readers);
+        while let Some((name, readers)) = self.table.evict(&mut core.shared.random) {
+            self.tell_readers(core, &name, &readers);
         }
     }
 
-    fn note_request(&mut self, key: usize, via: u32, pending: &Pending, raw: &[u8]) {
+    fn note_request(&mut self, core: &mut Core, key: usize, via: u32, pending: &Pending, raw: &[u8]) {
         let waiter = pending.waiter;
-        let connection = &self.connections[key];
-        let clients = &self.clients;
+        let connection = &core.connections[key];
+        let clients = &core.clients;
         if clients.of(waiter).is_none() {
             return;
         }
-        let Some(tracker) = self.tracking.trackers.get(waiter.client as usize) else {
+        let Some(tracker) = self.trackers.get(waiter.client as usize) else {
             return;
         };
         let remembers = tracker.remembers(waiter.sequence);
@@ -114,11 +115,11 @@ impl Engine {
         };
         let mut overtaken = Vec::new();
         let mut replies = Replies::new(raw, pending.purpose);
-        let lessons = self.pools[connection.pool]
+        let lessons = core.pools[connection.pool]
             .live
             .as_ref()
             .map(|live| &live.lessons);
-        let tracking = &mut self.tracking;
+        let tracking = &mut *self;
         let reader = Reader {
             client: waiter.client,
             generation: waiter.generation,
@@ -127,7 +128,7 @@ impl Engine {
         };
         let alive = |reader: &Reader| clients.known(reader.client, reader.generation).is_some();
         while let Ok(Decoded::Frame(end)) = decode(rest, &mut tracking.args, &mut None, true) {
-            let TrackingState {
+            let Self {
                 table,
                 own,
                 args,
@@ -165,14 +166,14 @@ impl Engine {
             rest = rest.get(end..).unwrap_or_default();
         }
         if !overtaken.is_empty() {
-            self.tell_waiter(waiter, &Notice::Keys(overtaken));
+            self.tell_waiter(core, waiter, &Notice::Keys(overtaken));
         }
     }
 
     /// Tells a client something behind the reply to its request.
-    fn tell_waiter(&mut self, waiter: Waiter, notice: &Notice) {
-        if self.clients.of(waiter).is_some() {
-            self.tell(waiter.client as usize, Some(waiter.sequence), notice);
+    fn tell_waiter(&mut self, core: &mut Core, waiter: Waiter, notice: &Notice) {
+        if core.clients.of(waiter).is_some() {
+            self.tell(core, waiter.client as usize, Some(waiter.sequence), notice);
         }
     }
 }

@@ -12,12 +12,14 @@ use redplane_resp::reply;
 use redplane_resp::request::{Args, Decoded, decode};
 
 use super::deliver::MAX_LATE;
-use super::{Notice, Tracking, TrackingState};
+use super::{Tracking, TrackingState};
 use crate::ConnId;
-use crate::engine::{Action, Engine};
-use crate::upstream::Gone;
+use crate::action::Action;
+use crate::action::Gone;
+use crate::core::Core;
+use crate::notice::Notice;
 use redplane_redis_core::client::Waiter;
-use redplane_redis_core::pending::{Pending, Purpose, Travel};
+use redplane_redis_core::pending::{Pending, Purpose};
 use redplane_redis_core::pool::{Greeting, PoolKey};
 
 /// A feed's other half.
@@ -53,124 +55,7 @@ impl Relay {
     }
 }
 
-impl Engine {
-    /// Opens the feed of a connection that is being opened, whose greeting ends with what is not known yet.
-    pub(crate) fn open_relay(&mut self, origin: u32) {
-        let connection = &self.connections[origin as usize];
-        let (host, pool) = (connection.server.host.clone(), connection.pool);
-        let unsaid = Pending {
-            waiter: Waiter::NOBODY,
-            since: self.now,
-            at: 0,
-            len: 0,
-            command: redplane_command::CommandId(0),
-            purpose: Purpose::Greeting,
-            travel: Travel::default(),
-        };
-        self.note_sent(origin, unsaid);
-        let greeting = Greeting {
-            protocol: Protocol::Resp3,
-            ..Greeting::default()
-        };
-        let former = self.pools[pool].key.clone();
-        let pool = self.acquire_pool(PoolKey { greeting, ..former });
-        // Without a feed the origin's greeting stays unanswered, and it is late.
-        let Ok(feed) = self.connect(pool, host, false) else {
-            return self.release_pools(&[pool]);
-        };
-        self.connections[feed as usize].carries = redplane_redis_core::connection::Carries::Invalidations;
-        self.setup(feed, Purpose::Relay, &[b"CLIENT", b"ID"]);
-        self.tracking.feeds.insert(origin, feed);
-        let relay = Relay {
-            origin,
-            pool,
-            late: Vec::new(),
-            undecided: Vec::new(),
-            fencing: false,
-        };
-        self.tracking.relays.insert(feed, relay);
-    }
-
-    /// A feed knows its own number: its origin asks the server to tell it instead.
-    pub(crate) fn relay_named(&mut self, feed: usize, raw: &[u8], is_error: bool) {
-        let Some(relay) = self.tracking.relays.get(&(feed as u32)) else {
-            return;
-        };
-        let origin = relay.origin as usize;
-        let Some(id) = reply::integer(raw).filter(|_| !is_error) else {
-            return self.greeting_reply(origin, raw, true);
-        };
-        let Some(connection) = self.connections.get_mut(origin) else {
-            return;
-        };
-        let id = id.to_string();
-        let mut words: Vec<&[u8]> = vec![b"CLIENT", b"TRACKING", b"ON", b"REDIRECT", id.as_bytes()];
-        if self.pools[connection.pool].key.greeting.tracking == Tracking::Broadcast {
-            words.push(b"BCAST");
-        }
-        if let Some(greeting) = &mut connection.flush.greeting {
-            encode::request(greeting.tail(), &words);
-        }
-        if !connection.flush.dirty {
-            connection.flush.dirty = true;
-            self.dirty_connections.push(origin as u32);
-        }
-    }
-
-    /// The connection that a push on this one is about: the feed's origin, or itself. `None` when that is gone.
-    pub(super) fn origin_of(&self, key: usize) -> Option<usize> {
-        let relay = self.tracking.relays.get(&(key as u32));
-        let origin = relay.map_or(key, |relay| relay.origin as usize);
-        self.connections.get(origin).map(|_| origin)
-    }
-
-    /// The connection that pushes come on about what was read through this one; `None` when there is none any more.
-    pub(super) fn pushed_on(&self, key: usize) -> Option<u32> {
-        let connection = &self.connections[key];
-        match self.pools[connection.pool].key.greeting.protocol {
-            Protocol::Resp3 => Some(key as u32),
-            Protocol::Resp2 => self.tracking.feeds.get(&(key as u32)).copied(),
-        }
-    }
-
-    /// A push overtakes replies, or is overtaken.
-    pub(super) fn note_overtaken(&mut self, feed: u32, origin: usize, notice: &Notice) {
-        let connection = &self.connections[origin];
-        let end = connection.out.end();
-        let waits = !connection.is_idle();
-        if let Some(relay) = self.tracking.relays.get_mut(&feed).filter(|_| waits) {
-            relay.note_late(end, notice);
-        }
-    }
-
-    /// A request is answered: what was told before it was sent does not concern those behind it.
-    pub(super) fn forget_overtaken(&mut self, feed: u32, at: u64) {
-        if let Some(relay) = self.tracking.relays.get_mut(&feed) {
-            relay.late.retain(|(end, _)| *end > at);
-        }
-    }
-
-    /// Whether a push on this connection is about a client's own write, and not for it: one that was answered, or one
-    /// whose answer will tell.
-    pub(super) fn is_own_write(&mut self, via: u32, client: u32, name: &Bytes) -> bool {
-        let own = self.tracking.trackers.get(client as usize);
-        if !own.is_some_and(|tracker| tracker.noloop) {
-            return false;
-        }
-        if self.take_own_write(via, client, name) {
-            return true;
-        }
-        let Some(relay) = self.tracking.relays.get(&via) else {
-            return false;
-        };
-        let writing = self.own_write_underway(relay.origin as usize, client, name);
-        let relay = self.tracking.relays.get_mut(&via);
-        if let (Some(relay), Some(waiter)) = (relay, writing) {
-            relay.undecided.push((waiter, name.clone()));
-        }
-        writing.is_some()
-    }
-
+impl Core {
     /// The request on its way by which a client may change a key.
     fn own_write_underway(&self, origin: usize, client: u32, name: &[u8]) -> Option<Waiter> {
         let connection = self.connections.get(origin)?;
@@ -195,15 +80,154 @@ impl Engine {
         });
         found.map(|pending| pending.waiter)
     }
+}
+
+impl TrackingState {
+    /// Opens the feed of a connection that is being opened, whose greeting ends with what is not known yet.
+    pub(crate) fn open_relay(&mut self, core: &mut Core, origin: u32) {
+        let Some(connection) = core.connections.get(origin as usize) else {
+            return;
+        };
+        let (host, pool) = (connection.server.host.clone(), connection.pool);
+        let greeting = Greeting {
+            protocol: Protocol::Resp3,
+            ..Greeting::default()
+        };
+        let former = core.pools[pool].key.clone();
+        let pool = core.acquire_pool(PoolKey { greeting, ..former });
+        // Without a feed the origin's greeting stays unanswered, and it is late.
+        let Ok(feed) = core.connect(pool, host, false) else {
+            return core.release_pools(&[pool]);
+        };
+        core.connections[feed as usize].carries = redplane_redis_core::connection::Carries::Invalidations;
+        core.setup(feed, Purpose::Relay, &[b"CLIENT", b"ID"]);
+        self.feeds.insert(origin, feed);
+        let relay = Relay {
+            origin,
+            pool,
+            late: Vec::new(),
+            undecided: Vec::new(),
+            fencing: false,
+        };
+        self.relays.insert(feed, relay);
+    }
+
+    /// The reply to that: requests go on, or the connection goes. Clients that asked for this very database, or for
+    /// tracking, hear why.
+    pub(crate) fn greeting_reply(&mut self, core: &mut Core, key: usize, raw: &[u8], is_error: bool) {
+        let connection = &mut core.connections[key];
+        if !is_error {
+            let unanswered = |pending: &Pending| pending.purpose == Purpose::Greeting;
+            if connection.pending.iter().any(unanswered) {
+                return;
+            }
+            connection.flush.greeting = None;
+            if connection.out.unwritten() > 0 && !connection.flush.dirty {
+                connection.flush.dirty = true;
+                core.due.connections.push(key as u32);
+            }
+            return self.tracking_granted(core, key);
+        }
+        let host = connection.server.host.address.clone();
+        tracing::debug!(target: "redis", cluster = connection.server.cluster.name(), %host, reply = %String::from_utf8_lossy(raw).trim_end(), "upstream refused SELECT or CLIENT TRACKING");
+        let asked: Vec<Pending> = connection
+            .pending
+            .iter()
+            .filter(|pending| matches!(pending.purpose, Purpose::Select | Purpose::Track))
+            .copied()
+            .collect();
+        for pending in &asked {
+            match pending.purpose {
+                Purpose::Track => self.refuse_joining(core, pending, raw),
+                _ => core.selected(pending, raw, true),
+            }
+        }
+        core.lose(ConnId(key as u32), Gone::Protocol);
+    }
+
+    /// A feed knows its own number: its origin asks the server to tell it instead.
+    pub(crate) fn relay_named(&mut self, core: &mut Core, feed: usize, raw: &[u8], is_error: bool) {
+        let Some(relay) = self.relays.get(&(feed as u32)) else {
+            return;
+        };
+        let origin = relay.origin as usize;
+        let Some(id) = reply::integer(raw).filter(|_| !is_error) else {
+            return self.greeting_reply(core, origin, raw, true);
+        };
+        let Some(connection) = core.connections.get_mut(origin) else {
+            return;
+        };
+        let id = id.to_string();
+        let mut words: Vec<&[u8]> = vec![b"CLIENT", b"TRACKING", b"ON", b"REDIRECT", id.as_bytes()];
+        if core.pools[connection.pool].key.greeting.tracking == Tracking::Broadcast {
+            words.push(b"BCAST");
+        }
+        if let Some(greeting) = &mut connection.flush.greeting {
+            encode::request(greeting.tail(), &words);
+        }
+        if !connection.flush.dirty {
+            connection.flush.dirty = true;
+            core.due.connections.push(origin as u32);
+        }
+    }
+
+    /// The connection that a push on this one is about: the feed's origin, or itself. `None` when that is gone.
+    pub(super) fn origin_of(&self, core: &Core, key: usize) -> Option<usize> {
+        let relay = self.relays.get(&(key as u32));
+        let origin = relay.map_or(key, |relay| relay.origin as usize);
+        core.connections.get(origin).map(|_| origin)
+    }
+
+    /// The connection that pushes come on about what was read through this one; `None` when there is none any more.
+    pub(super) fn pushed_on(&self, core: &Core, key: usize) -> Option<u32> {
+        let connection = &core.connections[key];
+        match core.pools[connection.pool].key.greeting.protocol {
+            Protocol::Resp3 => Some(key as u32),
+            Protocol::Resp2 => self.feeds.get(&(key as u32)).copied(),
+        }
+    }
+
+    /// A push overtakes replies, or is overtaken.
+    pub(super) fn note_overtaken(&mut self, core: &Core, feed: u32, origin: usize, notice: &Notice) {
+        let connection = &core.connections[origin];
+        let end = connection.out.end();
+        let waits = !connection.is_idle();
+        if let Some(relay) = self.relays.get_mut(&feed).filter(|_| waits) {
+            relay.note_late(end, notice);
+        }
+    }
+
+    /// A request is answered: what was told before it was sent does not concern those behind it.
+    pub(super) fn forget_overtaken(&mut self, feed: u32, at: u64) {
+        if let Some(relay) = self.relays.get_mut(&feed) {
+            relay.late.retain(|(end, _)| *end > at);
+        }
+    }
+
+    /// Whether a push on this connection is about a client's own write, and not for it: one that was answered, or one
+    /// whose answer will tell.
+    pub(super) fn is_own_write(&mut self, core: &Core, via: u32, client: u32, name: &Bytes) -> bool {
+        let own = self.trackers.get(client as usize);
+        if !own.is_some_and(|tracker| tracker.noloop) {
+            return false;
+        }
+        if self.take_own_write(via, client, name) {
+            return true;
+        }
+        let Some(relay) = self.relays.get(&via) else {
+            return false;
+        };
+        let writing = core.own_write_underway(relay.origin as usize, client, name);
+        let relay = self.relays.get_mut(&via);
+        if let (Some(relay), Some(waiter)) = (relay, writing) {
+            relay.undecided.push((waiter, name.clone()));
+        }
+        writing.is_some()
+    }
 
     /// A client's request is answered: what was held back because of it is told, unless it was its own doing.
-    pub(super) fn release_held_keys(&mut self, feed: u32, waiter: Waiter) {
-        let Some(relay) = self
-            .tracking
-            .relays
-            .get_mut(&feed)
-            .filter(|own| !own.undecided.is_empty())
-        else {
+    pub(super) fn release_held_keys(&mut self, core: &mut Core, feed: u32, waiter: Waiter) {
+        let Some(relay) = self.relays.get_mut(&feed).filter(|own| !own.undecided.is_empty()) else {
             return;
         };
         let same =
@@ -214,25 +238,25 @@ impl Engine {
         for (_, name) in judged {
             if !self.take_own_write(feed, waiter.client, &name) {
                 let notice = Notice::Keys(vec![name]);
-                self.tell(waiter.client as usize, Some(waiter.sequence), &notice);
+                self.tell(core, waiter.client as usize, Some(waiter.sequence), &notice);
             }
         }
     }
 
     /// What was read at once from a connection is done with: pushes behind own writes have come, or come behind a PING
     /// on the feed.
-    pub(crate) fn end_own_writes(&mut self, key: u32) {
-        if self.tracking.own.is_empty() || self.tracking.relays.contains_key(&key) {
+    pub(crate) fn end_own_writes(&mut self, core: &mut Core, key: u32) {
+        if self.own.is_empty() || self.relays.contains_key(&key) {
             return;
         }
-        match self.tracking.feeds.get(&key).copied() {
-            Some(feed) => self.fence(feed),
-            None => self.tracking.own.retain(|own| own.connection != key),
+        match self.feeds.get(&key).copied() {
+            Some(feed) => self.fence(core, feed),
+            None => self.own.retain(|own| own.connection != key),
         }
     }
 
-    fn fence(&mut self, feed: u32) {
-        let TrackingState { relays, own, .. } = &mut self.tracking;
+    fn fence(&mut self, core: &mut Core, feed: u32) {
+        let Self { relays, own, .. } = self;
         let Some(relay) = relays.get_mut(&feed).filter(|relay| !relay.fencing) else {
             return;
         };
@@ -244,47 +268,45 @@ impl Engine {
         }
         relay.fencing = any;
         if any {
-            self.setup(feed, Purpose::Fence, &[b"PING"]);
+            core.setup(feed, Purpose::Fence, &[b"PING"]);
         }
     }
 
     /// The reply to that PING.
-    pub(crate) fn fenced(&mut self, feed: u32) {
-        self.tracking
-            .own
-            .retain(|own| own.connection != feed || !own.fenced);
-        if let Some(relay) = self.tracking.relays.get_mut(&feed) {
+    pub(crate) fn fenced(&mut self, core: &mut Core, feed: u32) {
+        self.own.retain(|own| own.connection != feed || !own.fenced);
+        if let Some(relay) = self.relays.get_mut(&feed) {
             relay.fencing = false;
         }
-        self.fence(feed);
+        self.fence(core, feed);
     }
 
     /// One half is gone, and the other goes.
-    pub(super) fn part_relay(&mut self, id: u32) {
-        if let Some(feed) = self.tracking.feeds.remove(&id) {
-            self.actions.push(Action::CloseUpstream(ConnId(feed)));
-            self.upstream_gone(ConnId(feed), Gone::Local);
+    pub(super) fn part_relay(&mut self, core: &mut Core, id: u32) {
+        if let Some(feed) = self.feeds.remove(&id) {
+            core.out.actions.push(Action::CloseUpstream(ConnId(feed)));
+            core.lose(ConnId(feed), Gone::Local);
         }
-        let Some(relay) = self.tracking.relays.remove(&id) else {
+        let Some(relay) = self.relays.remove(&id) else {
             return;
         };
-        self.tracking.feeds.remove(&relay.origin);
-        self.release_pools(&[relay.pool]);
-        let Some(origin) = self.connections.get(relay.origin as usize) else {
+        self.feeds.remove(&relay.origin);
+        core.release_pools(&[relay.pool]);
+        let Some(origin) = core.connections.get(relay.origin as usize) else {
             return;
         };
         let pool = origin.pool;
         if origin.flush.greeting.is_some() {
-            self.actions.push(Action::CloseUpstream(ConnId(relay.origin)));
-            return self.upstream_gone(ConnId(relay.origin), Gone::Remote);
+            core.out.actions.push(Action::CloseUpstream(ConnId(relay.origin)));
+            return core.lose(ConnId(relay.origin), Gone::Remote);
         }
-        if self.pools[pool].key.greeting.tracking == Tracking::Broadcast {
-            self.empty_listeners(pool);
+        if core.pools[pool].key.greeting.tracking == Tracking::Broadcast {
+            self.empty_listeners(core, pool);
         }
-        let live = self.pools[pool].live.as_mut();
+        let live = core.pools[pool].live.as_mut();
         if let Some(link) = live.and_then(|live| live.link_with(relay.origin)) {
             link.connection = None;
         }
-        self.drain_connections(&[relay.origin]);
+        core.drain_connections(&[relay.origin]);
     }
 }

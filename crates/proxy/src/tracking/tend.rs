@@ -10,7 +10,8 @@ use redplane_config::redis_proxy::Settings;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::Tracking;
-use crate::engine::Engine;
+use crate::core::Core;
+use crate::tracking::TrackingState;
 use redplane_redis_core::client::ClientId;
 use redplane_redis_core::client::features::Feature;
 use redplane_redis_core::connection::{Carries, Connection};
@@ -22,107 +23,107 @@ const LOOK: Duration = Duration::from_millis(100);
 /// Silence after which a connection is asked whether it lives, in microseconds.
 const SILENCE: u64 = 10_000_000;
 
-impl Engine {
+impl TrackingState {
     /// When [`Self::tick_tracking`] has something to do.
     pub(crate) fn next_tracking_tick(&self) -> Option<Duration> {
-        (self.tracking.clients > 0).then_some(LOOK)
+        (self.clients > 0).then_some(LOOK)
     }
 
     /// What is due by time.
-    pub(crate) fn tick_tracking(&mut self) {
-        if self.tracking.clients == 0 || self.now < self.tracking.looked + LOOK.as_micros() as u64 {
+    pub(crate) fn tick_tracking(&mut self, core: &mut Core) {
+        if self.clients == 0 || core.now < self.looked + LOOK.as_micros() as u64 {
             return;
         }
-        self.tracking.looked = self.now;
-        self.tend_broadcasts();
-        let now = self.now;
+        self.looked = core.now;
+        self.tend_broadcasts(core);
+        let now = core.now;
         let silent = |id: &u32| {
-            let connection = self.connections.get(*id as usize);
+            let connection = core.connections.get(*id as usize);
             connection.is_some_and(|connection| connection.life.connected && connection.is_idle())
         };
-        let heard = self.tracking.heard.iter();
+        let heard = self.heard.iter();
         let asked: Vec<u32> = heard
             .filter(|(_, heard)| now.saturating_sub(**heard) >= SILENCE)
             .map(|(id, _)| *id)
             .filter(silent)
             .collect();
         for id in asked {
-            self.tracking.heard.insert(id, now);
-            self.setup(id, Purpose::Setup, &[b"PING"]);
+            self.heard.insert(id, now);
+            core.setup(id, Purpose::Setup, &[b"PING"]);
         }
     }
 
     /// A server tells from now on.
-    pub(crate) fn tracking_granted(&mut self, key: usize) {
-        let connection = &self.connections[key];
+    pub(crate) fn tracking_granted(&mut self, core: &mut Core, key: usize) {
+        let connection = &core.connections[key];
         if connection.carries != Carries::Invalidations {
             return;
         }
         let pool = connection.pool;
-        self.tracking.heard.insert(key as u32, self.now);
-        if self.pools[pool].key.greeting.tracking == Tracking::Broadcast {
-            self.empty_listeners(pool);
+        self.heard.insert(key as u32, core.now);
+        if core.pools[pool].key.greeting.tracking == Tracking::Broadcast {
+            self.empty_listeners(core, pool);
         }
     }
 
     /// A connection is gone, and with it what its server remembered.
     #[cold]
-    pub(crate) fn tracking_lost(&mut self, id: u32, connection: &Connection) {
-        self.tracking.heard.remove(&id);
-        self.tracking.own.retain(|own| own.connection != id);
-        let broadcasts = self.pools[connection.pool].key.greeting.tracking == Tracking::Broadcast;
+    pub(crate) fn tracking_lost(&mut self, core: &mut Core, id: u32, connection: &Connection) {
+        self.heard.remove(&id);
+        self.own.retain(|own| own.connection != id);
+        let broadcasts = core.pools[connection.pool].key.greeting.tracking == Tracking::Broadcast;
         // A feed's pool may go with it.
-        self.part_relay(id);
-        let read = self.tracking.table.take_all(|_, reader| reader.via == id);
+        self.part_relay(core, id);
+        let read = self.table.take_all(|_, reader| reader.via == id);
         let readers: FxHashSet<(u32, u32)> = read
             .into_iter()
             .map(|(_, reader)| (reader.client, reader.generation))
             .collect();
         for (client, generation) in readers {
-            if self.clients.known(client, generation).is_some() {
-                self.tell_all(client as usize);
+            if core.clients.known(client, generation).is_some() {
+                self.tell_all(core, client as usize);
             }
         }
         let granted = connection.flush.greeting.is_none();
         if granted && broadcasts {
-            self.empty_listeners(connection.pool);
+            self.empty_listeners(core, connection.pool);
         }
     }
 
     /// These filters are other ones: what their clients have read may be found elsewhere by now. Where names of keys are
     /// changed from now on, clients that track have to come again, and hear that this is not offered.
-    pub(crate) fn adopt_tracking(&mut self, filters: &[usize]) {
-        if self.tracking.clients == 0 {
+    pub(crate) fn adopt_tracking(&mut self, core: &mut Core, filters: &[usize]) {
+        if self.clients == 0 {
             return;
         }
-        let concerned: Vec<usize> = self
+        let concerned: Vec<usize> = core
             .clients
             .iter()
             .filter(|(_, client)| client.features.has(Feature::Tracking) && filters.contains(&client.filter))
             .map(|(key, _)| key)
             .collect();
         for key in concerned {
-            match self.filters[self.clients[key].filter].keeps_keys() {
-                true => self.tell_all(key),
-                false => self.close_client(ClientId(key as u32)),
+            match core.filters[core.clients[key].filter].keeps_keys() {
+                true => self.tell_all(core, key),
+                false => core.close_client(ClientId(key as u32)),
             }
         }
     }
 
     /// A pool's topology has changed: keys that other hosts answer for by now are told as changed.
     #[cold]
-    pub(crate) fn tracking_moved(&mut self, pool: usize) {
-        if self.tracking.table.keys() == 0 {
+    pub(crate) fn tracking_moved(&mut self, core: &mut Core, pool: usize) {
+        if self.table.keys() == 0 {
             return;
         }
-        let entry = &self.pools[pool];
+        let entry = &core.pools[pool];
         let Some(live) = &entry.live else {
             return;
         };
         let hosts = live.topology.hosts.iter().enumerate();
         let places: FxHashMap<u64, usize> = hosts.map(|(at, host)| (host.id, at)).collect();
-        let connections = &self.connections;
-        let moved = self.tracking.table.take_all(|name, reader| {
+        let connections = &core.connections;
+        let moved = self.table.take_all(|name, reader| {
             let Some(connection) = connections.get(reader.via as usize) else {
                 return true;
             };
@@ -130,7 +131,7 @@ impl Engine {
             connection.pool == pool && !at.is_some_and(|at| answers_for(live, &entry.key.settings, at, name))
         });
         for (name, reader) in moved {
-            self.tell_readers(&name, &[reader]);
+            self.tell_readers(core, &name, &[reader]);
         }
     }
 }

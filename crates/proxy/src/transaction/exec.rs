@@ -8,10 +8,11 @@ use redplane_config::redis_proxy::Protocol;
 use redplane_resp::encode;
 
 use super::{Share, Transaction, Watch};
-use crate::engine::Engine;
+use crate::core::Core;
 use crate::redirect;
 use crate::send::{Outgoing, Payload, Scripts, Sending};
 use crate::settle::null_array;
+use crate::transaction::Transactions;
 use redplane_merge::{Answer, Failure};
 use redplane_redis_core::client::{Slot, Waiter};
 use redplane_redis_core::pending::{Pending, Purpose};
@@ -20,51 +21,7 @@ use redplane_redis_core::pool::{Access, Target};
 const MULTI: &[u8] = b"*1\r\n$5\r\nMULTI\r\n";
 const EXEC: &[u8] = b"*1\r\n$4\r\nEXEC\r\n";
 
-impl Engine {
-    pub(super) fn exec(&mut self, key: usize, command: &'static Command) {
-        let Some(mut transaction) = self.transactions.open.take(key, &mut self.clients[key]) else {
-            return self.answer(key, error::EXEC_WITHOUT_MULTI);
-        };
-        let held = std::mem::take(&mut transaction.pools);
-        let share = std::mem::take(&mut transaction.share);
-        self.exec_taken(key, command, &transaction, share);
-        self.release_pools(&held);
-    }
-
-    fn exec_taken(&mut self, key: usize, command: &'static Command, transaction: &Transaction, share: Share) {
-        let lost = transaction.lost || transaction.watch.is_some_and(|watch| self.has_moved(watch));
-        if transaction.spoiled
-            || transaction.destination.cross
-            || lost
-            || (transaction.block.count == 0 && transaction.watch.is_none())
-        {
-            self.end_lease(transaction.lease());
-            let resp3 = self.is_resp3(key);
-            return match (transaction.spoiled, transaction.destination.cross, lost) {
-                (true, ..) => self.answer(key, error::EXECABORT),
-                (_, true, _) => self.answer(key, error::CROSSSLOT),
-                // The guard is gone with its connection: the client has to begin again, as after a failed WATCH.
-                (.., true) => self.answer(key, null_array(resp3)),
-                _ => self.begin_share_alone(key, share),
-            };
-        }
-        if transaction.destination.nowhere {
-            self.end_lease(transaction.lease());
-            return self.fail_now(key, command.id, Failure::NoHost);
-        }
-        match self.exec_connection(key, transaction) {
-            Ok(connection) => {
-                let muted = self.clients[key].replies.skips_next();
-                self.send_block(key, command, transaction, connection);
-                self.await_share(key, share, muted);
-            }
-            Err(failure) => {
-                self.end_lease(transaction.lease());
-                self.fail_now(key, command.id, failure);
-            }
-        }
-    }
-
+impl Core {
     /// The connection EXEC goes to: the leased one, which must lead to the node of the keys.
     fn exec_connection(&mut self, key: usize, transaction: &Transaction) -> Result<u32, Failure> {
         let (pool, target) = match (transaction.destination.target, transaction.watch) {
@@ -190,43 +147,6 @@ impl Engine {
         }
     }
 
-    /// EXEC's reply. When the slot had moved nothing was executed, and the whole block goes to its new owner, unless
-    /// a WATCH guarded it: then the client is told to begin again.
-    pub(crate) fn exec_reply(&mut self, key: usize, pending: &Pending, raw: &[u8]) {
-        let connection = &mut self.connections[key];
-        let moved = connection.learnt.moved_in_transaction.take();
-        let moved = match redirect::parse(raw) {
-            // The slot went between the commands and EXEC.
-            Some(_) => Some(raw.to_vec()),
-            None => moved.filter(|_| raw.starts_with(b"-EXECABORT")),
-        };
-        let leased = connection.lease.holder.take().is_some();
-        let (pool, follows) = (
-            connection.pool,
-            self.pools[connection.pool].key.settings.enable_redirection,
-        );
-        let resp3 = self.pools[pool].key.greeting.protocol == Protocol::Resp3;
-        let answer = match moved {
-            Some(_) if leased => Answer::Raw(null_array(resp3)),
-            Some(moved)
-                if follows
-                    && pending.travel.hops() < redirect::MAX_HOPS
-                    && self.move_block(key, pool, pending, &moved) =>
-            {
-                return;
-            }
-            Some(_) if follows && redirect::parse(raw).is_some() => Answer::Failed(Failure::Upstream),
-            _ => Answer::Raw(raw),
-        };
-        match answer {
-            Answer::Raw(raw) if self.begin_share(key, pending, raw) => {}
-            answer => self.settle(pending.waiter, pending.command, pending.since, answer),
-        }
-        if leased {
-            self.end_lease(Some(key as u32));
-        }
-    }
-
     fn move_block(&mut self, key: usize, pool: usize, pending: &Pending, moved: &[u8]) -> bool {
         let block = self.connections[key]
             .out
@@ -254,6 +174,96 @@ impl Engine {
                 true
             }
             Err(_) => false,
+        }
+    }
+}
+
+impl Transactions {
+    pub(super) fn exec(&mut self, core: &mut Core, key: usize, command: &'static Command) {
+        let Some(mut transaction) = self.open.take(key, &mut core.clients[key]) else {
+            return core.answer(key, error::EXEC_WITHOUT_MULTI);
+        };
+        let held = std::mem::take(&mut transaction.pools);
+        let share = std::mem::take(&mut transaction.share);
+        self.exec_taken(core, key, command, &transaction, share);
+        core.release_pools(&held);
+    }
+
+    fn exec_taken(
+        &mut self,
+        core: &mut Core,
+        key: usize,
+        command: &'static Command,
+        transaction: &Transaction,
+        share: Share,
+    ) {
+        let lost = transaction.lost || transaction.watch.is_some_and(|watch| core.has_moved(watch));
+        if transaction.spoiled
+            || transaction.destination.cross
+            || lost
+            || (transaction.block.count == 0 && transaction.watch.is_none())
+        {
+            core.end_lease(transaction.lease());
+            let resp3 = core.is_resp3(key);
+            return match (transaction.spoiled, transaction.destination.cross, lost) {
+                (true, ..) => core.answer(key, error::EXECABORT),
+                (_, true, _) => core.answer(key, error::CROSSSLOT),
+                // The guard is gone with its connection: the client has to begin again, as after a failed WATCH.
+                (.., true) => core.answer(key, null_array(resp3)),
+                _ => self.begin_share_alone(core, key, share),
+            };
+        }
+        if transaction.destination.nowhere {
+            core.end_lease(transaction.lease());
+            return core.fail_now(key, command.id, Failure::NoHost);
+        }
+        match core.exec_connection(key, transaction) {
+            Ok(connection) => {
+                let muted = core.clients[key].replies.skips_next();
+                core.send_block(key, command, transaction, connection);
+                self.await_share(core, key, share, muted);
+            }
+            Err(failure) => {
+                core.end_lease(transaction.lease());
+                core.fail_now(key, command.id, failure);
+            }
+        }
+    }
+
+    /// EXEC's reply. When the slot had moved nothing was executed, and the whole block goes to its new owner, unless
+    /// a WATCH guarded it: then the client is told to begin again.
+    pub(crate) fn exec_reply(&mut self, core: &mut Core, key: usize, pending: &Pending, raw: &[u8]) {
+        let connection = &mut core.connections[key];
+        let moved = connection.learnt.moved_in_transaction.take();
+        let moved = match redirect::parse(raw) {
+            // The slot went between the commands and EXEC.
+            Some(_) => Some(raw.to_vec()),
+            None => moved.filter(|_| raw.starts_with(b"-EXECABORT")),
+        };
+        let leased = connection.lease.holder.take().is_some();
+        let (pool, follows) = (
+            connection.pool,
+            core.pools[connection.pool].key.settings.enable_redirection,
+        );
+        let resp3 = core.pools[pool].key.greeting.protocol == Protocol::Resp3;
+        let answer = match moved {
+            Some(_) if leased => Answer::Raw(null_array(resp3)),
+            Some(moved)
+                if follows
+                    && pending.travel.hops() < redirect::MAX_HOPS
+                    && core.move_block(key, pool, pending, &moved) =>
+            {
+                return;
+            }
+            Some(_) if follows && redirect::parse(raw).is_some() => Answer::Failed(Failure::Upstream),
+            _ => Answer::Raw(raw),
+        };
+        match answer {
+            Answer::Raw(raw) if self.begin_share(core, key, pending, raw) => {}
+            answer => core.settle(pending.waiter, pending.command, pending.since, answer),
+        }
+        if leased {
+            core.end_lease(Some(key as u32));
         }
     }
 }

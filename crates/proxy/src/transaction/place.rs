@@ -9,8 +9,9 @@ use redplane_resp::encode;
 use redplane_resp::number::integer;
 
 use super::share::Step;
+use crate::core::Core;
 use crate::dispatch::{Request, Served};
-use crate::engine::Engine;
+use crate::transaction::Transactions;
 
 /// Where a queued command runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,47 +24,7 @@ enum RunsIn {
     Last,
 }
 
-impl Engine {
-    /// Puts a command aside until EXEC.
-    pub(crate) fn queue_command(&mut self, key: usize, served: Served, request: &Request<'_>) {
-        let place = match self.place_in_transaction(key, served, request) {
-            Ok(place) => place,
-            Err(refusal) => return self.spoil_transaction(key, &refusal),
-        };
-        match (place, served) {
-            (RunsIn::Here | RunsIn::Last, Served::Known(command)) => {
-                self.queue_here(key, command, place == RunsIn::Last, request);
-            }
-            _ => self.queue_in_block(key, served, request),
-        }
-    }
-
-    /// A command's place; the words of its refusal where it has none.
-    fn place_in_transaction(
-        &self,
-        key: usize,
-        served: Served,
-        request: &Request<'_>,
-    ) -> Result<RunsIn, Vec<u8>> {
-        let behind = self
-            .transactions
-            .open
-            .get(key)
-            .and_then(|transaction| transaction.block.behind);
-        let name = match served {
-            Served::Known(command) => command.name,
-            Served::Custom(_) => "this command",
-        };
-        let place = match served {
-            Served::Known(command) => self.place_by_policy(key, command, behind.is_some(), request)?,
-            Served::Custom(_) => RunsIn::Block,
-        };
-        match behind.filter(|_| place == RunsIn::Block) {
-            None => Ok(place),
-            Some(last) => Err(out_of_order(name, last)),
-        }
-    }
-
+impl Core {
     /// The place by the table's policy. `behind`: a command that must come last is queued already.
     fn place_by_policy(
         &self,
@@ -153,14 +114,79 @@ impl Engine {
         live.is_some_and(|live| live.is_redis() || live.topology.shard_count() == 1)
     }
 
+    /// What SCRIPT LOAD and FLUSH mean to what is queued behind them.
+    pub(super) fn script_effect_queued(&mut self, served: Served, request: &Request<'_>) {
+        if let Served::Known(command) = served
+            && matches!(command.effect, Effect::LoadScript | Effect::FlushScripts)
+        {
+            self.script_effect(command, request);
+        }
+    }
+}
+
+impl Transactions {
+    /// Puts a command aside until EXEC.
+    pub(crate) fn queue_command(
+        &mut self,
+        core: &mut Core,
+        key: usize,
+        served: Served,
+        request: &Request<'_>,
+        corrects: bool,
+    ) {
+        let place = match self.place_in_transaction(core, key, served, request) {
+            Ok(place) => place,
+            Err(refusal) => return self.spoil_transaction(core, key, &refusal),
+        };
+        match (place, served) {
+            (RunsIn::Here | RunsIn::Last, Served::Known(command)) => {
+                self.queue_here(core, key, command, place == RunsIn::Last, request);
+            }
+            _ => self.queue_in_block(core, key, served, request, corrects),
+        }
+    }
+
+    /// A command's place; the words of its refusal where it has none.
+    fn place_in_transaction(
+        &self,
+        core: &Core,
+        key: usize,
+        served: Served,
+        request: &Request<'_>,
+    ) -> Result<RunsIn, Vec<u8>> {
+        let behind = self
+            .open
+            .get(key)
+            .and_then(|transaction| transaction.block.behind);
+        let name = match served {
+            Served::Known(command) => command.name,
+            Served::Custom(_) => "this command",
+        };
+        let place = match served {
+            Served::Known(command) => core.place_by_policy(key, command, behind.is_some(), request)?,
+            Served::Custom(_) => RunsIn::Block,
+        };
+        match behind.filter(|_| place == RunsIn::Block) {
+            None => Ok(place),
+            Some(last) => Err(out_of_order(name, last)),
+        }
+    }
+
     /// Puts a command aside that runs here.
-    fn queue_here(&mut self, key: usize, command: &'static Command, last: bool, request: &Request<'_>) {
-        let pausable = self.may_replicate(Served::Known(command), request);
-        let Some(transaction) = self.transactions.open.get_mut(key) else {
+    fn queue_here(
+        &mut self,
+        core: &mut Core,
+        key: usize,
+        command: &'static Command,
+        last: bool,
+        request: &Request<'_>,
+    ) {
+        let pausable = core.may_replicate(Served::Known(command), request);
+        let Some(transaction) = self.open.get_mut(key) else {
             return;
         };
         if transaction.is_too_large() {
-            return self.spoil_transaction(key, super::TOO_LARGE);
+            return self.spoil_transaction(core, key, super::TOO_LARGE);
         }
         transaction.block.pausable |= pausable;
         if last {
@@ -168,12 +194,19 @@ impl Engine {
         }
         let at = transaction.queued();
         transaction.share.add_request(at, command, request.frame);
-        self.script_effect_queued(Served::Known(command), request);
-        self.answer(key, super::QUEUED);
+        core.script_effect_queued(Served::Known(command), request);
+        core.answer(key, super::QUEUED);
     }
 
     /// What an element of the block means here, besides being passed on.
-    pub(super) fn meaning_in_block(&self, key: usize, served: Served, request: &Request<'_>) -> Option<Step> {
+    pub(super) fn meaning_in_block(
+        &self,
+        core: &Core,
+        key: usize,
+        served: Served,
+        request: &Request<'_>,
+        corrects: bool,
+    ) -> Option<Step> {
         let Served::Known(command) = served else {
             return None;
         };
@@ -181,25 +214,13 @@ impl Engine {
             RequestPolicy::Local(Local::Select) => {
                 let database = u32::try_from(integer(request.arg(1))?).ok()?;
                 let wanders = self
-                    .transactions
                     .open
                     .get(key)
                     .is_some_and(|transaction| transaction.block.wanders);
-                (wanders || database != self.database(key)).then_some(Step::Select(database))
+                (wanders || database != core.database(key)).then_some(Step::Select(database))
             }
-            RequestPolicy::Pubsub(step) if self.corrects_publications() => {
-                Some(Step::Publish(step, request.arg(1).to_vec()))
-            }
+            RequestPolicy::Pubsub(step) if corrects => Some(Step::Publish(step, request.arg(1).to_vec())),
             _ => None,
-        }
-    }
-
-    /// What SCRIPT LOAD and FLUSH mean to what is queued behind them.
-    pub(super) fn script_effect_queued(&mut self, served: Served, request: &Request<'_>) {
-        if let Served::Known(command) = served
-            && matches!(command.effect, Effect::LoadScript | Effect::FlushScripts)
-        {
-            self.script_effect(command, request);
         }
     }
 }

@@ -16,10 +16,10 @@ use redplane_resp::reply::{self, Scan, Scanner};
 use redplane_resp::request::{Args, decode};
 
 use super::Transactions;
+use crate::core::{Core, Event};
 use crate::dispatch::{Request, Served, mark_dirty};
 use crate::engine::Engine;
 use redplane_merge::Answer;
-use redplane_redis_core::client::Client;
 use redplane_redis_core::client::muting::ReplyMode;
 use redplane_redis_core::client::queue::MAX_ANSWERED;
 use redplane_redis_core::pending::Pending;
@@ -68,8 +68,6 @@ struct Given {
     host: u64,
     /// CLIENT REPLY SKIP was among the commands: it holds behind EXEC.
     skips: bool,
-    /// Messages that must not come before the array is whole.
-    late: Vec<u8>,
 }
 
 impl Given {
@@ -111,70 +109,55 @@ impl Share {
 }
 
 impl Transactions {
-    /// Keeps a message back while an array is on its way; false when there is none.
-    #[cold]
-    pub(crate) fn keep(&mut self, key: usize, client: &mut Client, message: &[u8]) -> bool {
-        let share = self.shares.get_mut(key);
-        let Some(given) = share.and_then(|share| share.reply.as_mut()) else {
-            return false;
-        };
-        given.late.extend_from_slice(message);
-        client.replies.keep_aside(message.len());
-        true
-    }
-
-    /// Puts a push between two replies.
-    pub(crate) fn interject(&mut self, key: usize, client: &mut Client, push: &[u8]) {
-        if !self.keep(key, client, push) {
-            client.replies.out.append(push);
-        }
-    }
-}
-
-impl Engine {
     /// What is to be done here once EXEC, which has just been sent, is answered. Nothing behind it is looked at before.
-    pub(super) fn await_share(&mut self, key: usize, share: Share, muted: bool) {
+    pub(super) fn await_share(&mut self, core: &mut Core, key: usize, share: Share, muted: bool) {
         if !share.steps.is_empty() {
             let share = Box::new(Share { muted, ..share });
-            self.transactions.shares.put(key, &mut self.clients[key], share);
-            self.rest_behind(key);
+            self.shares.put(key, &mut core.clients[key], share);
+            core.rest_behind(key);
         }
     }
 
     /// A transaction without a block: no server has to be asked.
-    pub(super) fn begin_share_alone(&mut self, key: usize, mut share: Share) {
+    pub(super) fn begin_share_alone(&mut self, core: &mut Core, key: usize, mut share: Share) {
         let total = share.count();
         share.reply = Some(Box::new(Given {
             total,
             ..Given::default()
         }));
-        let muted = self.clients[key].replies.skips_next();
+        let muted = core.clients[key].replies.skips_next();
         share.muted = muted;
-        self.transactions
-            .shares
-            .put(key, &mut self.clients[key], Box::new(share));
-        self.answer_with(key, |out| encode::array(out, total as usize));
+        self.shares.put(key, &mut core.clients[key], Box::new(share));
+        core.clients[key].replies.begin_pieces();
+        core.answer_with(key, |out| encode::array(out, total as usize));
         if muted {
-            self.clients[key].replies.set_mode(ReplyMode::Off);
+            core.clients[key].replies.set_mode(ReplyMode::Off);
         }
-        self.go_on_with_share(key);
+        core.rest_a_turn(key);
+        core.out.events.push_back(Event::Share(key as u32));
     }
 
     /// EXEC's reply: the rest of the transaction is done. False when there is none, or nothing was executed.
-    pub(super) fn begin_share(&mut self, connection: usize, pending: &Pending, raw: &[u8]) -> bool {
+    pub(super) fn begin_share(
+        &mut self,
+        core: &mut Core,
+        connection: usize,
+        pending: &Pending,
+        raw: &[u8],
+    ) -> bool {
         let key = pending.waiter.client as usize;
-        if self.clients.of(pending.waiter).is_none() {
+        if core.clients.of(pending.waiter).is_none() {
             return false;
         }
-        let share = self.transactions.shares.get_mut(key);
+        let share = self.shares.get_mut(key);
         let (Some(share), Some((count, start))) = (share, reply::array_header(raw)) else {
             return false;
         };
-        let connection = &self.connections[connection];
+        let connection = &core.connections[connection];
         let total = pending.waiter.part + share.count();
         let mut given = Given {
             total,
-            cluster: self.pools[connection.pool].key.cluster.clone(),
+            cluster: core.pools[connection.pool].key.cluster.clone(),
             host: connection.server.host.id,
             ..Given::default()
         };
@@ -191,26 +174,29 @@ impl Engine {
         let total = given.total;
         share.reply = Some(Box::new(given));
         let muted = share.muted;
+        core.clients[key].replies.begin_pieces();
         let mut header = Vec::new();
         encode::array(&mut header, total as usize);
-        self.settle(
+        core.settle(
             pending.waiter,
             pending.command,
             pending.since,
             Answer::Raw(&header),
         );
         if muted {
-            self.clients[key].replies.set_mode(ReplyMode::Off);
+            core.clients[key].replies.set_mode(ReplyMode::Off);
         }
-        self.go_on_with_share(key);
+        core.out.events.push_back(Event::Share(key as u32));
         true
     }
+}
 
+impl Engine {
     /// Does what is left, until a command has to be waited for. True when nothing is left and the client's input may be
     /// looked at.
     pub(crate) fn go_on_with_share(&mut self, key: usize) -> bool {
         for count in 0.. {
-            let Some(client) = self.clients.get_mut(key) else {
+            let Some(client) = self.core.clients.get_mut(key) else {
                 return false;
             };
             let Some(mut share) = self.transactions.shares.take(key, client) else {
@@ -223,14 +209,14 @@ impl Engine {
             let much = count == AT_ONCE || client.replies.out.unwritten() > MAX_ANSWERED;
             if !client.replies.is_empty() || much {
                 self.transactions.shares.put(key, client, share);
-                self.rest_a_turn(key);
+                self.core.rest_a_turn(key);
                 return false;
             }
             if given.at == given.total {
                 return self.end_share(key, *share);
             }
             self.next_of_share(key, &mut share);
-            if let Some(client) = self.clients.get_mut(key) {
+            if let Some(client) = self.core.clients.get_mut(key) {
                 self.transactions.shares.put(key, client, share);
             }
         }
@@ -248,7 +234,7 @@ impl Engine {
             let own = given.take(at - given.at);
             given.at = at;
             let elements = given.elements.get(own).unwrap_or_default();
-            return self.answer(key, elements);
+            return self.core.answer(key, elements);
         }
         given.at += 1;
         given.done += 1;
@@ -259,6 +245,7 @@ impl Engine {
                 self.run_here(key, command, request);
                 // Redis: it is for the reply behind EXEC's.
                 given.skips |= self
+                    .core
                     .clients
                     .get_mut(key)
                     .is_some_and(|client| client.replies.take_skip());
@@ -267,19 +254,23 @@ impl Engine {
                 let own = given.take(1);
                 let element = given.elements.get(own).unwrap_or_default();
                 if element == b"+OK\r\n" {
-                    let greeting = self.filters[self.clients[key].filter].greeting;
+                    let greeting = self.core.filters[self.core.clients[key].filter].greeting;
                     let database = *database;
-                    self.greet_with(key, Greeting { database, ..greeting });
+                    self.core.greet_with(key, Greeting { database, ..greeting });
                 }
-                self.answer(key, element);
+                self.core.answer(key, element);
             }
             Some((_, Step::Publish(step, channel))) => {
                 let own = given.take(1);
                 let element = given.elements.get(own).unwrap_or_default();
-                let beyond = self.clients_beyond(*step, channel, (&given.cluster, given.host));
+                let beyond = self
+                    .pubsub
+                    .clients_beyond(*step, channel, (&given.cluster, given.host));
                 match reply::integer(element) {
-                    Some(count) => self.answer_with(key, |out| encode::integer(out, (count + beyond).max(0))),
-                    None => self.answer(key, element),
+                    Some(count) => self
+                        .core
+                        .answer_with(key, |out| encode::integer(out, (count + beyond).max(0))),
+                    None => self.core.answer(key, element),
                 }
             }
         }
@@ -287,7 +278,7 @@ impl Engine {
 
     fn run_here(&mut self, key: usize, command: &'static Command, frame: &[u8]) {
         if command.request == RequestPolicy::Pubsub(Pubsub::SSubscribe) {
-            return self.answer(key, error::SSUBSCRIBE_IN_TRANSACTION);
+            return self.core.answer(key, error::SSUBSCRIBE_IN_TRANSACTION);
         }
         let mut args = Args::default();
         // It was decoded once when it was queued.
@@ -304,7 +295,7 @@ impl Engine {
 
     /// The array is whole.
     fn end_share(&mut self, key: usize, share: Share) -> bool {
-        let client = &mut self.clients[key];
+        let client = &mut self.core.clients[key];
         let Some(given) = share.reply else {
             return true;
         };
@@ -314,15 +305,14 @@ impl Engine {
         if given.skips {
             client.replies.set_mode(ReplyMode::Skip);
         }
-        self.forget_caching(key);
-        let client = &mut self.clients[key];
-        client.replies.release_kept(given.late.len());
-        client.replies.out.append(&given.late);
+        self.tracking.forget_caching(key);
+        let client = &mut self.core.clients[key];
+        client.replies.end_pieces();
         if client.replies.out.unwritten() > 0 {
-            mark_dirty(client, key, &mut self.dirty_clients);
+            mark_dirty(client, key, &mut self.core.due.clients);
         }
         // A pipeline of such transactions is written one by one: replies may be long, and requests for them short.
-        self.rest_until_written(key);
-        self.clients[key].replies.is_quiet()
+        self.core.rest_until_written(key);
+        self.core.clients[key].replies.is_quiet()
     }
 }

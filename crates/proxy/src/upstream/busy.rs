@@ -8,7 +8,7 @@
 use redplane_command::{Command, RequestPolicy};
 use rustc_hash::FxHashSet;
 
-use crate::engine::Engine;
+use crate::core::Core;
 use crate::send::Payload;
 use redplane_redis_core::connection::{Carries, Connection};
 use redplane_redis_core::pending::{Pending, Purpose};
@@ -44,7 +44,7 @@ fn only_reads(pending: &Pending) -> bool {
     pending.purpose == Purpose::Reply && command.is_some_and(Command::is_read) && !runs_script(pending)
 }
 
-impl Engine {
+impl Core {
     /// Leaves a connection to the script that keeps it, and gives others a new one.
     #[cold]
     pub(super) fn leave_to_script(&mut self, key: usize) {

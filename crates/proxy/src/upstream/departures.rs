@@ -6,13 +6,15 @@ use std::sync::atomic::Ordering::Relaxed;
 use redplane_telemetry::stats::{cluster, redis_cluster};
 use redplane_upstream::Signal;
 
-use super::Gone;
-use crate::engine::{Action, Engine};
+use crate::action::Action;
+use crate::action::Gone;
+use crate::core::{Core, Event, Lost};
+use crate::engine::Engine;
 use redplane_merge::{Answer, Failure};
 use redplane_redis_core::connection::{Carries, ConnId, Connection, State};
 use redplane_redis_core::pending::{Pending, Purpose};
 
-impl Engine {
+impl Core {
     /// Connections that get no more requests: closed when the last reply has come.
     pub(crate) fn drain_connections(&mut self, connections: &[u32]) {
         for &id in connections {
@@ -31,18 +33,18 @@ impl Engine {
         if let Some(live) = &self.pools[connection.pool].live {
             live.redis_stats.inc(redis_cluster::UPSTREAM_CX_DRAINED);
         }
-        self.actions.push(Action::CloseUpstream(ConnId(key as u32)));
-        self.upstream_gone(ConnId(key as u32), Gone::Local);
+        self.out.actions.push(Action::CloseUpstream(ConnId(key as u32)));
+        self.lose(ConnId(key as u32), Gone::Local);
     }
 
-    /// A connection is gone: its requests fail, its host is left alone for a while.
-    pub fn upstream_gone(&mut self, id: ConnId, why: Gone) {
+    /// A connection is gone: its host is left alone for a while, and what waited on it is an event for those whose it is.
+    pub(crate) fn lose(&mut self, id: ConnId, why: Gone) {
         let Some(mut connection) = self.connections.try_remove(id.0 as usize) else {
             return;
         };
         connection.add_up(self.pools[connection.pool].live.as_mut());
         if matches!(why, Gone::Timeout | Gone::ConnectTimeout | Gone::Protocol) {
-            self.actions.push(Action::CloseUpstream(id));
+            self.out.actions.push(Action::CloseUpstream(id));
         }
         self.count_gone(&connection, why);
         self.unlink(id.0, &connection, why);
@@ -50,44 +52,12 @@ impl Engine {
             self.forget_lease(id.0, &connection);
         }
         self.in_flight -= connection.pending.len();
-        let pool = connection.pool;
-        for pending in std::mem::take(&mut connection.pending) {
-            self.fail_pending(&pending);
-        }
         self.unchoke_all(std::mem::take(&mut connection.flush.choked));
-        if let Some((client, generation)) = connection.lease.holder {
-            self.lease_lost(id.0, client, generation);
-            self.wait_lost(id.0, &connection, why);
-        }
-        match connection.carries {
-            Carries::Replies => {}
-            Carries::Subscriptions(feed) => self.feed_lost(feed),
-            Carries::Invalidations => self.tracking_lost(id.0, &connection),
-        }
-        self.drop_pool_if_unused(pool);
-    }
-
-    pub(super) fn fail_pending(&mut self, pending: &Pending) {
-        if pending.purpose == Purpose::Lesson {
-            return self.lesson(pending, None);
-        }
-        if pending.purpose == Purpose::Select {
-            self.unselect(pending);
-        }
-        if pending.purpose.row().fails {
-            self.settle(
-                pending.waiter,
-                pending.command,
-                pending.since,
-                Answer::Failed(Failure::Upstream),
-            );
-        }
-        if pending.purpose == Purpose::Acknowledged {
-            self.acknowledged_lost(pending.waiter);
-        }
-        if pending.purpose == Purpose::Track {
-            self.step_joining(pending, false);
-        }
+        // Whoever hears of it finds its pool.
+        self.pools[connection.pool].users += 1;
+        self.out
+            .events
+            .push_back(Event::Lost(Box::new(Lost { id, connection, why })));
     }
 
     fn unlink(&mut self, id: u32, connection: &Connection, why: Gone) {
@@ -159,6 +129,60 @@ impl Engine {
                 true => cluster::UPSTREAM_CX_DESTROY_REMOTE_WITH_ACTIVE_RQ,
                 false => cluster::UPSTREAM_CX_DESTROY_LOCAL_WITH_ACTIVE_RQ,
             });
+        }
+    }
+}
+
+impl Engine {
+    /// A connection is gone: its requests fail.
+    pub fn upstream_gone(&mut self, id: ConnId, why: Gone) {
+        self.core.lose(id, why);
+        self.run_events();
+    }
+
+    /// Tells those whose it is what was lost.
+    pub(crate) fn lost(&mut self, lost: Lost) {
+        let Lost {
+            id,
+            mut connection,
+            why,
+        } = lost;
+        for pending in std::mem::take(&mut connection.pending) {
+            self.fail_pending(&pending);
+        }
+        if let Some((client, generation)) = connection.lease.holder {
+            self.transactions.lease_lost(&self.core, id.0, client, generation);
+            self.blocking.wait_lost(&mut self.core, id.0, &connection, why);
+        }
+        match connection.carries {
+            Carries::Replies => {}
+            Carries::Subscriptions(feed) => self.pubsub.feed_lost(&mut self.core, feed),
+            Carries::Invalidations => self.tracking.tracking_lost(&mut self.core, id.0, &connection),
+        }
+        self.core.pools[connection.pool].users -= 1;
+        self.core.drop_pool_if_unused(connection.pool);
+    }
+
+    pub(crate) fn fail_pending(&mut self, pending: &Pending) {
+        if pending.purpose == Purpose::Lesson {
+            return self.lessons.lesson(&mut self.core, pending, None);
+        }
+        if pending.purpose == Purpose::Select {
+            self.core.unselect(pending);
+        }
+        if pending.purpose.row().fails {
+            self.core.settle(
+                pending.waiter,
+                pending.command,
+                pending.since,
+                Answer::Failed(Failure::Upstream),
+            );
+        }
+        if pending.purpose == Purpose::Acknowledged {
+            self.blocking.acknowledged_lost(&mut self.core, pending.waiter);
+        }
+        if pending.purpose == Purpose::Track {
+            self.tracking.step_joining(&mut self.core, pending, false);
         }
     }
 }

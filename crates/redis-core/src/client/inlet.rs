@@ -22,6 +22,8 @@ pub enum Rest {
     Lesson,
     /// CLIENT PAUSE.
     Pause,
+    /// Nothing else any more: it goes on before the turn ends.
+    Turn,
     /// What it was promised is answered, then the connection closes (QUIT, FIN, protocol error, drain). For good.
     End,
     /// It is closed, and leaves with the actions of the turn. For good.
@@ -30,12 +32,13 @@ pub enum Rest {
 
 impl Rest {
     /// All of them, in the order in which they are shown.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Output,
         Self::Upstream,
         Self::Order,
         Self::Lesson,
         Self::Pause,
+        Self::Turn,
         Self::End,
         Self::Closed,
     ];
@@ -48,6 +51,7 @@ impl Rest {
             Self::Order => "order",
             Self::Lesson => "lesson",
             Self::Pause => "pause",
+            Self::Turn => "turn",
             Self::End => "end",
             Self::Closed => "closed",
         }
@@ -187,14 +191,16 @@ mod tests {
         let names: Vec<&str> = Rest::ALL.iter().map(|rest| rest.name()).collect();
         assert_eq!(
             names,
-            ["output", "upstream", "order", "lesson", "pause", "end", "closed"]
+            [
+                "output", "upstream", "order", "lesson", "pause", "turn", "end", "closed"
+            ]
         );
     }
 
     proptest! {
         /// It goes on when the last reason is lifted, no sooner and once.
         #[test]
-        fn it_rests_while_there_is_a_reason(steps in prop::collection::vec((0..7usize, any::<bool>()), 0..80)) {
+        fn it_rests_while_there_is_a_reason(steps in prop::collection::vec((0..8usize, any::<bool>()), 0..80)) {
             let mut inlet = Inlet::new(0);
             let (mut set, mut full) = (std::collections::BTreeSet::new(), 0_u32);
             for (at, comes) in steps {

@@ -57,6 +57,8 @@ pub struct ReplyQueue {
     parked_live: u32,
     /// Bytes of large replies that came early, of parts, and of messages that are kept elsewhere.
     aside: usize,
+    /// Messages that must not come before a reply that goes out in pieces is whole.
+    between: Option<Vec<u8>>,
     /// CLIENT REPLY OFF or SKIP, and what is left of it.
     pub(super) muting: Option<Box<Muting>>,
     /// Bytes on their way to the client.

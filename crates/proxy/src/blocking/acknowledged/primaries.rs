@@ -1,7 +1,7 @@
 //! The primaries whose replicas a client waits for: those that it wrote to.
 
 use super::answers::Count;
-use crate::engine::Engine;
+use crate::core::Core;
 use redplane_merge::Failure;
 use redplane_redis_core::connection::mark_of;
 use redplane_redis_core::pool::{Access, Target};
@@ -17,7 +17,7 @@ pub(super) struct Primary {
     pub(super) nudged: u64,
 }
 
-impl Engine {
+impl Core {
     /// The primaries that a client wrote to; all when none of those is one any more; any one, with nothing to be reached,
     /// when it wrote nothing.
     pub(super) fn written_primaries(&self, key: usize) -> Vec<Primary> {

@@ -50,14 +50,34 @@ impl ReplyQueue {
         true
     }
 
-    /// Bytes are kept elsewhere for this client.
-    pub fn keep_aside(&mut self, count: usize) {
-        self.aside += count;
+    /// A reply goes out in pieces from now on: no message may come between them.
+    pub fn begin_pieces(&mut self) {
+        self.between = Some(Vec::new());
     }
 
-    /// The same bytes are on their way.
-    pub fn release_kept(&mut self, count: usize) {
-        self.aside -= count;
+    /// Keeps a message back while a reply goes out in pieces; false when none does.
+    pub fn keep(&mut self, message: &[u8]) -> bool {
+        let Some(between) = &mut self.between else {
+            return false;
+        };
+        between.extend_from_slice(message);
+        self.aside += message.len();
+        true
+    }
+
+    /// Puts a push between two replies.
+    pub fn interject(&mut self, push: &[u8]) {
+        if !self.keep(push) {
+            self.out.append(push);
+        }
+    }
+
+    /// The last piece is out: the messages that were kept back follow it.
+    pub fn end_pieces(&mut self) {
+        if let Some(between) = self.between.take() {
+            self.aside -= between.len();
+            self.out.append(&between);
+        }
     }
 
     /// Replies are wanted until this is given back: confirmations of subscriptions are messages, and never dropped.
