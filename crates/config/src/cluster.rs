@@ -5,6 +5,7 @@ mod breakers;
 mod discovery;
 mod load_balancing;
 mod outlier;
+mod protocol;
 mod redis;
 mod sentinel;
 #[cfg(test)]
@@ -16,11 +17,7 @@ use std::time::Duration;
 
 use redplane_proto::pb::envoy::config::cluster::v3 as proto;
 use redplane_proto::pb::envoy::config::cluster::v3::cluster::ClusterDiscoveryType;
-use redplane_proto::pb::envoy::config::core::v3::{BindConfig, Http2ProtocolOptions, TcpKeepalive};
-use redplane_proto::pb::envoy::extensions::upstreams::http::v3::HttpProtocolOptions;
-use redplane_proto::pb::envoy::extensions::upstreams::http::v3::http_protocol_options::UpstreamProtocolOptions;
-use redplane_proto::pb::envoy::extensions::upstreams::http::v3::http_protocol_options::explicit_http_config::ProtocolConfig;
-use redplane_proto::type_url;
+use redplane_proto::pb::envoy::config::core::v3::{BindConfig, TcpKeepalive};
 
 pub use crate::config_source::{ConfigSource, GrpcSource, Source};
 pub use aws_iam::{AwsCredentials, AwsIam, AwsSource, AwsToken};
@@ -28,17 +25,18 @@ pub use breakers::{Breakers, RetryLimit, Thresholds};
 pub use discovery::{Discovery, Dns, DnsFamily};
 pub use load_balancing::{CommonLb, LbPolicy, RingHashFunction};
 pub use outlier::{Outlier, Run};
+pub use protocol::Http2Keepalive;
 pub use redis::{RedisAuth, RedisCluster};
 pub use sentinel::SentinelCluster;
 pub use transport::{Transport, TransportMatch};
 
 use load_balancing::LoadBalancing;
+use protocol::Options;
 
-use crate::extension::Extension;
-use crate::field::{non_empty, positive_or, required};
-use crate::http::{HttpCluster, UpstreamProtocol};
+use crate::field::{non_empty, positive_or};
+use crate::http::HttpCluster;
 use crate::invalid::ignore_fields;
-use crate::{Address, Ignored, Invalid, metadata};
+use crate::{Address, Ignored, Invalid};
 
 /// One validated cluster.
 #[derive(Clone, Debug, PartialEq)]
@@ -92,15 +90,6 @@ pub struct Keepalive {
     pub interval: Option<Duration>,
     /// Probes before the connection is given up.
     pub probes: Option<u32>,
-}
-
-/// Pings on HTTP/2 connections.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Http2Keepalive {
-    /// Time between two pings.
-    pub interval: Duration,
-    /// How long an answer may take before the connection is given up.
-    pub timeout: Duration,
 }
 
 impl Cluster {
@@ -309,82 +298,4 @@ fn source_address(
             )),
         }
     })
-}
-
-/// `connection_keepalive`: without an interval there are no pings.
-fn http2_keepalive(message: &Http2ProtocolOptions, path: &str) -> Result<Option<Http2Keepalive>, Invalid> {
-    let Some(keepalive) = message.connection_keepalive.as_ref() else {
-        return Ok(None);
-    };
-    let within = |invalid: Invalid| invalid.within("connection_keepalive").within(path);
-    let timeout = required(keepalive.timeout.as_ref(), "timeout").map_err(within)?;
-    let timeout = positive_or(Some(timeout), "timeout", Duration::ZERO).map_err(within)?;
-    let Some(interval) = keepalive.interval.as_ref() else {
-        return Ok(None);
-    };
-    let interval = positive_or(Some(interval), "interval", Duration::ZERO).map_err(within)?;
-    Ok(Some(Http2Keepalive { interval, timeout }))
-}
-
-/// `typed_extension_protocol_options`, as far as they are known.
-struct Options {
-    redis_auth: RedisAuth,
-    http2: bool,
-    http: HttpCluster,
-    http2_keepalive: Option<Http2Keepalive>,
-}
-
-/// Istio's word in the metadata, on clusters that must not be offered its protocols.
-fn alpn_override(message: &proto::Cluster) -> bool {
-    let objects = message.metadata.as_ref().and_then(metadata::objects);
-    let istio = objects.as_ref().and_then(|objects| objects.get("istio"));
-    istio.and_then(|istio| istio.get("alpn_override")?.as_str()) != Some("false")
-}
-
-impl Options {
-    fn from_proto(message: &proto::Cluster, ignored: &mut Ignored) -> Result<Self, Invalid> {
-        let mut options = Self {
-            redis_auth: RedisAuth::default(),
-            http2: message.http2_protocol_options.is_some(),
-            http: HttpCluster::default(),
-            http2_keepalive: None,
-        };
-        if let Some(http2) = message.http2_protocol_options.as_ref() {
-            options.http.protocol = UpstreamProtocol::Http2;
-            options.http2_keepalive = http2_keepalive(http2, "http2_protocol_options")?;
-        }
-        // In the order of the keys, as a protobuf map has none of its own.
-        let mut entries: Vec<_> = message.typed_extension_protocol_options.iter().collect();
-        entries.sort_unstable_by_key(|(key, _)| key.as_str());
-        for (key, any) in entries {
-            let extension = Extension::new(key, Some(any));
-            ignored.scope(&format!("typed_extension_protocol_options[{key}]"), |ignored| {
-                options.read(&extension, ignored)
-            })?;
-        }
-        options.http.alpn_override = alpn_override(message);
-        Ok(options)
-    }
-
-    fn read(&mut self, extension: &Extension<'_>, ignored: &mut Ignored) -> Result<(), Invalid> {
-        match extension.type_url.as_str() {
-            type_url::REDIS_PROTOCOL_OPTIONS => {
-                self.redis_auth = RedisAuth::from_proto(&extension.decode(ignored)?, ignored)?;
-            }
-            type_url::HTTP_PROTOCOL_OPTIONS => {
-                let http: HttpProtocolOptions = extension.decode(ignored)?;
-                self.http = HttpCluster::from_proto(&http, ignored)?;
-                self.http2 |= self.http.protocol == UpstreamProtocol::Http2;
-                if let Some(UpstreamProtocolOptions::ExplicitHttpConfig(explicit)) =
-                    &http.upstream_protocol_options
-                    && let Some(ProtocolConfig::Http2ProtocolOptions(http2)) = &explicit.protocol_config
-                {
-                    let path = "explicit_http_config.http2_protocol_options";
-                    self.http2_keepalive = http2_keepalive(http2, path)?;
-                }
-            }
-            _ => ignored.note("not known"),
-        }
-        Ok(())
-    }
 }

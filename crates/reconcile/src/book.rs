@@ -10,6 +10,7 @@ use std::time::SystemTime;
 use redplane_admin::{DumpInput, Dumped, DynamicResource, FailedUpdate, ResourceVersion};
 use redplane_proto::Any;
 use redplane_xds::type_url::{CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET};
+use redplane_xds::{Rejected, Resource, Update};
 use rpds::RedBlackTreeMapSync;
 
 /// Where a resource came from.
@@ -67,6 +68,33 @@ impl Book {
     pub(crate) fn pages(&self) -> MutexGuard<'_, Pages> {
         // Entries are whole or not there, so a panic elsewhere leaves nothing half done.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps what was refused for `/config_dump`.
+    pub(crate) fn record_failures(&self, update: &Update, rejected: &[Rejected]) {
+        let mut pages = self.pages();
+        let Some(section) = pages.section(&update.type_url) else {
+            return;
+        };
+        section.forget_failures();
+        for refused in rejected
+            .iter()
+            .chain(&update.refused)
+            .filter(|refused| !refused.name.is_empty())
+        {
+            let same = |resource: &&Resource| resource.name == refused.name;
+            let failed = FailedUpdate {
+                resource: update
+                    .resources
+                    .iter()
+                    .find(same)
+                    .map(|resource| Arc::new(resource.body.clone())),
+                version_info: update.version.clone(),
+                last_update_attempt: SystemTime::now(),
+                details: refused.reason.clone(),
+            };
+            section.set_failed(&refused.name, failed);
+        }
     }
 
     /// All of it, for `/config_dump`.

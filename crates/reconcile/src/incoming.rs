@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use redplane_config::cluster::{GrpcSource, Source};
-use redplane_xds::{Event, Handle};
+use redplane_xds::{Event, Handle, Update};
 
 /// An event for [`Reconcile::take`](crate::Reconcile::take).
 pub enum Incoming {
@@ -40,5 +41,36 @@ impl From {
             Self::File(path, _) => Source::Path(path.clone()),
             Self::Stream(grpc, _) => Source::Grpc(Arc::clone(grpc)),
         }
+    }
+}
+
+/// Tells of an update. Endpoints move too often to be told at `info`, as in Envoy.
+pub(crate) fn log(update: &Update, rejected: usize, took: Duration) {
+    let counts = (update.resources.len(), update.removed.len(), update.unchanged);
+    let (changed, removed, unchanged) = counts;
+    let (type_url, version) = (&update.type_url, &update.version);
+    let rejected = rejected + update.refused.len();
+    if update.type_url == redplane_xds::type_url::ENDPOINT {
+        tracing::debug!(
+            type_url,
+            version,
+            changed,
+            removed,
+            unchanged,
+            rejected,
+            ?took,
+            "update"
+        );
+    } else {
+        tracing::info!(
+            type_url,
+            version,
+            changed,
+            removed,
+            unchanged,
+            rejected,
+            ?took,
+            "update"
+        );
     }
 }

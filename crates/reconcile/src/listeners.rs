@@ -257,7 +257,7 @@ impl Reconcile {
         if let Err(details) = self.go_live(draft) {
             tracing::warn!(name, details, "a listener that was accepted cannot live");
             if origin == Origin::Static {
-                self.fault = Some(format!("static_resources.listeners: '{name}': {details}"));
+                self.start.fault = Some(format!("static_resources.listeners: '{name}': {details}"));
             }
             let failed = FailedUpdate {
                 resource: Some(failed.resource),

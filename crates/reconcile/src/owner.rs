@@ -5,29 +5,28 @@
 //! of the ledger. Bad resources are named in the verdict, the good ones of the same update live.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
-use redplane_admin::FailedUpdate;
 use redplane_config::cluster::Source;
 use redplane_proto::Json;
-use redplane_telemetry::Block;
-use redplane_telemetry::stats::{cluster as cluster_stats, control_plane, server};
+use redplane_telemetry::stats::server;
 use redplane_upstream::Context;
 use redplane_world::Snapshot;
 use redplane_xds::type_url::{CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET};
-use redplane_xds::{Event, Rejected, Resource, Update, Verdict};
+use redplane_xds::{Event, Update, Verdict};
 
 use crate::bootstrap::Bootstrap;
 use crate::clusters::Clusters;
 use crate::endpoints::Endpoints;
 use crate::feeds::{self, Feeds};
-use crate::incoming::{From, Incoming};
+use crate::incoming::{self, From, Incoming};
 use crate::ledger::{Expired, Ledger};
 use crate::listeners::Listeners;
 use crate::needs::{Need, Waiter};
 use crate::routes::Routes;
 use crate::secrets::Secrets;
 use crate::start_up::Start;
+use crate::stats::ControlPlane;
 use crate::world::World;
 
 /// How long something is waited for; `None` is for ever.
@@ -50,16 +49,7 @@ pub struct Reconcile {
     pub(crate) routes: Routes,
     pub(crate) secrets: Secrets,
     pub(crate) start: Start,
-    /// Why start-up cannot go on.
-    pub(crate) fault: Option<String>,
     control_plane: ControlPlane,
-}
-
-/// Stats of the ADS stream.
-struct ControlPlane {
-    block: Block,
-    /// `cluster.<ads>.`: the stream is a connection of its cluster as well.
-    cluster: Option<Block>,
 }
 
 impl Reconcile {
@@ -75,11 +65,7 @@ impl Reconcile {
             listeners: Listeners::new(registry),
             routes: Routes::default(),
             secrets: Secrets::default(),
-            fault: None,
-            control_plane: ControlPlane {
-                block: registry.scope("control_plane.", &control_plane::SCHEMA).block(),
-                cluster: None,
-            },
+            control_plane: ControlPlane::new(registry),
             draft: Snapshot::default(),
             world,
             context,
@@ -202,7 +188,7 @@ impl Reconcile {
     }
 
     fn go_on(&mut self) -> Result<(), String> {
-        match self.fault.take() {
+        match self.start.fault.take() {
             Some(fault) => Err(fault),
             None => self.advance(),
         }
@@ -242,10 +228,10 @@ impl Reconcile {
                 "rejected"
             );
         }
-        self.record_failures(update, &rejected);
+        self.world.book.record_failures(update, &rejected);
         let good = rejected.is_empty() && update.refused.is_empty();
         let took = Instant::now().duration_since(begun);
-        log(update, rejected.len(), took);
+        incoming::log(update, rejected.len(), took);
         if let Some(watch) = self.start.watch(&update.type_url) {
             watch.answered = true;
             match good {
@@ -264,44 +250,11 @@ impl Reconcile {
         Verdict::reject(update, rejected)
     }
 
-    /// Keeps what was refused for `/config_dump`.
-    fn record_failures(&self, update: &Update, rejected: &[Rejected]) {
-        let mut pages = self.world.book.pages();
-        let Some(section) = pages.section(&update.type_url) else {
-            return;
-        };
-        section.forget_failures();
-        for refused in rejected
-            .iter()
-            .chain(&update.refused)
-            .filter(|refused| !refused.name.is_empty())
-        {
-            let same = |resource: &&Resource| resource.name == refused.name;
-            let failed = FailedUpdate {
-                resource: update
-                    .resources
-                    .iter()
-                    .find(same)
-                    .map(|resource| Arc::new(resource.body.clone())),
-                version_info: update.version.clone(),
-                last_update_attempt: SystemTime::now(),
-                details: refused.reason.clone(),
-            };
-            section.set_failed(&refused.name, failed);
-        }
-    }
-
     /// Connections of the sources, for stats and log.
     fn note(&mut self, from: &From, event: &Event) {
         match (event, from) {
             (Event::Connected { .. }, From::Ads) => {
-                self.control_plane.block.set(control_plane::CONNECTED_STATE, 1);
-                self.count_ads(|block| {
-                    block.inc(cluster_stats::UPSTREAM_CX_TOTAL);
-                    block.inc(cluster_stats::UPSTREAM_RQ_TOTAL);
-                    block.set(cluster_stats::UPSTREAM_CX_ACTIVE, 1);
-                    block.set(cluster_stats::UPSTREAM_RQ_ACTIVE, 1);
-                });
+                self.control_plane.connected();
             }
             (
                 Event::Disconnected {
@@ -344,14 +297,7 @@ impl Reconcile {
     }
 
     fn lose_ads(&self, established: bool) {
-        self.control_plane.block.set(control_plane::CONNECTED_STATE, 0);
-        self.count_ads(|block| {
-            block.set(cluster_stats::UPSTREAM_CX_ACTIVE, 0);
-            block.set(cluster_stats::UPSTREAM_RQ_ACTIVE, 0);
-            if !established {
-                block.inc(cluster_stats::UPSTREAM_CX_CONNECT_FAIL);
-            }
-        });
+        self.control_plane.lost(established);
         for watch in [&self.start.cds, &self.start.lds] {
             let source = watch.source.as_ref().map(|source| &source.source);
             if source == Some(&Source::Ads) {
@@ -373,12 +319,6 @@ impl Reconcile {
         }
     }
 
-    fn count_ads(&self, count: impl FnOnce(&Block)) {
-        if let Some(block) = &self.control_plane.cluster {
-            count(block);
-        }
-    }
-
     /// Makes the draft what workers see, then lets go of what it no longer holds.
     pub(crate) fn publish(&mut self) {
         self.draft.version += 1;
@@ -394,36 +334,5 @@ impl Reconcile {
             let block = self.world.server.block();
             block.add(server::DYNAMIC_UNKNOWN_FIELDS, ignored.0.len() as u64);
         }
-    }
-}
-
-/// Endpoints move too often to be told at `info`, as in Envoy.
-fn log(update: &Update, rejected: usize, took: Duration) {
-    let counts = (update.resources.len(), update.removed.len(), update.unchanged);
-    let (changed, removed, unchanged) = counts;
-    let (type_url, version) = (&update.type_url, &update.version);
-    let rejected = rejected + update.refused.len();
-    if update.type_url == ENDPOINT {
-        tracing::debug!(
-            type_url,
-            version,
-            changed,
-            removed,
-            unchanged,
-            rejected,
-            ?took,
-            "update"
-        );
-    } else {
-        tracing::info!(
-            type_url,
-            version,
-            changed,
-            removed,
-            unchanged,
-            rejected,
-            ?took,
-            "update"
-        );
     }
 }

@@ -28,11 +28,11 @@ pub fn sources(world: &Arc<World>, levels: Levels, orders: mpsc::Sender<Order>) 
         listeners: look(world, views::listeners),
         config: look(world, dump::config),
         server: look(world, |world| ServerView {
-            version: world.version.clone(),
+            version: world.about.version.clone(),
             state: world.state(),
             uptime: world.uptime(),
-            command_line_options: world.options.clone(),
-            node: world.node.clone(),
+            command_line_options: world.about.options.clone(),
+            node: world.about.node.clone(),
         }),
         certificates: look(world, views::certificates),
         runtime: look(world, |world| {

@@ -30,6 +30,8 @@ pub(crate) struct Start {
     pub(crate) phase: Phase,
     pub(crate) cds: Watch,
     pub(crate) lds: Watch,
+    /// Why start-up cannot go on.
+    pub(crate) fault: Option<String>,
 }
 
 /// CDS or LDS: the subscriptions to everything of a type.
@@ -55,6 +57,7 @@ impl Start {
             phase: Phase::Clusters,
             cds: watch(CLUSTER, "CDS", "cluster_manager.cds.", cds),
             lds: watch(LISTENER, "LDS", "listener_manager.lds.", lds),
+            fault: None,
         }
     }
 

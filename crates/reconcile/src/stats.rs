@@ -7,7 +7,7 @@ use std::hash::Hasher;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use redplane_telemetry::stats::{cds, server};
+use redplane_telemetry::stats::{cds, cluster, control_plane, server};
 use redplane_telemetry::{Block, Registry};
 
 /// `server.`, written by the control thread and brought up to date by admin pages.
@@ -118,4 +118,42 @@ fn hash(version: &str) -> u64 {
     let mut hasher = twox_hash::XxHash64::with_seed(0);
     hasher.write(version.as_bytes());
     hasher.finish() >> 2
+}
+
+/// Stats of the ADS stream.
+pub(crate) struct ControlPlane {
+    block: Block,
+    /// `cluster.<ads>.`: the stream is a connection of its cluster as well.
+    pub(crate) cluster: Option<Block>,
+}
+
+impl ControlPlane {
+    pub(crate) fn new(registry: &Registry) -> Self {
+        Self {
+            block: registry.scope("control_plane.", &control_plane::SCHEMA).block(),
+            cluster: None,
+        }
+    }
+
+    pub(crate) fn connected(&self) {
+        self.block.set(control_plane::CONNECTED_STATE, 1);
+        if let Some(block) = &self.cluster {
+            block.inc(cluster::UPSTREAM_CX_TOTAL);
+            block.inc(cluster::UPSTREAM_RQ_TOTAL);
+            block.set(cluster::UPSTREAM_CX_ACTIVE, 1);
+            block.set(cluster::UPSTREAM_RQ_ACTIVE, 1);
+        }
+    }
+
+    /// `established` is false where it never was connected.
+    pub(crate) fn lost(&self, established: bool) {
+        self.block.set(control_plane::CONNECTED_STATE, 0);
+        if let Some(block) = &self.cluster {
+            block.set(cluster::UPSTREAM_CX_ACTIVE, 0);
+            block.set(cluster::UPSTREAM_RQ_ACTIVE, 0);
+            if !established {
+                block.inc(cluster::UPSTREAM_CX_CONNECT_FAIL);
+            }
+        }
+    }
 }

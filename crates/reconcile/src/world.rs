@@ -28,17 +28,22 @@ pub struct World {
     pub(crate) server: stats::Server,
     /// `--drain-time-s`
     pub(crate) drain_time: Duration,
-    /// The flags, for `/server_info`.
-    pub(crate) options: Value,
-    /// The node, for `/server_info`.
-    pub(crate) node: Value,
-    /// The version of the program, for `/server_info`.
-    pub(crate) version: String,
+    pub(crate) about: About,
     /// A std mutex: taken by `/runtime` and `/runtime_modify` only.
     pub(crate) runtime: Mutex<RuntimeView>,
     pub(crate) started: Instant,
     state: AtomicU8,
     failing: AtomicBool,
+}
+
+/// What `/server_info` tells of the process and never changes.
+pub(crate) struct About {
+    /// The flags.
+    pub(crate) options: Value,
+    /// The node.
+    pub(crate) node: Value,
+    /// The version of the program.
+    pub(crate) version: String,
 }
 
 /// What a [`World`] is made of.
@@ -83,9 +88,11 @@ impl World {
             peers: parts.peers,
             book: Book::default(),
             drain_time: parts.drain_time,
-            options: parts.options,
-            node: parts.node,
-            version: parts.version,
+            about: About {
+                options: parts.options,
+                node: parts.node,
+                version: parts.version,
+            },
             runtime: Mutex::new(parts.runtime),
             started: parts.started,
             state: AtomicU8::new(2),

@@ -4,7 +4,9 @@ mod action;
 mod forward;
 mod hash;
 mod matching;
+mod mirror;
 mod retry;
+mod timeouts;
 mod virtual_host;
 
 use std::collections::HashSet;
@@ -13,12 +15,12 @@ use http::HeaderName;
 use redplane_proto::pb::envoy::config::route::v3 as proto;
 
 pub use action::{Action, DirectResponse, PathRedirect, Redirect};
-pub use forward::{
-    ClusterTarget, Forward, HostRewrite, Mirror, PathRewrite, RouteTimeouts, Upgrade, WeightedCluster,
-};
+pub use forward::{ClusterTarget, Forward, HostRewrite, PathRewrite, WeightedCluster};
 pub use hash::{HashKey, HashPolicy};
 pub use matching::{PathMatch, RouteMatch};
+pub use mirror::{Mirror, Upgrade};
 pub use retry::{RetryOn, RetryPolicy};
+pub use timeouts::RouteTimeouts;
 pub use virtual_host::{Domain, RequireTls, Route, VirtualHost};
 
 use super::change::HeaderChanges;

@@ -8,7 +8,8 @@ use redplane_proto::pb::envoy::config::route::v3::redirect_action::{
 };
 use redplane_proto::pb::envoy::config::route::v3::route::Action as Proto;
 
-use super::forward::{Forward, Mirror};
+use super::forward::Forward;
+use super::mirror::Mirror;
 use super::retry::RetryPolicy;
 use crate::field::enumeration;
 use crate::http::pattern::Rewrite;

@@ -1,7 +1,6 @@
 //! `RouteAction`: to which cluster a request goes, what is rewritten, how long it may take.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
 use redplane_proto::pb::envoy::config::core::v3::RoutingPriority;
@@ -10,12 +9,13 @@ use redplane_proto::pb::envoy::config::route::v3::route_action::{
     ClusterNotFoundResponseCode, ClusterSpecifier, HostRewriteSpecifier,
 };
 use redplane_proto::pb::envoy::config::route::v3::weighted_cluster::cluster_weight::HostRewriteSpecifier as MemberRewrite;
-use redplane_proto::pb::google::protobuf;
 
 use super::hash::HashPolicy;
+use super::mirror::{Mirror, Upgrade};
 use super::retry::RetryPolicy;
+use super::timeouts::RouteTimeouts;
 use super::{BothWays, both_ways};
-use crate::field::{duration, enumeration, non_empty, parts_per_million};
+use crate::field::{enumeration, non_empty};
 use crate::http::filter::Overrides;
 use crate::http::pattern::Rewrite;
 use crate::invalid::ignore_fields;
@@ -100,42 +100,6 @@ pub enum HostRewrite {
     Path(Rewrite),
 }
 
-/// Limits of time. `None` is no limit.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct RouteTimeouts {
-    /// `timeout`, 15 s where absent: from the end of the request to the end of the response.
-    pub response: Option<Duration>,
-    /// `idle_timeout`; `Some(None)` switches the connection manager's off.
-    pub idle: Option<Option<Duration>>,
-    /// `max_grpc_timeout` or `max_stream_duration.grpc_timeout_header_max`: gRPC requests obey their own
-    /// `grpc-timeout`, up to this much; zero is no cap.
-    pub grpc_max: Option<Duration>,
-    /// `max_stream_duration`, `Some(None)` switches the connection manager's off.
-    pub stream: Option<Option<Duration>>,
-}
-
-/// `RequestMirrorPolicy`.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Mirror {
-    /// Where copies go; `Err` is the header that names it.
-    pub cluster: Result<Arc<str>, HeaderName>,
-    /// So many of a million requests.
-    pub fraction: u32,
-    /// `-shadow` is appended to the copy's host.
-    pub suffix: bool,
-    /// `host_rewrite_literal`.
-    pub host: Option<HeaderValue>,
-}
-
-/// One `UpgradeConfig`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Upgrade {
-    /// In lower case: `websocket`, `connect`.
-    pub kind: String,
-    /// Whether it is allowed.
-    pub enabled: bool,
-}
-
 impl Forward {
     pub(super) fn from_proto(
         message: &proto::RouteAction,
@@ -209,7 +173,7 @@ fn header_name(text: &str, path: &str) -> Result<HeaderName, Invalid> {
     HeaderName::from_bytes(text.as_bytes()).map_err(|_| Invalid::new(path, "is no header name"))
 }
 
-fn header_value(text: &str, path: &str) -> Result<HeaderValue, Invalid> {
+pub(super) fn header_value(text: &str, path: &str) -> Result<HeaderValue, Invalid> {
     HeaderValue::from_str(text).map_err(|_| Invalid::new(path, "is no header value"))
 }
 
@@ -287,7 +251,11 @@ impl WeightedCluster {
     }
 }
 
-fn cluster_or_header(name: &str, header: &str, path: &str) -> Result<Result<Arc<str>, HeaderName>, Invalid> {
+pub(super) fn cluster_or_header(
+    name: &str,
+    header: &str,
+    path: &str,
+) -> Result<Result<Arc<str>, HeaderName>, Invalid> {
     match (name, header) {
         ("", "") => Err(Invalid::new(
             path,
@@ -337,80 +305,6 @@ impl HostRewrite {
             Some(HostRewriteSpecifier::HostRewrite(_)) => {
                 return Err(Invalid::new("host_rewrite", "is not supported"));
             }
-        })
-    }
-}
-
-impl RouteTimeouts {
-    fn from_proto(message: &proto::RouteAction, ignored: &mut Ignored) -> Result<Self, Invalid> {
-        let limit = |value: Option<&protobuf::Duration>, path: &str| {
-            value.map(|value| duration(value, path)).transpose()
-        };
-        let some = |limit: Duration| (!limit.is_zero()).then_some(limit);
-        let response = limit(message.timeout.as_ref(), "timeout")?;
-        let stream = message.max_stream_duration.as_ref();
-        let stream_limit = limit(
-            stream.and_then(|stream| stream.max_stream_duration.as_ref()),
-            "max_stream_duration.max_stream_duration",
-        )?;
-        let offset = stream.is_some_and(|stream| stream.grpc_timeout_header_offset.is_some());
-        if offset {
-            ignored.note("max_stream_duration.grpc_timeout_header_offset");
-        }
-        let header_max = limit(
-            stream.and_then(|stream| stream.grpc_timeout_header_max.as_ref()),
-            "max_stream_duration.grpc_timeout_header_max",
-        )?;
-        Ok(Self {
-            response: some(response.unwrap_or(Duration::from_secs(15))),
-            idle: limit(message.idle_timeout.as_ref(), "idle_timeout")?.map(some),
-            grpc_max: header_max.or(limit(message.max_grpc_timeout.as_ref(), "max_grpc_timeout")?),
-            stream: stream_limit.map(some),
-        })
-    }
-}
-
-impl Mirror {
-    /// Reads the message.
-    pub(super) fn from_proto(
-        message: &proto::route_action::RequestMirrorPolicy,
-        ignored: &mut Ignored,
-    ) -> Result<Self, Invalid> {
-        // Spans are not made, so that their sampling says nothing.
-        if !message.request_headers_mutations.is_empty() {
-            return Err(Invalid::new("request_headers_mutations", "is not supported"));
-        }
-        let fraction = message.runtime_fraction.as_ref();
-        let host = match message.host_rewrite_literal.as_str() {
-            "" => None,
-            host => Some(header_value(host, "host_rewrite_literal")?),
-        };
-        Ok(Self {
-            cluster: cluster_or_header(&message.cluster, &message.cluster_header, "cluster")?,
-            fraction: match fraction {
-                None => 1_000_000,
-                Some(fraction) => {
-                    ignored.scope("runtime_fraction", |ignored| parts_per_million(fraction, ignored))?
-                }
-            },
-            suffix: !message.disable_shadow_host_suffix_append,
-            host,
-        })
-    }
-}
-
-impl Upgrade {
-    fn from_proto(
-        message: &proto::route_action::UpgradeConfig,
-        ignored: &mut Ignored,
-    ) -> Result<Self, Invalid> {
-        let kind = non_empty(&message.upgrade_type, "upgrade_type")?.to_ascii_lowercase();
-        if kind == "connect" || message.connect_config.is_some() {
-            ignored.note("upgrade_type: CONNECT is not served");
-        }
-        Ok(Self {
-            kind,
-            enabled: message.enabled.is_none_or(|flag| flag.value),
         })
     }
 }

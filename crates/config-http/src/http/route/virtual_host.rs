@@ -7,8 +7,8 @@ use redplane_proto::pb::envoy::config::route::v3 as proto;
 use redplane_proto::pb::envoy::config::route::v3::virtual_host::TlsRequirementType;
 
 use super::action::Action;
-use super::forward::Mirror;
 use super::matching::RouteMatch;
+use super::mirror::Mirror;
 use super::retry::RetryPolicy;
 use super::{BothWays, both_ways};
 use crate::field::{enumeration, non_empty, required};
