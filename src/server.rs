@@ -57,7 +57,12 @@ async fn serve(flags: &Flags, bootstrap: Bootstrap, log: &Log, started: Instant)
     world.show_bootstrap(&bootstrap);
     let (orders, mut ordered) = mpsc::channel(QUEUE);
     if let Some(listener) = admin {
-        let sources = Arc::new(sources(&world, levels(flags, log), orders));
+        let sources = Arc::new(sources(
+            &world,
+            bootstrap.config.admin_paths.clone(),
+            levels(flags, log),
+            orders,
+        ));
         tokio::spawn(async move {
             let Err(error) = redplane_admin::serve(listener, sources).await;
             tracing::error!(%error, "the admin interface has ended");

@@ -46,6 +46,8 @@ mod recorded;
 mod redirect;
 #[path = "integration/reshard.rs"]
 mod reshard;
+#[path = "integration/restricted.rs"]
+mod restricted;
 #[path = "integration/scripts.rs"]
 mod scripts;
 #[path = "integration/sds.rs"]

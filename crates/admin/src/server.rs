@@ -139,6 +139,16 @@ impl Server {
         self.stats.requested();
         let _active = Active::new(&self.stats.http);
         let sources = Arc::clone(&self.sources);
+        let target = request
+            .uri()
+            .path_and_query()
+            .map_or("", |target| target.as_str());
+        if !(sources.allows)(target) {
+            let refusal = format!("request to path {target} not allowed");
+            let reply = Reply::error(StatusCode::FORBIDDEN, refusal);
+            self.stats.answered(reply.status);
+            return Ok(response(reply));
+        }
         let request = reduce(request).await;
         let page = tokio::task::spawn_blocking(move || respond(&sources, &request)).await;
         let reply = page.unwrap_or_else(|_| Reply::error(StatusCode::INTERNAL_SERVER_ERROR, "page failed\n"));

@@ -36,6 +36,8 @@ pub struct Sources {
     pub waiting: Source<WaitingView>,
     /// `/logging`: the levels, and the way to make them count.
     pub levels: Levels,
+    /// Whether a path, with its query, may be asked for (`admin.allow_paths`).
+    pub allows: Box<dyn Fn(&str) -> bool + Send + Sync>,
     /// Where orders go.
     pub orders: mpsc::Sender<Order>,
 }

@@ -26,6 +26,7 @@ use crate::config_source::{ConfigSource, GrpcSource};
 use crate::field::duration_or;
 use crate::invalid::ignore_fields;
 use crate::listener::{Listener, LogFormat};
+use crate::matcher::StringMatcher;
 use crate::metadata::pairs;
 use crate::tls::NamedSecret;
 use crate::{Address, Ignored, Invalid};
@@ -37,6 +38,8 @@ pub struct Bootstrap {
     pub node: Node,
     /// `admin.address`; `None` serves no admin pages.
     pub admin: Option<Address>,
+    /// `admin.allow_paths`: paths with their query that the admin pages answer; none allows all.
+    pub admin_paths: Vec<StringMatcher>,
     /// `static_resources.listeners`.
     pub listeners: Vec<Arc<Listener>>,
     /// `static_resources.clusters`.
@@ -98,6 +101,7 @@ impl Bootstrap {
         Ok(Self {
             node: message.node.as_ref().map(Node::from_proto).unwrap_or_default(),
             admin: admin(message.admin.as_ref(), &mut ignored)?,
+            admin_paths: admin_paths(message.admin.as_ref(), &mut ignored)?,
             listeners,
             clusters,
             secrets,
@@ -296,8 +300,7 @@ fn admin(message: Option<&proto::Admin>, ignored: &mut Ignored) -> Result<Option
             access_log,
             access_log_path,
             profile_path,
-            socket_options,
-            allow_paths
+            socket_options
         );
         ignore_fields!(ignored, message, ignore_global_conn_limit);
         let Some(address) = message.address.as_ref() else {
@@ -311,6 +314,13 @@ fn admin(message: Option<&proto::Admin>, ignored: &mut Ignored) -> Result<Option
         address
             .map(Some)
             .ok_or_else(|| Invalid::new("address", "cannot be bound"))
+    })
+}
+
+fn admin_paths(message: Option<&proto::Admin>, ignored: &mut Ignored) -> Result<Vec<StringMatcher>, Invalid> {
+    let paths = message.map_or(&[][..], |message| &message.allow_paths);
+    ignored.each("admin.allow_paths", paths, |path, _| {
+        StringMatcher::from_proto(path)
     })
 }
 

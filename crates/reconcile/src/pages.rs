@@ -3,6 +3,7 @@
 use std::sync::{Arc, PoisonError};
 
 use redplane_admin::{Levels, Order, ServerView, Sources};
+use redplane_config::matcher::StringMatcher;
 use tokio::sync::mpsc;
 
 use crate::dump;
@@ -10,8 +11,13 @@ use crate::views;
 use crate::waiting;
 use crate::world::World;
 
-/// The admin interface's view of the world.
-pub fn sources(world: &Arc<World>, levels: Levels, orders: mpsc::Sender<Order>) -> Sources {
+/// The admin interface's view of the world; no `allowed` paths allow all.
+pub fn sources(
+    world: &Arc<World>,
+    allowed: Vec<StringMatcher>,
+    levels: Levels,
+    orders: mpsc::Sender<Order>,
+) -> Sources {
     fn look<T>(
         world: &Arc<World>,
         look: impl Fn(&World) -> T + Send + Sync + 'static,
@@ -45,6 +51,10 @@ pub fn sources(world: &Arc<World>, levels: Levels, orders: mpsc::Sender<Order>) 
         init: look(world, views::init),
         waiting: look(world, |world| waiting::view(&world.peers)),
         levels,
+        allows: Box::new(move |path| {
+            let mut paths = allowed.iter();
+            allowed.is_empty() || paths.any(|matcher| matcher.matches(path.as_bytes()))
+        }),
         orders,
     }
 }

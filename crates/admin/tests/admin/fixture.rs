@@ -118,6 +118,7 @@ fn sources(registry: &Registry, world: &Arc<Mutex<World>>, orders: mpsc::Sender<
             Level::Info,
             Box::new(move |changed| levels.lock().unwrap().levels = changed.to_vec()),
         ),
+        allows: Box::new(|path| !path.starts_with("/certs?")),
         orders,
     }
 }
