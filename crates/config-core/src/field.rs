@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use redplane_proto::pb::envoy::config::core::v3::RuntimeFractionalPercent;
+use redplane_proto::pb::envoy::config::core::v3::{RuntimeFeatureFlag, RuntimeFractionalPercent};
 use redplane_proto::pb::envoy::r#type::v3::fractional_percent::DenominatorType;
 use redplane_proto::pb::google::protobuf;
 
@@ -87,6 +87,14 @@ pub fn parts_per_million(value: &RuntimeFractionalPercent, ignored: &mut Ignored
         DenominatorType::Million => 1,
     };
     Ok(fraction.numerator.saturating_mul(scale).min(1_000_000))
+}
+
+/// `RuntimeFeatureFlag`: whether something is on; on where it is absent. There is no runtime to look the key up in: the
+/// default value counts, and a key is noted.
+pub fn feature_flag(value: Option<&RuntimeFeatureFlag>, ignored: &mut Ignored) -> Result<bool, Invalid> {
+    let Some(value) = value else { return Ok(true) };
+    crate::invalid::ignore_fields!(ignored, value, runtime_key);
+    Ok(required(value.default_value.as_ref(), "default_value")?.value)
 }
 
 /// A port number.

@@ -19,6 +19,7 @@ pub mod metadata;
 #[cfg(test)]
 mod sample;
 pub mod tls;
+pub mod token_bucket;
 
 pub use address::Address;
 pub use cidr::Cidr;

@@ -16,5 +16,5 @@ mod sample;
 
 use redplane_config_core::{
     Cidr, Ignored, Invalid, access_log, config_source, data_source, extension, field, invalid, matcher,
-    metadata, tls,
+    metadata, tls, token_bucket,
 };

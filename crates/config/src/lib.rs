@@ -22,7 +22,7 @@ mod sample;
 pub mod tcp_proxy;
 
 pub use redplane_config_core::{
-    Address, Cidr, Ignored, Invalid, access_log, address, config_source, invalid, matcher, tls,
+    Address, Cidr, Ignored, Invalid, access_log, address, config_source, invalid, matcher, tls, token_bucket,
 };
 pub use redplane_config_http::{http, jwt, rbac};
 

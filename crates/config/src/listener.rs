@@ -19,7 +19,7 @@ use redplane_proto::pb::envoy::config::listener::v3 as proto;
 
 pub use crate::access_log::{AccessLog, LogFormat};
 pub use chain_match::{ChainMatch, SourceType};
-pub use filter_chain::{FilterChain, NetworkFilter, Terminal};
+pub use filter_chain::{ConnectionLimit, ConnectionRate, FilterChain, NetworkFilter, Terminal};
 pub use listener_filter::{ListenerFilter, ListenerFilterKind, ProxyProtocol, TlsInspector};
 pub use predicate::Predicate;
 

@@ -7,10 +7,10 @@ use std::sync::Arc;
 use redplane_config::http::filter::LocalRateLimit;
 use redplane_telemetry::{Block, Scope};
 use redplane_upstream::Cluster;
-use redplane_world::Reader;
+use redplane_world::{Bucket, Reader};
 use rustc_hash::FxHashMap;
 
-use crate::bucket::{Bucket, bucket_of};
+use crate::bucket::bucket_of;
 use crate::codes::Codes;
 use crate::keys::Keys;
 use crate::pool::Pools;

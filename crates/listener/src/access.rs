@@ -1,15 +1,17 @@
-//! Access rules of a chain, enforced on connections.
+//! Access rules and limits of a chain, enforced on connections.
 //!
 //! A connection is decided on once its handshake is over, before a byte of it is read and before anything is opened
 //! upstream: every fact is known then. (Envoy waits for the first bytes, and a server that speaks first is heard by a
 //! client that is denied.) What is decided, and how it is told, is `rbac`'s business.
 
-use std::time::Duration;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
 
 use redplane_config::listener::FilterChain;
 use redplane_rbac::{Connection, Peer};
-use redplane_telemetry::stats::{rbac, rbac_shadow};
-use redplane_world::{Access, Chain, ConnectionFacts};
+use redplane_telemetry::Block;
+use redplane_telemetry::stats::{connection_limit, local_rate_limit, rbac, rbac_shadow};
+use redplane_world::{Access, Chain, ConnectionFacts, Limit, Permit, Rate, Rules};
 
 use crate::worker::Worker;
 
@@ -21,17 +23,69 @@ pub(crate) struct Denial {
     pub delay: Duration,
 }
 
-/// Asks the filters in order and counts what they say; the first that denies is the last that is asked.
-pub(crate) fn decide(worker: &Worker, chain: &Chain, facts: &ConnectionFacts) -> Option<Denial> {
+/// A connection within a limit: it counts until it is dropped.
+pub(crate) struct Place {
+    _permit: Permit,
+    block: Rc<Block>,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.block.dec(connection_limit::ACTIVE_CONNECTIONS);
+    }
+}
+
+/// Asks the filters in order and counts what they say; the first that denies is the last that is asked. The places that
+/// the connection has under limits go to `places`.
+pub(crate) fn decide(
+    worker: &Worker,
+    chain: &Chain,
+    facts: &ConnectionFacts,
+    places: &mut Vec<Place>,
+) -> Option<Denial> {
     if chain.access.is_empty() {
         return None;
     }
     let connection = seen(facts, &chain.config);
     let mut filters = chain.access.iter();
-    filters.find_map(|access| decide_one(worker, access, &connection))
+    filters.find_map(|access| match access {
+        Access::Rules(rules) => by_rules(worker, rules, &connection),
+        Access::Limit(limit) => by_number(worker, limit, places),
+        Access::Rate(rate) => by_rate(worker, rate),
+    })
 }
 
-fn decide_one(worker: &Worker, access: &Access, connection: &Connection<'_>) -> Option<Denial> {
+/// Envoy: `ConnectionLimitFilter::Filter::onNewConnection`.
+fn by_number(worker: &Worker, limit: &Limit, places: &mut Vec<Place>) -> Option<Denial> {
+    let block = worker.block(&limit.stats);
+    let Some(permit) = limit.enter() else {
+        block.inc(connection_limit::LIMITED_CONNECTIONS);
+        return Some(Denial {
+            details: "connection limit reached".to_owned(),
+            delay: limit.config.delay,
+        });
+    };
+    block.inc(connection_limit::ACTIVE_CONNECTIONS);
+    places.push(Place {
+        _permit: permit,
+        block,
+    });
+    None
+}
+
+/// Envoy: `LocalRateLimitFilter::Filter::onNewConnection`.
+fn by_rate(worker: &Worker, rate: &Rate) -> Option<Denial> {
+    if rate.bucket.take(Instant::now()) {
+        return None;
+    }
+    worker.block(&rate.stats).inc(local_rate_limit::RATE_LIMITED);
+    Some(Denial {
+        details: "connection rate limit reached".to_owned(),
+        delay: Duration::ZERO,
+    })
+}
+
+fn by_rules(worker: &Worker, access: &Rules, connection: &Connection<'_>) -> Option<Denial> {
     let outcome = redplane_rbac::network(&access.filter, connection);
     if let Some(shadow) = outcome.shadow {
         let counter = if shadow.is_allowed {

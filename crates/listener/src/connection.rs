@@ -186,7 +186,7 @@ impl Serving {
 
     /// Whether the chain's access rules let the client in; if not, it is kept waiting for as long as they say.
     async fn admits(&self, chain: &Chain, session: &mut Session) -> bool {
-        let Some(denial) = access::decide(&self.worker, chain, &session.facts) else {
+        let Some(denial) = access::decide(&self.worker, chain, &session.facts, &mut session.places) else {
             return true;
         };
         session.detail(denial.details);

@@ -15,6 +15,7 @@ use redplane_world::{Chain, ConnectionFacts, Listener as Prepared, TlsFacts};
 use rustls::ServerConnection;
 use tokio::time::Instant;
 
+use crate::access::Place;
 use crate::stats::Stats;
 
 /// One connection.
@@ -33,6 +34,8 @@ pub(crate) struct Session {
     pub flags: ResponseFlags,
     /// The upstream side, where there is one.
     pub upstream: Upstream,
+    /// Under limits of connections, held to its end.
+    pub places: Vec<Place>,
     details: Option<String>,
     chain: Option<Arc<Chain>>,
     /// URIs of the client's certificate, as logs print them.
@@ -74,6 +77,7 @@ impl Session {
             sent: 0,
             flags: ResponseFlags::default(),
             upstream: Upstream::default(),
+            places: Vec::new(),
             details: None,
             chain: None,
             uri_san: None,

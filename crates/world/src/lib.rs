@@ -10,6 +10,7 @@
 
 mod access;
 mod access_log;
+mod bucket;
 mod facts;
 mod http;
 mod life;
@@ -19,7 +20,8 @@ mod routes;
 mod snapshot;
 pub mod tls;
 
-pub use access::Access;
+pub use access::{Access, Limit, Permit, Rate, Rules};
+pub use bucket::Bucket;
 pub use facts::{ConnectionFacts, TlsFacts};
 pub use http::{FilterStats, HttpService, Running};
 pub use life::Life;

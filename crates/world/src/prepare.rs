@@ -5,7 +5,7 @@
 use std::sync::{Arc, Weak};
 
 use redplane_config::http::RouteSource;
-use redplane_config::listener::{self as config, FilterChain, Terminal};
+use redplane_config::listener::{self as config, ConnectionRate, FilterChain, Terminal};
 use redplane_telemetry::Registry;
 use redplane_telemetry::access_log::Files;
 use redplane_telemetry::stats::tcp;
@@ -13,6 +13,7 @@ use redplane_upstream::tls::secrets::Secrets;
 
 use crate::access::Access;
 use crate::access_log;
+use crate::bucket::Bucket;
 use crate::http::HttpService;
 use crate::life::Life;
 use crate::listener::{Chain, Listener, goes_on};
@@ -30,6 +31,8 @@ pub struct Preparer {
     routes: Routes,
     /// TLS contexts in use: the same configuration keeps its session tickets across updates.
     tls: Vec<Weak<TlsServer>>,
+    /// Buckets of rate limits that have a key to share them by.
+    buckets: Vec<(Arc<ConnectionRate>, Weak<Bucket>)>,
 }
 
 impl Preparer {
@@ -41,6 +44,7 @@ impl Preparer {
             secrets,
             routes,
             tls: Vec::new(),
+            buckets: Vec::new(),
         }
     }
 
@@ -88,6 +92,10 @@ impl Preparer {
             Terminal::Redis(_) | Terminal::Http(_) | Terminal::Inert { .. } => (Vec::new(), None),
         };
         let former = serving.and_then(|serving| serving.chain(&config.id));
+        let access = match former.filter(|former| former.config == *config) {
+            Some(former) => former.access.clone(),
+            None => Access::of(config, &self.registry, |rate| bucket(&mut self.buckets, rate)),
+        };
         let life = former
             .filter(|former| goes_on(&former.config, config))
             .map_or_else(|| Arc::new(Life::begin()), |former| Arc::clone(&former.life));
@@ -96,7 +104,7 @@ impl Preparer {
             config: Arc::clone(config),
             life,
             access_logs,
-            access: Access::of(config, &self.registry),
+            access,
             tcp,
             http: self.http(config)?,
         }))
@@ -134,4 +142,19 @@ impl Preparer {
         self.tls.push(Arc::downgrade(&server));
         Ok(Some(server))
     }
+}
+
+/// The bucket of a rate limit: the one in use under the same key with the same numbers, or one of its own.
+fn bucket(known: &mut Vec<(Arc<ConnectionRate>, Weak<Bucket>)>, rate: &ConnectionRate) -> Arc<Bucket> {
+    known.retain(|(_, bucket)| bucket.strong_count() > 0);
+    let same = |other: &ConnectionRate| other.share_key == rate.share_key && other.bucket == rate.bucket;
+    let shared = known
+        .iter()
+        .filter(|(other, _)| !rate.share_key.is_empty() && same(other));
+    if let Some(bucket) = shared.filter_map(|(_, bucket)| bucket.upgrade()).next() {
+        return bucket;
+    }
+    let bucket = Arc::new(Bucket::new(&rate.bucket));
+    known.push((Arc::new(rate.clone()), Arc::downgrade(&bucket)));
+    bucket
 }

@@ -18,10 +18,11 @@ use redplane_proto::pb::envoy::extensions::filters::network::http_connection_man
 use redplane_proto::pb::envoy::extensions::filters::network::http_connection_manager::v3::http_filter::ConfigType;
 use redplane_proto::type_url;
 
+pub use crate::token_bucket::TokenBucket;
 pub use cors::CorsPolicy;
 pub use fault::{Abort, AbortStatus, Delay, Fault};
 pub use overrides::{FilterOverride, Overrides};
-pub use rate_limit::{LocalRateLimit, TokenBucket};
+pub use rate_limit::LocalRateLimit;
 
 use crate::extension::{Extension, type_name};
 use crate::field::non_empty;

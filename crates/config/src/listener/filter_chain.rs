@@ -5,6 +5,7 @@
 //! chains live. One that only watches is noted and left out.
 
 mod filters;
+mod limits;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,6 +14,8 @@ use redplane_proto::pb::envoy::config::core::v3::TransportSocket;
 use redplane_proto::pb::envoy::config::core::v3::transport_socket::ConfigType;
 use redplane_proto::pb::envoy::config::listener::v3 as proto;
 use redplane_proto::type_url;
+
+pub use limits::{ConnectionLimit, ConnectionRate};
 
 use super::chain_match::ChainMatch;
 use crate::extension::Extension;
@@ -49,6 +52,10 @@ pub struct FilterChain {
 pub enum NetworkFilter {
     /// `rbac`: who may come in.
     Rbac(Arc<NetworkRbac>),
+    /// `connection_limit`: how many may be in at a time.
+    Limit(Arc<ConnectionLimit>),
+    /// `local_ratelimit`: how many may come in a time.
+    Rate(Arc<ConnectionRate>),
     /// `sni_cluster`: the server name of the ClientHello is the cluster that tcp_proxy takes.
     SniCluster,
     /// Only watches (telemetry, metadata exchange) or is not known: it is noted and does nothing.
@@ -80,6 +87,7 @@ impl NetworkFilter {
     pub fn is_guard(&self) -> bool {
         match self {
             Self::Rbac(filter) => filter.decides(),
+            Self::Limit(_) | Self::Rate(_) => true,
             Self::SniCluster | Self::WithoutEffect { .. } => false,
         }
     }

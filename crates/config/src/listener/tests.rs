@@ -286,11 +286,19 @@ fn filters_in_front_come_in_order() {
         name: "bare".to_owned(),
     };
     assert_eq!(listener.chains[0].filters, [bare, NetworkFilter::SniCluster]);
-    let limit = format!(
-        "{{name: l, typed_config: {{'@type': {url}.connection_limit.v3.ConnectionLimit, max_connections: 1}}}}"
-    );
+    let limit = |fields: &str| {
+        let typed = format!("'@type': {url}.connection_limit.v3.ConnectionLimit, stat_prefix: s{fields}");
+        filters(&format!("{{name: l, typed_config: {{{typed}}}}}, {TCP}"))
+    };
+    let limited = limit(", max_connections: 1").unwrap();
+    let NetworkFilter::Limit(limit_of_one) = &limited.chains[0].filters[0] else {
+        panic!("{limited:?}");
+    };
+    assert_eq!(limit_of_one.max, 1);
+    assert!(limit("").unwrap_err().path.ends_with("max_connections"));
+    let service = format!("{{name: l, typed_config: {{'@type': {url}.ratelimit.v3.RateLimit}}}}");
     assert_eq!(
-        inert(filters(&format!("{limit}, {TCP}"))),
+        inert(filters(&format!("{service}, {TCP}"))),
         "filter `l` is not enforced here, so that nobody is let in"
     );
 }

@@ -27,7 +27,7 @@ pub(super) fn run(
         .connection
         .worker
         .bucket(limit)
-        .take(exchange.progress.start)
+        .take(exchange.progress.start.into_std())
     {
         return Ok(());
     }

@@ -59,6 +59,15 @@ crate::schema! {
         shadow_allowed: Counter,
         shadow_denied: Counter,
     }
+    /// `connection_limit.<stat_prefix>.`.
+    pub mod connection_limit {
+        active_connections: Gauge,
+        limited_connections: Counter,
+    }
+    /// `local_rate_limit.<stat_prefix>.` of the network filter.
+    pub mod local_rate_limit {
+        rate_limited: Counter,
+    }
     /// `http.<stat_prefix>.jwt_authn.<stat_prefix>`.
     pub mod jwt_authn {
         allowed: Counter,

@@ -1,12 +1,11 @@
 //! `LocalRateLimit`: one token bucket for all requests that it concerns.
 
-use std::time::Duration;
-
 use redplane_proto::pb::envoy::extensions::filters::http::local_ratelimit::v3 as proto;
 
-use crate::field::{duration, non_empty, parts_per_million, required};
+use crate::field::{non_empty, parts_per_million};
 use crate::http::change::{HeaderAdd, HeaderChanges};
 use crate::invalid::ignore_fields;
+use crate::token_bucket::TokenBucket;
 use crate::{Ignored, Invalid};
 
 /// One limit.
@@ -28,17 +27,6 @@ pub struct LocalRateLimit {
     pub request_headers: Vec<HeaderAdd>,
     /// gRPC is told RESOURCE_EXHAUSTED in place of UNAVAILABLE.
     pub resource_exhausted: bool,
-}
-
-/// `TokenBucket`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TokenBucket {
-    /// Most tokens, and how many there are at first.
-    pub max: u32,
-    /// Tokens that come with each interval.
-    pub fill: u32,
-    /// The interval, at least 50 ms.
-    pub interval: Duration,
 }
 
 impl LocalRateLimit {
@@ -91,33 +79,6 @@ impl LocalRateLimit {
             response_headers: HeaderChanges::read("response", response, &[], ignored)?.add,
             request_headers: HeaderChanges::read("request", request, &[], ignored)?.add,
             resource_exhausted: message.rate_limited_as_resource_exhausted,
-        })
-    }
-}
-
-impl TokenBucket {
-    fn from_proto(message: &redplane_proto::pb::envoy::r#type::v3::TokenBucket) -> Result<Self, Invalid> {
-        let interval = duration(
-            required(message.fill_interval.as_ref(), "fill_interval")?,
-            "fill_interval",
-        )?;
-        if interval < Duration::from_millis(50) {
-            return Err(Invalid::new(
-                "fill_interval",
-                "local rate limit token bucket fill timer must be >= 50ms",
-            ));
-        }
-        if message.max_tokens == 0 {
-            return Err(Invalid::new("max_tokens", "value must be greater than 0"));
-        }
-        let fill = message.tokens_per_fill.map_or(1, |fill| fill.value);
-        if fill == 0 {
-            return Err(Invalid::new("tokens_per_fill", "value must be greater than 0"));
-        }
-        Ok(Self {
-            max: message.max_tokens,
-            fill,
-            interval,
         })
     }
 }

@@ -7,6 +7,7 @@ use redplane_proto::pb::envoy::config::listener::v3 as proto;
 use redplane_proto::pb::envoy::config::listener::v3::filter::ConfigType;
 use redplane_proto::type_url;
 
+use super::limits::{ConnectionLimit, ConnectionRate};
 use super::{NetworkFilter, Terminal};
 use crate::extension::{Extension, type_name};
 use crate::field::non_empty;
@@ -27,6 +28,10 @@ enum Kind {
     OtherTerminal,
     /// Keeps clients out, by rules.
     Rbac,
+    /// Lets in so many at a time.
+    Limit,
+    /// Lets in so many in a time.
+    Rate,
     /// Keeps clients out, and is not enforced here.
     Guard,
     /// Chooses the cluster.
@@ -42,6 +47,8 @@ impl Kind {
             type_url::TCP_PROXY => Self::Tcp,
             type_url::NETWORK_RBAC => Self::Rbac,
             type_url::HCM => Self::Http,
+            type_url::CONNECTION_LIMIT => Self::Limit,
+            type_url::NETWORK_LOCAL_RATELIMIT => Self::Rate,
             // Without configuration the name is all there is.
             "" => Self::of_name(name),
             other => Self::of_other(type_name(other)),
@@ -129,12 +136,29 @@ fn before_last(message: &proto::Filter, ignored: &mut Ignored) -> Result<Usable<
             let rbac = NetworkRbac::from_proto(&extension.decode(ignored)?, ignored)?;
             Ok(Usable::Ready(NetworkFilter::Rbac(Arc::new(rbac))))
         }),
+        Kind::Limit => ignored.scope("typed_config", |ignored| {
+            let limit = ConnectionLimit::from_proto(&extension.decode(ignored)?, ignored)?;
+            let filter = limit.map(|limit| NetworkFilter::Limit(Arc::new(limit)));
+            Ok(Usable::Ready(filter.unwrap_or_else(|| off(&name, ignored))))
+        }),
+        Kind::Rate => ignored.scope("typed_config", |ignored| {
+            let rate = ConnectionRate::from_proto(&extension.decode(ignored)?, ignored)?;
+            let filter = rate.map(|rate| NetworkFilter::Rate(Arc::new(rate)));
+            Ok(Usable::Ready(filter.unwrap_or_else(|| off(&name, ignored))))
+        }),
         Kind::SniCluster => Ok(Usable::Ready(NetworkFilter::SniCluster)),
         _ => {
             ignored.note(format!("typed_config: {name} is left out"));
             Ok(Usable::Ready(NetworkFilter::WithoutEffect { name }))
         }
     }
+}
+
+/// A limit that its own configuration switches off.
+fn off(name: &str, ignored: &mut Ignored) -> NetworkFilter {
+    ignored.note("runtime_enabled: is false, nothing is limited");
+    let name = name.to_owned();
+    NetworkFilter::WithoutEffect { name }
 }
 
 fn not_enforced(name: &str) -> String {
@@ -147,7 +171,12 @@ fn discovered(
     discovery: &ExtensionConfigSource,
     ignored: &mut Ignored,
 ) -> Usable<NetworkFilter> {
-    let guards = |url: &String| matches!(Kind::of(url, ""), Kind::Rbac | Kind::Guard);
+    let guards = |url: &String| {
+        matches!(
+            Kind::of(url, ""),
+            Kind::Rbac | Kind::Limit | Kind::Rate | Kind::Guard
+        )
+    };
     if discovery.type_urls.iter().any(guards) {
         return Usable::Inert(not_enforced(&name));
     }
@@ -172,7 +201,7 @@ fn terminal(message: &proto::Filter, ignored: &mut Ignored) -> Result<Terminal, 
         }),
         Kind::Tcp => ignored.scope("typed_config", |ignored| tcp(&extension, ignored)),
         Kind::Http => ignored.scope("typed_config", |ignored| http(&extension, ignored)),
-        Kind::Rbac | Kind::Guard | Kind::SniCluster => {
+        Kind::Rbac | Kind::Limit | Kind::Rate | Kind::Guard | Kind::SniCluster => {
             let reason =
                 format!("non-terminal filter named {name} is the last filter in a network filter chain");
             Err(Invalid::new("", reason))
