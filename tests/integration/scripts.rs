@@ -176,6 +176,51 @@ fn a_script_that_runs_wild_is_killed() {
 }
 
 #[test]
+fn a_script_in_a_transaction_keeps_nobody_else_waiting() {
+    let cluster = Cluster::three_and_three();
+    let front = Front::of(&cluster, SETTINGS);
+    for node in cluster.nodes() {
+        node.run("CONFIG SET busy-reply-threshold 10");
+    }
+    let keys = keys(&cluster);
+    let key = keys[0].as_str();
+    let (mut wild, mut kills) = (front.client(), front.client());
+    // Enough of them that some share the script's connection.
+    let mut others: Vec<_> = (0..8).map(|_| front.client()).collect();
+    assert_eq!(ask(&mut wild, &format!("SET {key} 7")), "OK");
+    for other in &mut others {
+        assert_eq!(ask(other, &format!("GET {key}")), "7");
+    }
+    for words in [
+        &["MULTI"][..],
+        &["GET", key],
+        &["EVAL", "while true do end", "1", key],
+        &["EXEC"],
+    ] {
+        wild.send(&command_bytes(words)).expect("it is sent");
+    }
+    for other in &mut others {
+        until("the server to say that it is busy", PATIENCE, || {
+            ask(other, &format!("GET {key}")).starts_with("BUSY")
+        });
+    }
+    until("the script to be killed", PATIENCE, || {
+        ask(&mut kills, "SCRIPT KILL") == "OK"
+    });
+    // The connection that it ran on has lost nothing: the block's own answers come.
+    let replies = wild.read_replies(4);
+    let Some(Reply::Array(Some(answers))) = replies.last() else {
+        panic!("{replies:?}");
+    };
+    assert_eq!(answers[0].text().as_deref(), Some("7"));
+    let killed = answers[1].text().unwrap_or_default();
+    assert!(killed.contains("killed by user"), "{killed}");
+    for other in &mut others {
+        assert_eq!(ask(other, &format!("GET {key}")), "7");
+    }
+}
+
+#[test]
 fn replicas_are_taught_where_they_answer() {
     let cluster = Cluster::three_and_three();
     let front = Front::of(&cluster, &format!("{SETTINGS}, read_policy: REPLICA"));

@@ -6,6 +6,7 @@
 //! has ended, and must not do so twice. Redis: `processEventsWhileBlocked`, `busy-reply-threshold`.
 
 use redplane_command::{Command, RequestPolicy};
+use redplane_resp::request::{Args, Decoded, decode};
 use rustc_hash::FxHashSet;
 
 use crate::core::Core;
@@ -15,27 +16,52 @@ use redplane_redis_core::pending::{Pending, Purpose};
 
 /// Microseconds that a script may take before others are given another connection.
 const PATIENCE: u64 = 100_000;
+/// Bytes of a transaction that are looked through for a script, with every tick while it is late.
+const MAX_BLOCK: u32 = 64 * 1024;
 
 /// Whether a script has kept everybody else on a connection waiting for long.
 pub(super) fn is_kept_by_script(connection: &Connection, now: u64) -> bool {
     let shared =
         !connection.lease.exclusive && !connection.life.draining && connection.carries == Carries::Replies;
-    let first = connection
-        .pending
-        .front()
-        .filter(|_| shared && connection.life.connected);
-    first.is_some_and(|first| now >= first.since + PATIENCE && runs_script(first))
+    if !shared || !connection.life.connected {
+        return false;
+    }
+    // Servers say that they have queued what a block holds; it runs with its EXEC.
+    let mut pending = connection.pending.iter();
+    let first = pending.find(|pending| pending.purpose != Purpose::Queued);
+    first.is_some_and(|first| {
+        now >= first.since + PATIENCE && (runs_script(first) || executes_script(connection, first))
+    })
 }
 
-/// Whether a request runs a script. Those of a transaction are not known by its EXEC.
+/// Whether a request runs a script.
 fn runs_script(pending: &Pending) -> bool {
     let command = redplane_command::all().get(pending.command.index());
-    match pending.purpose {
-        Purpose::Reply | Purpose::Loaded => {
-            command.is_some_and(|command| matches!(command.request, RequestPolicy::Script(_)))
-        }
-        _ => false,
+    matches!(pending.purpose, Purpose::Reply | Purpose::Loaded) && command.is_some_and(is_script)
+}
+
+/// Whether it is the EXEC of a block with a script in it. Blocks too long to be looked through are not known.
+fn executes_script(connection: &Connection, pending: &Pending) -> bool {
+    if pending.purpose != Purpose::Exec || pending.len > MAX_BLOCK {
+        return false;
     }
+    let block = connection.out.range(pending.at, pending.len as usize);
+    let Some(mut rest) = block else {
+        return false;
+    };
+    let mut args = Args::default();
+    while let Ok(Decoded::Frame(end)) = decode(rest, &mut args, &mut None, true) {
+        let command = redplane_command::find(args.len(), |i| args.arg(rest, i));
+        if command.is_ok_and(is_script) {
+            return true;
+        }
+        rest = &rest[end..];
+    }
+    false
+}
+
+fn is_script(command: &Command) -> bool {
+    matches!(command.request, RequestPolicy::Script(_))
 }
 
 /// Whether a request may be sent once more though a server may run it later.
