@@ -2,7 +2,7 @@
 
 use super::failing::keys;
 use super::ground::{Ground, at, even};
-use super::node::Fabric;
+use super::node::{Fabric, Reach};
 use super::world::World;
 
 /// Clients of a cluster, which is there.
@@ -148,4 +148,36 @@ fn whoever_is_closed_while_it_is_told_something_is_still_there() {
         "forty megabytes wait for a subscriber"
     );
     assert_eq!(world.call(other, "PING"), "+PONG\r\n");
+}
+
+/// A client moves to connections of its own kind, whose server is dead: it leaves them, and their pool with them, while
+/// it hears that its connection is gone.
+#[test]
+fn whoever_leaves_a_pool_as_its_connection_goes_takes_nobody_down() {
+    for words in [
+        &["CLIENT TRACKING ON"][..],
+        &["CLIENT TRACKING ON BCAST"],
+        &["HELLO 3", "CLIENT TRACKING ON"],
+        &["HELLO 3", "CLIENT TRACKING ON BCAST"],
+        &["SELECT 5", "CLIENT TRACKING ON"],
+        &["SELECT 5"],
+    ] {
+        for reach in [Reach::Refuses, Reach::Blackhole] {
+            let ground = Ground::new();
+            let cluster = ground.hashed("c", &[at(1)]);
+            ground.publish(&[&cluster], &super::ground::proxy("c"));
+            let mut world = World::new(&ground, Fabric::plain(&[at(1)]), 1);
+            world.fabric.node(at(1)).reach = reach;
+            let (client, other) = (world.connect(), world.connect());
+            for words in words {
+                world.ask(client, words);
+                world.calm();
+                world.pass(1_500_000);
+                let got = world.got(client);
+                let failed = got == "-upstream failure\r\n";
+                assert!(failed || words.starts_with("HELLO"), "{words}: {got}");
+            }
+            assert_eq!(world.call(other, "ECHO still"), "$5\r\nstill\r\n", "{words:?}");
+        }
+    }
 }
