@@ -10,7 +10,7 @@ const LONGEST_FILE: usize = 350;
 const MOST_FIELDS: usize = 12;
 
 /// Types that are plain settings: one field for each flag or option.
-const SETTINGS: &[(&str, &str)] = &[("src", "Flags"), ("xds", "Config")];
+const SETTINGS: &[(&str, &str)] = &[("admin", "Sources"), ("src", "Flags"), ("xds", "Config")];
 /// The crates whose types are the configuration itself.
 const MODEL: &[&str] = &["config", "config-core", "config-http"];
 
@@ -20,7 +20,7 @@ const TABLES: &[(&str, &str)] = &[];
 /// What is larger than it may be, with the bound that holds until it is not: the work on it is under way.
 const CRATES: &[(&str, usize)] = &[("proxy", 19_000)];
 const FILES: &[(&str, usize)] = &[("config-http", 380), ("proxy", 500)];
-const TYPES: &[(&str, &str, usize)] = &[("proxy", "Engine", 40)];
+const TYPES: &[(&str, &str, usize)] = &[("listener", "Session", 13), ("proxy", "Engine", 17)];
 
 #[test]
 fn no_crate_is_too_large() {

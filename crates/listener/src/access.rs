@@ -4,15 +4,14 @@
 //! upstream: every fact is known then. (Envoy waits for the first bytes, and a server that speaks first is heard by a
 //! client that is denied.) What is decided, and how it is told, is `rbac`'s business.
 
-use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use redplane_config::listener::FilterChain;
 use redplane_rbac::{Connection, Peer};
-use redplane_telemetry::Block;
 use redplane_telemetry::stats::{connection_limit, local_rate_limit, rbac, rbac_shadow};
-use redplane_world::{Access, Chain, ConnectionFacts, Limit, Permit, Rate, Rules};
+use redplane_world::{Access, Chain, ConnectionFacts, Limit, Rate, Rules};
 
+use crate::place::Place;
 use crate::worker::Worker;
 
 /// A client that is not let in.
@@ -21,18 +20,6 @@ pub(crate) struct Denial {
     pub details: String,
     /// How long it is kept waiting.
     pub delay: Duration,
-}
-
-/// A connection within a limit: it counts until it is dropped.
-pub(crate) struct Place {
-    _permit: Permit,
-    block: Rc<Block>,
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.block.dec(connection_limit::ACTIVE_CONNECTIONS);
-    }
 }
 
 /// Asks the filters in order and counts what they say; the first that denies is the last that is asked. The places that
@@ -66,10 +53,7 @@ fn by_number(worker: &Worker, limit: &Limit, places: &mut Vec<Place>) -> Option<
         });
     };
     block.inc(connection_limit::ACTIVE_CONNECTIONS);
-    places.push(Place {
-        _permit: permit,
-        block,
-    });
+    places.push(Place::new(permit, block));
     None
 }
 

@@ -17,6 +17,7 @@ mod draining;
 mod filters;
 mod hops;
 mod http;
+mod place;
 pub mod redis;
 mod session;
 mod stats;

@@ -15,7 +15,7 @@ use redplane_world::{Chain, ConnectionFacts, Listener as Prepared, TlsFacts};
 use rustls::ServerConnection;
 use tokio::time::Instant;
 
-use crate::access::Place;
+use crate::place::Place;
 use crate::stats::Stats;
 
 /// One connection.

@@ -54,7 +54,7 @@ impl Core {
         self.in_flight -= connection.pending.len();
         self.unchoke_all(std::mem::take(&mut connection.flush.choked));
         // Whoever hears of it finds its pool.
-        self.pools[connection.pool].users += 1;
+        self.hold_pools(&[connection.pool]);
         self.out
             .events
             .push_back(Event::Lost(Box::new(Lost { id, connection, why })));
@@ -159,8 +159,7 @@ impl Engine {
             Carries::Subscriptions(feed) => self.pubsub.feed_lost(&mut self.core, feed),
             Carries::Invalidations => self.tracking.tracking_lost(&mut self.core, id.0, &connection),
         }
-        self.core.pools[connection.pool].users -= 1;
-        self.core.drop_pool_if_unused(connection.pool);
+        self.core.release_pools(&[connection.pool]);
     }
 
     pub(crate) fn fail_pending(&mut self, pending: &Pending) {
