@@ -208,7 +208,8 @@ impl Blocking {
 
     /// What a primary answered.
     pub(crate) fn acknowledged_reply(&mut self, core: &mut Core, waiter: Waiter, raw: &[u8]) {
-        let Some(own) = self.acknowledged_of(waiter) else {
+        // A server that answers MULTI as if it were EXEC has said more than it was asked.
+        let Some(own) = self.acknowledged_of(waiter).filter(|own| own.open > 0) else {
             return;
         };
         let Some(primary) = own.primaries.get_mut(waiter.part as usize) else {

@@ -22,6 +22,10 @@ use redplane_redis_core::client::Waiter;
 use redplane_redis_core::pending::{Pending, Purpose};
 use redplane_redis_core::pool::{Greeting, PoolKey};
 
+/// Requests on their way that are looked at for each push to a client that does not want to hear of its own writes. Where
+/// there are more it hears of some of them.
+const MAX_LOOKED_AT: usize = 64;
+
 /// A feed's other half.
 #[derive(Debug)]
 pub(super) struct Relay {
@@ -56,27 +60,18 @@ impl Relay {
 }
 
 impl Core {
-    /// The request on its way by which a client may change a key.
+    /// The request on its way by which a client may change a key, among the first few: others look no further for each
+    /// push, and who writes much hears of its own writes.
     fn own_write_underway(&self, origin: usize, client: u32, name: &[u8]) -> Option<Waiter> {
         let connection = self.connections.get(origin)?;
-        let mut args = Args::default();
-        let own = |pending: &&Pending| pending.waiter.client == client && pending.purpose != Purpose::Queued;
-        let found = connection.pending.iter().filter(own).find(|pending| {
+        let mut left = MAX_LOOKED_AT;
+        let own = |pending: &&Pending| {
+            pending.waiter.client == client && pending.purpose != Purpose::Queued && pending.writes()
+        };
+        let found = connection.pending.iter().take(MAX_LOOKED_AT).filter(own);
+        let found = found.into_iter().find(|pending| {
             let frames = connection.out.range(pending.at, pending.len as usize);
-            let mut rest = frames.unwrap_or_default();
-            while let Ok(Decoded::Frame(end)) = decode(rest, &mut args, &mut None, true) {
-                let arg = |at: usize| args.arg(rest, at);
-                let command = redplane_command::find(args.len(), arg);
-                let command = command.ok().filter(|command| command.is_write());
-                let mut keys = command
-                    .into_iter()
-                    .flat_map(|command| redplane_command::keys(command, args.len(), arg));
-                if keys.any(|at| arg(at) == name) {
-                    return true;
-                }
-                rest = rest.get(end..).unwrap_or_default();
-            }
-            false
+            changes(frames.unwrap_or_default(), name, &mut left)
         });
         found.map(|pending| pending.waiter)
     }
@@ -309,4 +304,26 @@ impl TrackingState {
         }
         core.drain_connections(&[relay.origin]);
     }
+}
+
+/// Whether commands may change a key: at most as many of them as are `left` to look at.
+fn changes(frames: &[u8], name: &[u8], left: &mut usize) -> bool {
+    let mut args = Args::default();
+    let mut rest = frames;
+    while *left > 0
+        && let Ok(Decoded::Frame(end)) = decode(rest, &mut args, &mut None, true)
+    {
+        *left -= 1;
+        let arg = |at: usize| args.arg(rest, at);
+        let command = redplane_command::find(args.len(), arg);
+        let command = command.ok().filter(|command| command.is_write());
+        let mut keys = command
+            .into_iter()
+            .flat_map(|command| redplane_command::keys(command, args.len(), arg));
+        if keys.any(|at| arg(at) == name) {
+            return true;
+        }
+        rest = rest.get(end..).unwrap_or_default();
+    }
+    false
 }

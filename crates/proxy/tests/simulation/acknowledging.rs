@@ -197,3 +197,20 @@ fn a_silent_primary_costs_no_more_than_the_time_that_was_asked_for() {
     world.calm();
     assert_eq!(world.call(peer, "WAIT 1 200"), ":1\r\n");
 }
+
+#[test]
+fn a_server_that_says_more_than_it_was_asked_changes_nothing() {
+    let (_ground, mut world) = three();
+    let [one, ..] = keys();
+    world.fabric.node(at(1)).script = Some(Box::new(|words| match words[0].as_slice() {
+        b"multi" | b"waitaof" | b"exec" => Some(b"*1\r\n*2\r\n:0\r\n:0\r\n".to_vec()),
+        b"wait" => Some(b":0\r\n".to_vec()),
+        _ => None,
+    }));
+    let peer = world.connect();
+    world.call(peer, &format!("SET {one} 1"));
+    world.ask(peer, "WAITAOF 1 0 500");
+    world.pass(SECOND);
+    assert_eq!(world.got(peer), "*2\r\n:0\r\n:0\r\n");
+    assert_eq!(world.call(peer, &format!("GET {one}")), "$1\r\n1\r\n");
+}

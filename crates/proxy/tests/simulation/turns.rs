@@ -181,3 +181,49 @@ fn whoever_leaves_a_pool_as_its_connection_goes_takes_nobody_down() {
         }
     }
 }
+
+/// A push to a client that does not want to hear of its own writes is compared with a few of those on their way, not with
+/// all: thousands of each would keep everybody waiting.
+#[test]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "how long it really takes is the question"
+)]
+fn many_pushes_and_many_writes_do_not_multiply() {
+    const MANY: usize = 4_000;
+    let ground = Ground::new();
+    let cluster = ground.hashed("c", &[at(1)]);
+    ground.publish(&[&cluster], &super::ground::proxy("c"));
+    let mut world = World::new(&ground, Fabric::plain(&[at(1)]), 1);
+    world.fabric.node(at(1)).script = Some(Box::new(move |words| {
+        let pushes = (0..MANY).map(|at| format!(">2\r\n$10\r\ninvalidate\r\n*1\r\n$5\r\nk{at:04}\r\n"));
+        Some(match words[0].as_slice() {
+            b"hello" => b"%1\r\n$5\r\nproto\r\n:3\r\n".to_vec(),
+            b"client" if words[1].eq_ignore_ascii_case(b"id") => b":7\r\n".to_vec(),
+            b"client" | b"subscribe" => b"+OK\r\n".to_vec(),
+            // What a feed is asked behind a write: its server tells of much that has changed.
+            b"ping" => [pushes.collect::<String>().as_bytes(), b"+PONG\r\n"].concat(),
+            b"get" => b"$-1\r\n".to_vec(),
+            b"set" if words[1] == b"first" => b"+OK\r\n".to_vec(),
+            // It takes its time.
+            _ => Vec::new(),
+        })
+    }));
+    let (writer, hears) = (world.connect(), world.connect());
+    let id = world.call(hears, "CLIENT ID");
+    let id = id.trim_start_matches(':').trim_end().to_owned();
+    world.call(hears, "HELLO 3");
+    let tracking = format!("CLIENT TRACKING ON NOLOOP REDIRECT {id}");
+    assert_eq!(world.call(writer, &tracking), "+OK\r\n");
+    (0..MANY).for_each(|at| world.ask(writer, &format!("GET k{at:04}")));
+    world.calm();
+    assert_eq!(world.got(writer).matches("$-1").count(), MANY);
+    world.got(hears);
+    world.ask(writer, "SET first 1");
+    (0..MANY).for_each(|_| world.ask(writer, "SET other 1"));
+    let begun = std::time::Instant::now();
+    world.calm();
+    let took = begun.elapsed();
+    assert_eq!(world.got(hears).matches("invalidate").count(), MANY);
+    assert!(took.as_secs() < 8, "{took:?}");
+}
