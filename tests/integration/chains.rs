@@ -243,8 +243,8 @@ fn connections_end_with_their_chain() {
 #[test]
 fn a_chain_that_is_not_served_is_named() {
     let limit = "{name: limit, typed_config: {\"@type\": \
-                 type.googleapis.com/envoy.extensions.filters.network.connection_limit.v3.ConnectionLimit, stat_prefix: \
-                 c, max_connections: 1}}";
+                 type.googleapis.com/envoy.extensions.filters.network.ext_authz.v3.ExtAuthz, stat_prefix: c, \
+                 grpc_service: {envoy_grpc: {cluster_name: a}}}}";
     let redis = with_name("A");
     let chains = [chain(2, &format!("{limit}, {}", redis_filter("a", "")), "")];
     let house = FromFile::new(&[("a", &redis)], &chains, 1);
