@@ -4,7 +4,7 @@
 //! a request that travels on a connection of the client's own (WATCH, a blocking command) might overtake what the
 //! client sent before it on the shared ones, and what comes behind such a request might overtake it. So it is put
 //! back undecoded until all earlier replies have come ([`Engine::must_rest`]), and where its reply matters to what
-//! follows, what follows stays undecoded until that reply has come ([`Engine::rest_behind`]).
+//! follows, what follows stays undecoded until that reply has come ([`Core::rest_behind`]).
 //!
 //! While the input rests the client is not read from: its socket fills, as it would before a server that is busy with
 //! it. Nothing here costs a client that never waits more than one comparison a request.

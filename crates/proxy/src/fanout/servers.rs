@@ -14,7 +14,7 @@ use redplane_redis_core::pool::{Access, Target};
 /// A server to be visited.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Server {
-    /// Which of [`Engine::pools_of_all_routes`] has it.
+    /// Which of [`Core::pools_of_all_routes`] has it.
     pub(crate) cluster: usize,
     pub(crate) pool: usize,
     /// [`Target::Any`] where its cluster has no host at present.

@@ -3,8 +3,8 @@
 //!
 //! Looked at only while more than [`MAX_OUTPUT`] waits. Time alone would let a client that reads nothing gather whatever
 //! servers send meanwhile; bytes alone would close one that reads, but not while the next large reply came in. And a
-//! client that reads a little, for ever, would gather without a bound what it asked for at once: above [`EXCESS`] what
-//! waits may grow only as far as it goes out again in [`DRAIN`], at the pace at which its client reads.
+//! client that reads a little, for ever, would gather without a bound what it asked for at once: above `EXCESS` what
+//! waits may grow only as far as it goes out again in `DRAIN`, at the pace at which its client reads.
 
 use super::Client;
 use super::queue::{MAX_OUTPUT, ReplyQueue};
