@@ -4,8 +4,8 @@
 //! and writes what the engine has put into the connections' outputs. One engine serves one worker; nothing in it
 //! is shared, locked or atomic but the configuration and the counters that the admin side reads.
 //!
-//! A newcomer reads `engine` (the turn), `dispatch` (what a request becomes), `forward` (where it goes) and
-//! `settle` (how replies find back), in this order.
+//! A newcomer reads `engine` (the turn), `core` (what all features work with), `dispatch` (what a request becomes),
+//! `forward` (where it goes) and `settle` (how replies find back), in this order.
 
 mod action;
 mod adopt;
