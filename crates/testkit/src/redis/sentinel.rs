@@ -134,12 +134,13 @@ impl Sentinels {
         self.wait_until_promoted(sentinel, before)
     }
 
-    /// Waits until a Sentinel tells another master than `before`, and that one says so too.
+    /// Waits until a Sentinel tells another master than `before`, and that one says so too. A Sentinel that the machine has
+    /// stalled does nothing for half a minute (its TILT mode), and may have to begin anew.
     ///
     /// # Panics
-    /// When there is none within a minute.
+    /// When there is none within three minutes.
     pub fn wait_until_promoted(&self, sentinel: usize, before: Option<usize>) -> usize {
-        until_some("another master", PATIENCE, || {
+        until_some("another master", PATIENCE * 3, || {
             let now = self.master_by(sentinel)?;
             (Some(now) != before && self.servers[now].role() == Role::Master).then_some(now)
         })
