@@ -159,6 +159,13 @@ pub(crate) fn anonymous(line: &str) -> String {
         .strip_prefix("chain ")
         .and_then(|chain| chain.split_once(' '))
     {
+        let by_rds = " with routes by RDS";
+        if let Some((kind, _)) = fate
+            .split_once(by_rds)
+            .and_then(|(named, _)| named.rsplit_once(' '))
+        {
+            return format!("chain {kind}{by_rds}");
+        }
         return match fate.split_once(" to ") {
             Some((kind, _)) => format!("chain {kind}"),
             None => format!("chain {fate}"),
