@@ -9,8 +9,6 @@
 //! While the input rests the client is not read from: its socket fills, as it would before a server that is busy with
 //! it. Nothing here costs a client that never waits more than one comparison a request.
 
-use redplane_command::{Local, RequestPolicy, Transaction as Step};
-
 use crate::action::Action;
 use crate::blocking::Blocking;
 use crate::core::Core;
@@ -82,13 +80,10 @@ impl Engine {
         let watches = watches.is_some_and(|transaction| transaction.lease().is_some());
         let leaves = match served {
             Served::Custom(_) => false,
-            Served::Known(command) => match command.request {
-                RequestPolicy::Transaction(Step::Watch)
-                | RequestPolicy::Local(Local::Select | Local::Hello | Local::Reset | Local::ClientTracking) => {
-                    true
-                }
-                _ => Blocking::might_block(command, request) && !self.transactions.is_in_transaction(key),
-            },
+            Served::Known(command) => {
+                command.waits_for_replies()
+                    || Blocking::might_block(command, request) && !self.transactions.is_in_transaction(key)
+            }
         };
         if !leaves && !watches {
             return false;

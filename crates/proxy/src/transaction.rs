@@ -349,8 +349,7 @@ fn same_place(a: Target, b: Target) -> bool {
 impl Transactions {
     /// Whether this is the EXEC of a transaction that may write.
     pub(crate) fn executes_writes(&self, key: usize, served: Served) -> bool {
-        let executes = matches!(served, Served::Known(command)
-            if matches!(command.request, redplane_command::RequestPolicy::Transaction(Step::Exec)));
+        let executes = matches!(served, Served::Known(command) if command.executes());
         executes && self.open.get(key).is_some_and(Transaction::may_write)
     }
 }
