@@ -102,12 +102,11 @@ fn structs(code: &str) -> Vec<(String, usize)> {
 }
 
 fn head(line: &str) -> Option<String> {
-    let rest = match line.strip_prefix("pub") {
-        Some(public) => public
-            .trim_start_matches(|c: char| c != 's')
-            .strip_prefix("struct "),
-        None => line.strip_prefix("struct "),
-    }?;
+    let (before, rest) = line.split_once("struct ")?;
+    let is_visibility = before.is_empty() || before.starts_with("pub") && before.ends_with(' ');
+    if !is_visibility {
+        return None;
+    }
     let name = rest
         .chars()
         .take_while(|c| c.is_alphanumeric() || *c == '_')
@@ -130,7 +129,7 @@ fn is_field(line: &str) -> bool {
 #[test]
 fn fields_are_counted() {
     let code = "pub(crate) struct A<'a> {\n    /// x\n    pub(super) a: u8,\n    r#b: u8,\n    c: fn(\n        d: u8,\n    ),\n}\n\
-                struct B;\npub struct C(u8);\nenum D {\n    A { x: u8 },\n}\npub struct E {\n    pub e: u8,\n}\n";
-    let expected = [("A", 2), ("E", 1)].map(|(name, fields)| (name.to_owned(), fields));
+                struct B;\npub(super) struct F {\n    f: u8,\n}\npub struct C(u8);\nenum D {\n    A { x: u8 },\n}\npub struct E {\n    pub e: u8,\n}\n";
+    let expected = [("A", 2), ("F", 1), ("E", 1)].map(|(name, fields)| (name.to_owned(), fields));
     assert_eq!(structs(code), expected);
 }

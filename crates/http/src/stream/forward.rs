@@ -18,7 +18,7 @@ use redplane_telemetry::access_log::ResponseFlags;
 use tokio::time::Instant;
 
 use super::limits::Limits;
-use super::tries::{Tries, tries};
+use super::tries::{Tries, TryHead, tries};
 use super::{Found, note};
 use crate::asked::Asked;
 use crate::exchange::Exchange;
@@ -117,14 +117,16 @@ pub(super) async fn run(
         stats: shared.worker.block(cluster.stats()),
         cluster: &cluster,
         action: chosen.action,
-        counts: found.host.attempt_count_upstream,
+        head: TryHead {
+            counts: found.host.attempt_count_upstream,
+            auto_host: chosen.member.is_none_or(|member| member.host.is_none()),
+        },
         passed: &chosen.passed,
         limits,
         policy: policy.as_deref(),
         hash: hashed.hash,
         feed: &feed,
         is_upgrade: upgrade.is_some(),
-        auto_host: chosen.member.is_none_or(|member| member.host.is_none()),
         host: RefCell::default(),
     };
     let outgoing = outgoing(asked, exchange);

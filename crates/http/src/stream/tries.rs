@@ -33,22 +33,27 @@ const EXPECTED_TIMEOUT: HeaderName = HeaderName::from_static("x-envoy-expected-r
 const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 const OVERLOADED: HeaderName = HeaderName::from_static("x-envoy-overloaded");
 
+/// What the head of a try says of the try and of its host.
+pub(super) struct TryHead {
+    /// The server is told which try it is.
+    pub(super) counts: bool,
+    /// The name of the chosen host may become the request's Host.
+    pub(super) auto_host: bool,
+}
+
 /// What every try of a request has in common.
 pub(super) struct Tries<'a> {
     pub(super) exchange: &'a Rc<Exchange>,
     pub(super) cluster: &'a Arc<Cluster>,
     pub(super) stats: Rc<Block>,
     pub(super) action: &'a Forward,
-    /// The server is told which try it is.
-    pub(super) counts: bool,
+    pub(super) head: TryHead,
     pub(super) passed: &'a Passed,
     pub(super) limits: Limits,
     pub(super) policy: Option<&'a RetryPolicy>,
     pub(super) hash: Option<u64>,
     pub(super) feed: &'a Feed,
     pub(super) is_upgrade: bool,
-    /// The name of the chosen host may become the request's Host.
-    pub(super) auto_host: bool,
     /// The host of the try that is under way.
     pub(super) host: RefCell<Option<Arc<Host>>>,
 }
@@ -213,7 +218,7 @@ async fn one(plan: &Tries<'_>, outgoing: Outgoing, place: &Place) -> Tried {
 
 /// What a server is told about this try.
 fn stamp(plan: &Tries<'_>, outgoing: &mut Outgoing, number: u32) {
-    if plan.counts {
+    if plan.head.counts {
         outgoing.headers.insert(ATTEMPT_COUNT, HeaderValue::from(number));
     }
     let left = plan.limits.response.map(|limit| {
@@ -244,7 +249,7 @@ fn stamp(plan: &Tries<'_>, outgoing: &mut Outgoing, number: u32) {
 
 /// `auto_host_rewrite`.
 fn auto_host(plan: &Tries<'_>, outgoing: &mut Outgoing, place: &Place) {
-    let auto = plan.auto_host && plan.action.host == HostRewrite::Auto;
+    let auto = plan.head.auto_host && plan.action.host == HostRewrite::Auto;
     if let Some(host) = place.host().filter(|host| auto && !host.hostname.is_empty())
         && let Ok(name) = HeaderValue::from_str(&host.hostname)
     {
