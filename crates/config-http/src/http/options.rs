@@ -132,10 +132,11 @@ impl Http1Options {
             message,
             enable_trailers,
             use_balsa_parser,
-            allow_custom_methods
+            allow_custom_methods,
+            override_stream_error_on_invalid_http_message,
+            send_fully_qualified_url,
+            ignore_http_11_upgrade
         );
-        ignore_fields!(ignored, message, override_stream_error_on_invalid_http_message);
-        ignore_fields!(ignored, message, send_fully_qualified_url, ignore_http_11_upgrade);
         if message.allow_absolute_url.is_some_and(|flag| !flag.value) {
             ignored.note("allow_absolute_url: whole URLs are taken apart in any case");
         }
@@ -179,41 +180,22 @@ impl Http2Options {
             message,
             allow_metadata,
             max_outbound_frames,
-            max_outbound_control_frames
-        );
-        ignore_fields!(
-            ignored,
-            message,
-            max_consecutive_inbound_frames_with_empty_payload
-        );
-        ignore_fields!(ignored, message, max_inbound_priority_frames_per_stream);
-        ignore_fields!(
-            ignored,
-            message,
-            max_inbound_window_update_frames_per_data_frame_sent
-        );
-        ignore_fields!(
-            ignored,
-            message,
+            max_outbound_control_frames,
+            max_consecutive_inbound_frames_with_empty_payload,
+            max_inbound_priority_frames_per_stream,
+            max_inbound_window_update_frames_per_data_frame_sent,
             stream_error_on_invalid_http_messaging,
-            use_oghttp2_codec
-        );
-        ignore_fields!(ignored, message, override_stream_error_on_invalid_http_message);
-        ignore_fields!(ignored, message, custom_settings_parameters, max_metadata_size);
-        ignore_fields!(
-            ignored,
-            message,
+            use_oghttp2_codec,
+            override_stream_error_on_invalid_http_message,
+            custom_settings_parameters,
+            max_metadata_size,
             enable_huffman_encoding,
-            max_header_field_size_kb
-        );
-        ignore_fields!(
-            ignored,
-            message,
+            max_header_field_size_kb,
             allow_connect,
             stream_reset_burst,
-            stream_reset_rate
+            stream_reset_rate,
+            disallow_obs_text
         );
-        ignore_fields!(ignored, message, disallow_obs_text);
         let keepalive = message.connection_keepalive.as_ref();
         if let Some(keepalive) = keepalive {
             ignored.scope("connection_keepalive", |ignored| {
@@ -271,11 +253,7 @@ impl HttpCluster {
             message,
             http_filters,
             header_validation_config,
-            outlier_detection
-        );
-        ignore_fields!(
-            ignored,
-            message,
+            outlier_detection,
             request_mirror_policies,
             hash_policy,
             retry_policy

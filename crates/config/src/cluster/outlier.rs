@@ -52,11 +52,7 @@ impl Outlier {
             message,
             success_rate_minimum_hosts,
             success_rate_request_volume,
-            success_rate_stdev_factor
-        );
-        ignore_fields!(
-            ignored,
-            message,
+            success_rate_stdev_factor,
             failure_percentage_threshold,
             failure_percentage_minimum_hosts,
             failure_percentage_request_volume
@@ -66,9 +62,9 @@ impl Outlier {
             message,
             max_ejection_time_jitter,
             monitors,
-            detect_degraded_hosts
+            detect_degraded_hosts,
+            successful_active_health_check_uneject_host
         );
-        ignore_fields!(ignored, message, successful_active_health_check_uneject_host);
         for (name, share) in [
             ("enforcing_success_rate", message.enforcing_success_rate),
             (
