@@ -22,8 +22,7 @@ use redplane_telemetry::Registry;
 use redplane_world::Snapshot;
 use slab::Slab;
 
-use crate::action::Action;
-use crate::action::Gone;
+use crate::action::{Action, Gone};
 use crate::delays::Faults;
 use crate::notice::{Notice, Redirect};
 

@@ -20,8 +20,7 @@ use redplane_world::{Reader, Store};
 
 use crate::action::{Action, Traffic};
 use crate::blocking::Blocking;
-use crate::core::Core;
-use crate::core::{Event, Forward, Moved, Shared};
+use crate::core::{Core, Event, Forward, Moved, Shared};
 use crate::external_auth::{Logins, Verdict};
 use crate::inquiry::Inquiry;
 use crate::lessons::Lessons;
@@ -110,9 +109,7 @@ impl Core {
             .iter()
             .any(|(_, connection)| !connection.life.connected)
     }
-}
 
-impl Core {
     /// Closes a client from our side. Nothing more is read from it or written to it, but it stays in its place until
     /// [`Self::actions`]: whoever is in the middle of serving it, or of telling it something, goes on to find it there.
     pub(crate) fn close_client(&mut self, id: ClientId) {
@@ -132,9 +129,7 @@ impl Core {
         }
         self.close_client(id);
     }
-}
 
-impl Core {
     /// Fine enough for the shortest time-out in use, coarse enough to cost nothing.
     fn tick_step(&self, longest: Duration) -> Duration {
         let times = self.pools.iter().flat_map(|(_, pool)| {

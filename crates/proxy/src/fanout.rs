@@ -145,9 +145,7 @@ impl Core {
         };
         self.send_by_route(connection, &outgoing);
     }
-}
 
-impl Core {
     /// To every shard, or to every node, of all routes' clusters.
     pub(crate) fn fan_out(&mut self, key: usize, command: &'static Command, request: Request<'_>) {
         let servers = self.servers_of_all_routes(key, command);

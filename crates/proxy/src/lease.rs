@@ -13,8 +13,7 @@ use redplane_telemetry::stats::{cluster, redis_cluster};
 use redplane_upstream::Host;
 
 use crate::ConnId;
-use crate::action::Action;
-use crate::action::Gone;
+use crate::action::{Action, Gone};
 use crate::core::Core;
 use redplane_merge::Failure;
 use redplane_redis_core::connection::Connection;

@@ -137,9 +137,7 @@ impl PubSub {
         self.next += 1;
         self.next
     }
-}
 
-impl PubSub {
     /// One command of publish and subscribe.
     pub(crate) fn pubsub(
         &mut self,

@@ -212,9 +212,7 @@ impl Core {
             });
         }
     }
-}
 
-impl Core {
     /// Sends a redirected request to where it was led.
     fn send_on(
         &mut self,

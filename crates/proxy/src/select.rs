@@ -87,9 +87,7 @@ impl Core {
             self.out.events.push_back(Event::WantsFeed(id));
         }
     }
-}
 
-impl Core {
     /// SELECT.
     pub(crate) fn select(&mut self, key: usize, command: &'static Command, request: &Request<'_>) {
         let Some(index) = integer(request.arg(1)) else {

@@ -67,9 +67,7 @@ impl Core {
             cells.inc(redplane_telemetry::stats::redis_command::ERROR);
         }
     }
-}
 
-impl Core {
     /// A server's reply, for a client that nearly always waits for just that.
     #[inline]
     pub(crate) fn settle_raw(&mut self, pending: &Pending, reply: &[u8]) {

@@ -130,9 +130,7 @@ impl Core {
             _ => encode::bulk(frame, name),
         }
     }
-}
 
-impl Core {
     /// One part's command, written straight into its connection's output, and to the mirrors of its route.
     fn send_part(
         &mut self,

@@ -134,9 +134,7 @@ impl Engine {
         self.redirects.expire_unresolved(&mut self.core);
         self.run_events();
     }
-}
 
-impl Engine {
     /// The time of requests that were sent here again is over, but not the server's: the time that they spent before says
     /// nothing about it. Their clients get an error, and the replies will be dropped when they come.
     #[cold]

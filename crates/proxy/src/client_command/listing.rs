@@ -79,9 +79,7 @@ impl Core {
             },
         }
     }
-}
 
-impl Core {
     /// Closes the clients that are meant, the one that asks after its reply; says how many they are.
     pub(crate) fn kill_clients(&mut self, selection: &Selection, asker: Option<usize>) -> u64 {
         let clients = self.clients.iter();

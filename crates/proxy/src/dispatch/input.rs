@@ -35,9 +35,7 @@ impl Core {
         client.replies.reply(|out| error.append_reply(out));
         client.inlet.rest(Rest::End);
     }
-}
 
-impl Core {
     /// The client is marked for writing, and not read from while too much waits for it.
     fn after_input(&mut self, key: usize) {
         let Some(client) = self.clients.get_mut(key) else {

@@ -80,9 +80,7 @@ impl Core {
             })
             .collect()
     }
-}
 
-impl Core {
     fn end_joining(&mut self, joining: &Joining, answer: &Answer<'_>) {
         self.settle(joining.waiter, joining.command, joining.since, answer.again());
     }

@@ -6,8 +6,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use redplane_telemetry::stats::{cluster, redis_cluster};
 use redplane_upstream::Signal;
 
-use crate::action::Action;
-use crate::action::Gone;
+use crate::action::{Action, Gone};
 use crate::core::{Core, Event, Lost};
 use crate::engine::Engine;
 use redplane_merge::{Answer, Failure};
