@@ -13,8 +13,8 @@ use tokio_rustls::rustls::ClientConfig;
 
 use super::client::masked;
 
-/// What is asked.
-pub(crate) struct Asked<'a> {
+/// A request of the client.
+pub(crate) struct ClientRequest<'a> {
     pub(crate) method: &'a str,
     pub(crate) path: &'a str,
     pub(crate) headers: &'a [(&'a str, &'a str)],
@@ -23,7 +23,11 @@ pub(crate) struct Asked<'a> {
 }
 
 /// Asks over a new connection, over TLS where there is a configuration for it.
-pub(crate) async fn exchange(address: SocketAddr, tls: Option<ClientConfig>, asked: &Asked<'_>) -> String {
+pub(crate) async fn exchange(
+    address: SocketAddr,
+    tls: Option<ClientConfig>,
+    asked: &ClientRequest<'_>,
+) -> String {
     let stream = TcpStream::connect(address).await.expect("the proxy listens");
     match tls {
         None => over(stream, "http", asked).await,
@@ -40,7 +44,7 @@ pub(crate) async fn exchange(address: SocketAddr, tls: Option<ClientConfig>, ask
     }
 }
 
-async fn over<S>(stream: S, scheme: &str, asked: &Asked<'_>) -> String
+async fn over<S>(stream: S, scheme: &str, asked: &ClientRequest<'_>) -> String
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {

@@ -14,7 +14,7 @@ use tokio_rustls::rustls::{
 };
 
 use super::client;
-use super::h2_client::{self, Asked};
+use super::h2_client::{self, ClientRequest};
 use super::stage::Stage;
 use super::{h2_server, server};
 
@@ -89,26 +89,26 @@ fn client_config(own: &Identity, alpn: &str) -> ClientConfig {
 const PATHS: &[&str] = &["/one/x?q=1", "/two/x?q=1", "/tls/x", "/same/x", "/one/known"];
 
 /// What HTTP/2 clients ask.
-fn asked() -> Vec<Asked<'static>> {
-    let plain = |path| Asked {
+fn asked() -> Vec<ClientRequest<'static>> {
+    let plain = |path| ClientRequest {
         method: "GET",
         path,
         headers: &[("x-a", "1"), ("cookie", "a=1"), ("cookie", "b=2")],
         body: &[],
         trailers: &[],
     };
-    let body = |path| Asked {
+    let body = |path| ClientRequest {
         method: "POST",
         path,
         headers: &[("content-type", "text/plain")],
         body: &["hel", "lo"],
         trailers: &[],
     };
-    let trailers = |path| Asked {
+    let trailers = |path| ClientRequest {
         trailers: &[("x-client", "t")],
         ..body(path)
     };
-    let grpc = |path| Asked {
+    let grpc = |path| ClientRequest {
         method: "POST",
         path,
         headers: &[
@@ -119,7 +119,7 @@ fn asked() -> Vec<Asked<'static>> {
         body: &["\0\0\0\0\x01a", "\0\0\0\0\x01b"],
         trailers: &[],
     };
-    let mut all: Vec<Asked<'static>> = PATHS.iter().copied().map(plain).collect();
+    let mut all: Vec<ClientRequest<'static>> = PATHS.iter().copied().map(plain).collect();
     all.extend(PATHS.iter().copied().map(body));
     all.extend(PATHS.iter().copied().map(trailers));
     all.extend(PATHS.iter().copied().map(grpc));

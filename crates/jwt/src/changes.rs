@@ -5,7 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 use redplane_config::jwt::{JwtAuthn, Provider};
 use serde_json::{Map, Value};
 
-use crate::extract::{Found, Place, without_parameter};
+use crate::extract::{Found, TokenLocation, without_parameter};
 use crate::token::Token;
 
 /// Changes to a request, in this order: headers out, headers in, the path.
@@ -39,11 +39,11 @@ impl Changes {
     }
 
     /// Whether nothing is left at a place of the request.
-    pub(crate) fn empties(&self, place: &Place) -> bool {
+    pub(crate) fn empties(&self, place: &TokenLocation) -> bool {
         match place {
-            Place::Header(name, _) => self.remove.contains(name),
-            Place::Parameter(name) => self.parameters.contains(name),
-            Place::Cookie(_) => false,
+            TokenLocation::Header(name, _) => self.remove.contains(name),
+            TokenLocation::Parameter(name) => self.parameters.contains(name),
+            TokenLocation::Cookie(_) => false,
         }
     }
 
@@ -79,16 +79,16 @@ impl Changes {
             provider.clear_route_cache && (adds_claims || !provider.payload_in_metadata.is_empty());
     }
 
-    fn take_out(&mut self, place: &Place, path: &str) {
+    fn take_out(&mut self, place: &TokenLocation, path: &str) {
         match place {
-            Place::Header(name, _) => self.remove.push(name.clone()),
-            Place::Parameter(name) => {
+            TokenLocation::Header(name, _) => self.remove.push(name.clone()),
+            TokenLocation::Parameter(name) => {
                 let path = self.path.as_deref().unwrap_or(path);
                 self.path = Some(without_parameter(path, name));
                 self.parameters.push(name.clone());
             }
             // Envoy leaves cookies as they are.
-            Place::Cookie(_) => {}
+            TokenLocation::Cookie(_) => {}
         }
     }
 }

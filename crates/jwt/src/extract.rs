@@ -14,14 +14,14 @@ use crate::Headers;
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Found {
     pub(crate) text: String,
-    pub(crate) place: Place,
+    pub(crate) place: TokenLocation,
     /// Issuers whose tokens may stand there; an empty one stands for all.
     issuers: Vec<String>,
 }
 
 /// Where it stood.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Place {
+pub(crate) enum TokenLocation {
     /// A header and what stands in front of the token.
     Header(String, String),
     Parameter(String),
@@ -42,7 +42,7 @@ pub(crate) fn tokens<'p>(
     providers: impl Iterator<Item = &'p Provider>,
     headers: &Headers<'_>,
     path: &str,
-    gone: impl Fn(&Place) -> bool,
+    gone: impl Fn(&TokenLocation) -> bool,
 ) -> Vec<Found> {
     let mut found = Vec::new();
     for (place, issuers) in places(providers).into_iter().filter(|(place, _)| !gone(place)) {
@@ -54,20 +54,20 @@ pub(crate) fn tokens<'p>(
             });
         };
         match &place {
-            Place::Header(name, prefix) => {
+            TokenLocation::Header(name, prefix) => {
                 for value in values(headers, name) {
                     if let Some(token) = behind(&value, prefix) {
                         note(token);
                     }
                 }
             }
-            Place::Parameter(name) => {
+            TokenLocation::Parameter(name) => {
                 let first = parameters(path).find(|(key, _)| *key == *name);
                 if let Some((_, value)) = first {
                     note(&value);
                 }
             }
-            Place::Cookie(name) => {
+            TokenLocation::Cookie(name) => {
                 if let Some(value) = cookie(headers, name) {
                     note(&value);
                 }
@@ -78,15 +78,15 @@ pub(crate) fn tokens<'p>(
 }
 
 /// All places, and for each the issuers that may use it.
-fn places<'p>(providers: impl Iterator<Item = &'p Provider>) -> BTreeMap<Place, Vec<String>> {
+fn places<'p>(providers: impl Iterator<Item = &'p Provider>) -> BTreeMap<TokenLocation, Vec<String>> {
     let mut places = BTreeMap::<_, Vec<String>>::new();
     for provider in providers {
         let headers = provider
             .from_headers
             .iter()
-            .map(|place| Place::Header(place.name.clone(), place.prefix.clone()));
-        let parameters = provider.from_params.iter().cloned().map(Place::Parameter);
-        let cookies = provider.from_cookies.iter().cloned().map(Place::Cookie);
+            .map(|place| TokenLocation::Header(place.name.clone(), place.prefix.clone()));
+        let parameters = provider.from_params.iter().cloned().map(TokenLocation::Parameter);
+        let cookies = provider.from_cookies.iter().cloned().map(TokenLocation::Cookie);
         for place in headers.chain(parameters).chain(cookies) {
             places.entry(place).or_default().push(provider.issuer.clone());
         }

@@ -11,7 +11,7 @@ use redplane_rbac::{Connection, Peer};
 use redplane_telemetry::stats::{connection_limit, local_rate_limit, rbac, rbac_shadow};
 use redplane_world::{Access, Chain, ConnectionFacts, Limit, Rate, Rules};
 
-use crate::place::Place;
+use crate::limit_permit::LimitPermit;
 use crate::worker::Worker;
 
 /// A client that is not let in.
@@ -22,13 +22,13 @@ pub(crate) struct Denial {
     pub delay: Duration,
 }
 
-/// Asks the filters in order and counts what they say; the first that denies is the last that is asked. The places that
-/// the connection has under limits go to `places`.
+/// Asks the filters in order and counts what they say; the first that denies is the last that is asked. What
+/// counts the connection under its limits goes to `permits`.
 pub(crate) fn decide(
     worker: &Worker,
     chain: &Chain,
     facts: &ConnectionFacts,
-    places: &mut Vec<Place>,
+    permits: &mut Vec<LimitPermit>,
 ) -> Option<Denial> {
     if chain.access.is_empty() {
         return None;
@@ -37,13 +37,13 @@ pub(crate) fn decide(
     let mut filters = chain.access.iter();
     filters.find_map(|access| match access {
         Access::Rules(rules) => by_rules(worker, rules, &connection),
-        Access::Limit(limit) => by_number(worker, limit, places),
+        Access::Limit(limit) => by_number(worker, limit, permits),
         Access::Rate(rate) => by_rate(worker, rate),
     })
 }
 
 /// Envoy: `ConnectionLimitFilter::Filter::onNewConnection`.
-fn by_number(worker: &Worker, limit: &Limit, places: &mut Vec<Place>) -> Option<Denial> {
+fn by_number(worker: &Worker, limit: &Limit, permits: &mut Vec<LimitPermit>) -> Option<Denial> {
     let block = worker.block(&limit.stats);
     let Some(permit) = limit.enter() else {
         block.inc(connection_limit::LIMITED_CONNECTIONS);
@@ -53,7 +53,7 @@ fn by_number(worker: &Worker, limit: &Limit, places: &mut Vec<Place>) -> Option<
         });
     };
     block.inc(connection_limit::ACTIVE_CONNECTIONS);
-    places.push(Place::new(permit, block));
+    permits.push(LimitPermit::new(permit, block));
     None
 }
 

@@ -186,7 +186,8 @@ impl Serving {
 
     /// Whether the chain's access rules let the client in; if not, it is kept waiting for as long as they say.
     async fn admits(&self, chain: &Chain, session: &mut Session) -> bool {
-        let Some(denial) = access::decide(&self.worker, chain, &session.facts, &mut session.places) else {
+        let Some(denial) = access::decide(&self.worker, chain, &session.facts, &mut session.limit_permits)
+        else {
             return true;
         };
         session.detail(denial.details);

@@ -17,7 +17,7 @@ mod draining;
 mod filters;
 mod hops;
 mod http;
-mod place;
+mod limit_permit;
 pub mod redis;
 mod session;
 mod stats;

@@ -15,7 +15,7 @@ use redplane_world::{Chain, ConnectionFacts, Listener as Prepared, TlsFacts};
 use rustls::ServerConnection;
 use tokio::time::Instant;
 
-use crate::place::Place;
+use crate::limit_permit::LimitPermit;
 use crate::stats::Stats;
 
 /// One connection.
@@ -35,7 +35,7 @@ pub(crate) struct Session {
     /// The upstream side, where there is one.
     pub upstream: Upstream,
     /// Under limits of connections, held to its end.
-    pub places: Vec<Place>,
+    pub limit_permits: Vec<LimitPermit>,
     details: Option<String>,
     chain: Option<Arc<Chain>>,
     /// URIs of the client's certificate, as logs print them.
@@ -77,7 +77,7 @@ impl Session {
             sent: 0,
             flags: ResponseFlags::default(),
             upstream: Upstream::default(),
-            places: Vec::new(),
+            limit_permits: Vec::new(),
             details: None,
             chain: None,
             uri_san: None,

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwapOption;
 use redplane_config::tls::ServerTls;
 use redplane_upstream::tls as shared;
-use redplane_upstream::tls::secrets::{Held, Identity, Material, Secrets};
+use redplane_upstream::tls::secrets::{ContextSecrets, Identity, Material, Secrets};
 use rustls::ServerConfig;
 use rustls::server::ClientHello;
 
@@ -22,7 +22,7 @@ use clients::ClientCheck;
 /// TLS of one or more chains with the same context. It stays the same while its certificates and roots are exchanged.
 pub struct TlsServer {
     config: Arc<ServerTls>,
-    held: Held,
+    context_secrets: ContextSecrets,
     built: ArcSwapOption<Built>,
 }
 
@@ -37,7 +37,7 @@ impl TlsServer {
     /// Builds the server. The error is the reason of the refusal.
     pub(crate) fn new(config: Arc<ServerTls>, secrets: &Secrets) -> Result<Self, String> {
         let server = Self {
-            held: Held::new(&config.certificates, config.validation.as_ref(), secrets)?,
+            context_secrets: ContextSecrets::new(&config.certificates, config.validation.as_ref(), secrets)?,
             built: ArcSwapOption::empty(),
             config,
         };
@@ -71,11 +71,11 @@ impl TlsServer {
     /// tickets: a session that was made under the old roots is not resumed under the new ones.
     fn built(&self) -> Result<Arc<Built>, String> {
         if let Some(built) = &*self.built.load()
-            && self.held.is_current(&built.material)
+            && self.context_secrets.is_current(&built.material)
         {
             return Ok(Arc::clone(built));
         }
-        let built = Arc::new(Built::new(&self.config, self.held.material()?)?);
+        let built = Arc::new(Built::new(&self.config, self.context_secrets.material()?)?);
         self.built.store(Some(Arc::clone(&built)));
         Ok(built)
     }

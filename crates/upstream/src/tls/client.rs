@@ -13,7 +13,7 @@ use rustls::sign::SingleCertAndKey;
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
 
 use super::peer::{PeerRules, check_name};
-use super::secrets::{Anchors, Held, Material, Secrets};
+use super::secrets::{Anchors, ContextSecrets, Material, Secrets};
 
 /// TLS towards the hosts of one cluster. It stays the same while its certificates and roots are exchanged.
 pub struct TlsClient {
@@ -21,7 +21,7 @@ pub struct TlsClient {
     versions: Versions,
     /// `auto_sni_san_validation`
     match_sni: bool,
-    held: Held,
+    context_secrets: ContextSecrets,
     built: ArcSwapOption<Built>,
     /// `None` sends no SNI.
     sni: Option<ServerName<'static>>,
@@ -51,7 +51,7 @@ impl TlsClient {
             alpn: tls.alpn.clone(),
             versions: tls.versions,
             match_sni: tls.auto_sni_san_validation,
-            held: Held::new(&tls.certificates, tls.validation.as_ref(), secrets)?,
+            context_secrets: ContextSecrets::new(&tls.certificates, tls.validation.as_ref(), secrets)?,
             built: ArcSwapOption::empty(),
             sni,
             auto_host_sni: tls.auto_host_sni,
@@ -96,11 +96,11 @@ impl TlsClient {
 
     fn built(&self) -> Result<Arc<Built>, String> {
         if let Some(built) = &*self.built.load()
-            && self.held.is_current(&built.material)
+            && self.context_secrets.is_current(&built.material)
         {
             return Ok(Arc::clone(built));
         }
-        let material = self.held.material()?;
+        let material = self.context_secrets.material()?;
         let built = Arc::new(Built {
             config: Arc::new(self.build(&material)?),
             material,

@@ -209,19 +209,19 @@ impl Secrets {
 }
 
 /// The secrets of one context, those of the message and those in slots.
-pub struct Held {
-    identities: Vec<Place<Identity>>,
+pub struct ContextSecrets {
+    identities: Vec<MaterialSource<Identity>>,
     trust: Option<Roots>,
 }
 
-enum Place<T> {
+enum MaterialSource<T> {
     Here(Arc<T>),
     Named(SecretKey, Slot<T>),
 }
 
 enum Roots {
     Here(Arc<Anchors>),
-    Named(Arc<Validation>, Place<Anchors>),
+    Named(Arc<Validation>, MaterialSource<Anchors>),
 }
 
 /// What a context's secrets are at one moment.
@@ -234,7 +234,7 @@ pub struct Material {
     came: Option<Arc<Anchors>>,
 }
 
-impl Held {
+impl ContextSecrets {
     /// Parses what is here and finds the slots of what is named.
     ///
     /// # Errors
@@ -247,11 +247,11 @@ impl Held {
     ) -> Result<Self, String> {
         let identity = |secret: &Secret<Arc<Certificate>>| -> Result<_, String> {
             Ok(match secret {
-                Secret::Here(config) => Place::Here(Identity::new(config)?),
+                Secret::Here(config) => MaterialSource::Here(Identity::new(config)?),
                 Secret::Named(name) => {
                     let key = SecretKey::new(SecretKind::Certificate, name);
                     let slot = secrets.identity(&key);
-                    Place::Named(key, slot)
+                    MaterialSource::Named(key, slot)
                 }
             })
         };
@@ -261,7 +261,7 @@ impl Held {
                 Some(name) => {
                     let key = SecretKey::new(SecretKind::Validation, name);
                     let slot = secrets.anchor(&key);
-                    Roots::Named(Arc::clone(&trust.own), Place::Named(key, slot))
+                    Roots::Named(Arc::clone(&trust.own), MaterialSource::Named(key, slot))
                 }
             })
         };
@@ -273,7 +273,7 @@ impl Held {
 
     /// Whether `material` is what there is now.
     pub fn is_current(&self, material: &Material) -> bool {
-        let same = |(place, identity): (&Place<Identity>, &Arc<Identity>)| place.is(identity);
+        let same = |(place, identity): (&MaterialSource<Identity>, &Arc<Identity>)| place.is(identity);
         let trust = match (&self.trust, &material.came) {
             (Some(Roots::Named(_, place)), Some(came)) => place.is(came),
             _ => true,
@@ -287,7 +287,7 @@ impl Held {
     ///
     /// What has not come yet, or does not fit what it is merged with.
     pub fn material(&self) -> Result<Material, String> {
-        let identities = self.identities.iter().map(Place::get);
+        let identities = self.identities.iter().map(MaterialSource::get);
         let identities = identities.collect::<Result<_, _>>()?;
         let (came, anchors) = match &self.trust {
             None => (None, None),
@@ -315,7 +315,7 @@ impl Held {
     }
 }
 
-impl<T> Place<T> {
+impl<T> MaterialSource<T> {
     fn get(&self) -> Result<Arc<T>, String> {
         match self {
             Self::Here(value) => Ok(Arc::clone(value)),

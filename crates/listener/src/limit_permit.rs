@@ -1,4 +1,4 @@
-//! A connection's place under a limit of its chain.
+//! What counts a connection under a limit of its chain.
 
 use std::rc::Rc;
 
@@ -7,12 +7,12 @@ use redplane_telemetry::stats::connection_limit;
 use redplane_world::Permit;
 
 /// A connection within a limit: it counts until it is dropped.
-pub(crate) struct Place {
+pub(crate) struct LimitPermit {
     _permit: Permit,
     block: Rc<Block>,
 }
 
-impl Place {
+impl LimitPermit {
     /// Of a connection that is counted in this block.
     pub(crate) fn new(permit: Permit, block: Rc<Block>) -> Self {
         Self {
@@ -22,7 +22,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for LimitPermit {
     fn drop(&mut self) {
         self.block.dec(connection_limit::ACTIVE_CONNECTIONS);
     }
