@@ -117,7 +117,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("command", &[]),
     ("resp", &[]),
     ("proto", &[]),
-    ("telemetry", &[]),
+    ("telemetry", &["config-core"]),
     ("testkit", &["resp", "proto"]),
 ];
 

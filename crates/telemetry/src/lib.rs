@@ -21,7 +21,7 @@ mod table;
 
 pub use cells::{Additive, Cells};
 pub use histogram::{Distribution, QUANTILES};
-pub use names::{BadPattern, BucketSetting, Matcher, Pattern, StatsConfig, StringMatch, Tag, TagValue};
+pub use names::{BadPattern, BucketSetting, Matcher, Pattern, StatsConfig, Tag, TagValue};
 pub use print::{BucketMode, Kinds, Query};
 pub use registry::Registry;
 pub use schema::{CounterId, GaugeId, HistogramId, Kind, Schema, Stat, Unit};

@@ -6,6 +6,7 @@
 mod tags;
 
 use fancy_regex::{Regex, RegexBuilder};
+use redplane_config_core::matcher::StringMatcher;
 
 pub(crate) use tags::Tagged;
 
@@ -48,7 +49,7 @@ impl Pattern {
         compiled.map(Self).map_err(|error| refuse(error.to_string()))
     }
 
-    /// A regex that must match the whole name (`safe_regex` of a matcher).
+    /// A regex that must match the whole name.
     ///
     /// # Errors
     /// As [`Pattern::search`].
@@ -66,46 +67,6 @@ impl Pattern {
     }
 }
 
-/// One matcher of a list.
-#[derive(Clone, Debug)]
-pub enum StringMatch {
-    /// The whole name.
-    Exact(String),
-    /// Its beginning.
-    Prefix(String),
-    /// Its end.
-    Suffix(String),
-    /// Any part.
-    Contains(String),
-    /// A regex over the whole name, see [`Pattern::whole`].
-    Regex(Pattern),
-    /// Another matcher without regard to ASCII case. Its text must be lower case.
-    IgnoreCase(Box<Self>),
-}
-
-impl StringMatch {
-    /// Whether a name matches.
-    pub fn matches(&self, name: &str) -> bool {
-        match self {
-            Self::Exact(text) => name == text,
-            Self::Prefix(text) => name.starts_with(text.as_str()),
-            Self::Suffix(text) => name.ends_with(text.as_str()),
-            Self::Contains(text) => name.contains(text.as_str()),
-            Self::Regex(pattern) => pattern.matches(name),
-            Self::IgnoreCase(matcher) => matcher.matches(&name.to_ascii_lowercase()),
-        }
-    }
-
-    /// Whether some name with this prefix could match.
-    fn could_match_below(&self, prefix: &str) -> bool {
-        match self {
-            Self::Exact(text) => text.starts_with(prefix),
-            Self::Prefix(text) => text.starts_with(prefix) || prefix.starts_with(text.as_str()),
-            Self::Suffix(_) | Self::Contains(_) | Self::Regex(_) | Self::IgnoreCase(_) => true,
-        }
-    }
-}
-
 /// `stats_matcher`: which stats exist for the outside.
 #[derive(Clone, Debug, Default)]
 pub enum Matcher {
@@ -115,9 +76,9 @@ pub enum Matcher {
     /// None of them (`reject_all`).
     None,
     /// Those that match.
-    Inclusion(Vec<StringMatch>),
+    Inclusion(Vec<StringMatcher>),
     /// Those that do not match.
-    Exclusion(Vec<StringMatch>),
+    Exclusion(Vec<StringMatcher>),
 }
 
 impl Matcher {
@@ -126,8 +87,8 @@ impl Matcher {
         match self {
             Self::All => true,
             Self::None => false,
-            Self::Inclusion(list) => list.iter().any(|matcher| matcher.matches(name)),
-            Self::Exclusion(list) => !list.iter().any(|matcher| matcher.matches(name)),
+            Self::Inclusion(list) => list.iter().any(|matcher| matcher.matches(name.as_bytes())),
+            Self::Exclusion(list) => !list.iter().any(|matcher| matcher.matches(name.as_bytes())),
         }
     }
 
@@ -136,8 +97,20 @@ impl Matcher {
         match self {
             Self::All | Self::Exclusion(_) => true,
             Self::None => false,
-            Self::Inclusion(list) => list.iter().any(|matcher| matcher.could_match_below(prefix)),
+            Self::Inclusion(list) => list.iter().any(|matcher| may_match_below(matcher, prefix)),
         }
+    }
+}
+
+/// Whether some name with this prefix could match.
+fn may_match_below(matcher: &StringMatcher, prefix: &str) -> bool {
+    match matcher {
+        StringMatcher::Exact(text) => text.starts_with(prefix),
+        StringMatcher::Prefix(text) => text.starts_with(prefix) || prefix.starts_with(text.as_str()),
+        StringMatcher::Suffix(_)
+        | StringMatcher::Contains(_)
+        | StringMatcher::Regex(_)
+        | StringMatcher::IgnoreCase(_) => true,
     }
 }
 
@@ -165,7 +138,7 @@ pub enum TagValue {
 #[derive(Clone, Debug)]
 pub struct BucketSetting {
     /// Which histograms.
-    pub matcher: StringMatch,
+    pub matcher: StringMatcher,
     /// Upper bounds, ascending.
     pub buckets: Vec<f64>,
 }
@@ -225,7 +198,10 @@ impl Names {
     }
 
     pub(crate) fn buckets(&self, name: &str) -> &[f64] {
-        let own = self.buckets.iter().find(|setting| setting.matcher.matches(name));
+        let own = self
+            .buckets
+            .iter()
+            .find(|setting| setting.matcher.matches(name.as_bytes()));
         own.map_or(&DEFAULT_BUCKETS, |setting| &setting.buckets)
     }
 

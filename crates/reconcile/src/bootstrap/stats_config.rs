@@ -1,13 +1,11 @@
 //! `stats_config` of the bootstrap as telemetry understands it: `envoy.config.metrics.v3.StatsConfig`.
 
+use redplane_config::matcher::StringMatcher;
 use redplane_proto::pb::envoy::config::metrics::v3 as proto;
 use redplane_proto::pb::envoy::config::metrics::v3::stats_matcher::StatsMatcher;
 use redplane_proto::pb::envoy::config::metrics::v3::tag_specifier::TagValue as ProtoValue;
 use redplane_proto::pb::envoy::r#type::matcher::v3 as matcher;
-use redplane_proto::pb::envoy::r#type::matcher::v3::string_matcher::MatchPattern;
-use redplane_telemetry::{
-    BadPattern, BucketSetting, Matcher, Pattern, StatsConfig, StringMatch, Tag, TagValue,
-};
+use redplane_telemetry::{BadPattern, BucketSetting, Matcher, Pattern, StatsConfig, Tag, TagValue};
 
 /// Reads the message.
 ///
@@ -41,7 +39,7 @@ pub(super) fn read(message: Option<&proto::StatsConfig>) -> Result<StatsConfig, 
         let mut buckets = setting.buckets.clone();
         buckets.sort_by(f64::total_cmp);
         Ok(BucketSetting {
-            matcher: one(matcher).map_err(|reason| format!("{path}.match: {reason}"))?,
+            matcher: StringMatcher::from_proto(matcher).map_err(|bad| format!("{path}.match.{bad}"))?,
             buckets,
         })
     });
@@ -66,33 +64,10 @@ fn stats_matcher(message: Option<&proto::StatsMatcher>) -> Result<Matcher, Strin
     })
 }
 
-fn list(field: &str, message: &matcher::ListStringMatcher) -> Result<Vec<StringMatch>, String> {
+fn list(field: &str, message: &matcher::ListStringMatcher) -> Result<Vec<StringMatcher>, String> {
     let patterns = message.patterns.iter().enumerate();
-    let patterns = patterns
-        .map(|(i, pattern)| one(pattern).map_err(|reason| format!("{field}.patterns[{i}]: {reason}")));
+    let patterns = patterns.map(|(i, pattern)| {
+        StringMatcher::from_proto(pattern).map_err(|bad| format!("{field}.patterns[{i}].{bad}"))
+    });
     patterns.collect()
-}
-
-fn one(message: &matcher::StringMatcher) -> Result<StringMatch, String> {
-    let text = |text: &String| match message.ignore_case {
-        true => text.to_ascii_lowercase(),
-        false => text.clone(),
-    };
-    let plain = match message.match_pattern.as_ref() {
-        Some(MatchPattern::Exact(exact)) => StringMatch::Exact(text(exact)),
-        Some(MatchPattern::Prefix(prefix)) => StringMatch::Prefix(text(prefix)),
-        Some(MatchPattern::Suffix(suffix)) => StringMatch::Suffix(text(suffix)),
-        Some(MatchPattern::Contains(part)) => StringMatch::Contains(text(part)),
-        Some(MatchPattern::SafeRegex(regex)) => {
-            let pattern = Pattern::whole(&regex.regex).map_err(|bad| format!("safe_regex.regex: {bad}"))?;
-            // Envoy: `ignore_case` has no effect on regexes.
-            return Ok(StringMatch::Regex(pattern));
-        }
-        Some(_) => return Err("custom: is not supported".to_owned()),
-        None => return Err("match_pattern: value is required".to_owned()),
-    };
-    Ok(match message.ignore_case {
-        true => StringMatch::IgnoreCase(Box::new(plain)),
-        false => plain,
-    })
 }

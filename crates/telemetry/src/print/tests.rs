@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
+use redplane_config_core::matcher::StringMatcher;
+
 use super::*;
-use crate::names::{BucketSetting, Matcher, StatsConfig, StringMatch};
+use crate::names::{BucketSetting, Matcher, StatsConfig};
 use crate::stats::{cluster, listener_worker, redis_cluster, redis_command, redis_proxy, server};
 use crate::{Pattern, Registry};
 
@@ -183,7 +185,7 @@ fn prometheus_histograms_are_cumulative() {
     let registry = Registry::new();
     registry.configure(StatsConfig {
         buckets: vec![BucketSetting {
-            matcher: StringMatch::Suffix("upstream_rq_time".to_owned()),
+            matcher: StringMatcher::Suffix("upstream_rq_time".to_owned()),
             buckets: vec![1.0, 10.0, 2500.5],
         }],
         ..StatsConfig::default()
@@ -248,7 +250,7 @@ fn the_matcher_hides_and_shows() {
     let registry = Registry::new();
     let _server = registry.scope("server.", &server::SCHEMA);
     let _filter = registry.scope("redis.p.", &redis_proxy::SCHEMA);
-    let matcher = Matcher::Inclusion(vec![StringMatch::Prefix("redis".to_owned())]);
+    let matcher = Matcher::Inclusion(vec![StringMatcher::Prefix("redis".to_owned())]);
     registry.configure(StatsConfig {
         matcher,
         ..StatsConfig::default()
