@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, header};
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
 /// Whether the content type says gRPC: `application/grpc`, or that with `+` and a codec.
 pub fn is_grpc(headers: &HeaderMap) -> bool {
@@ -30,17 +31,12 @@ pub fn status(headers: &HeaderMap) -> Option<u32> {
     headers.get("grpc-status")?.to_str().ok()?.parse().ok()
 }
 
+/// What a message may not hold as it is, beside what is no ASCII.
+const MESSAGE: &AsciiSet = &CONTROLS.add(b'%');
+
 /// A message as `grpc-message` carries it: percent-encoded.
 pub fn encode_message(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        if (b' '..=b'~').contains(&byte) && byte != b'%' {
-            out.push(char::from(byte));
-        } else {
-            out.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    out
+    utf8_percent_encode(text, MESSAGE).to_string()
 }
 
 /// `grpc-timeout`: up to eight digits and a unit.

@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
+use percent_encoding::percent_decode_str;
 use redplane_config::jwt::Provider;
 
 use crate::Headers;
@@ -139,28 +140,9 @@ pub(crate) fn without_parameter(path: &str, name: &str) -> String {
     format!("{front}?{}", kept.join("&"))
 }
 
-/// Percent-decoded.
+/// Percent-decoded; what is no escape stays as it is.
 fn decoded(text: &str) -> Cow<'_, str> {
-    if !text.contains('%') {
-        return Cow::Borrowed(text);
-    }
-    let bytes = text.as_bytes();
-    let digit = |at: usize| bytes.get(at).and_then(|byte| char::from(*byte).to_digit(16));
-    let mut out = Vec::with_capacity(bytes.len());
-    let mut at = 0;
-    while let Some(&byte) = bytes.get(at) {
-        match (byte, digit(at + 1), digit(at + 2)) {
-            (b'%', Some(high), Some(low)) => {
-                out.push(u8::try_from(high * 16 + low).expect("two hexadecimal digits are a byte"));
-                at += 3;
-            }
-            _ => {
-                out.push(byte);
-                at += 1;
-            }
-        }
-    }
-    Cow::Owned(String::from_utf8_lossy(&out).into_owned())
+    percent_decode_str(text).decode_utf8_lossy()
 }
 
 /// The first cookie of that name, without quotes.

@@ -1,8 +1,9 @@
-//! A connection handed to the HTTP room, with what is known of it.
+//! A connection handed to the HTTP crate, with what is known of it.
 
 use std::rc::Rc;
 use std::sync::Arc;
 
+use data_encoding::HEXLOWER;
 use redplane_config::tls::SanKind;
 use redplane_http::{Downstream, Tls};
 use redplane_upstream::tls::san;
@@ -59,16 +60,12 @@ fn session_of(tls: &TlsFacts, chain: &Chain) -> Tls {
         cipher: tls.cipher.clone(),
         alpn: tls.alpn.clone(),
         is_validated: leaf.is_some() && validates(&chain.config),
-        digest: leaf.map(|leaf| hex(digest::digest(&digest::SHA256, leaf).as_ref())),
+        digest: leaf.map(|leaf| HEXLOWER.encode(digest::digest(&digest::SHA256, leaf).as_ref())),
         subject: leaf.and_then(|leaf| san::subject(leaf)),
         uri_sans: tls.uri_sans.clone(),
         dns_sans: tls.dns_sans.clone(),
         own_uri_sans: own.unwrap_or_default(),
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// URI names of the certificate that a chain presents first.

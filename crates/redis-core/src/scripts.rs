@@ -9,6 +9,7 @@ use std::hash::{BuildHasher, BuildHasherDefault};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use data_encoding::HEXLOWER_PERMISSIVE;
 use rustc_hash::{FxHashMap, FxHashSet, FxHasher};
 
 /// Scripts that are remembered at most.
@@ -217,14 +218,8 @@ pub fn parse_sha(text: &[u8]) -> Option<Sha> {
     if text.len() != 2 * sha.len() {
         return None;
     }
-    for (byte, pair) in sha.iter_mut().zip(text.chunks_exact(2)) {
-        *byte = digit(pair[0])? << 4 | digit(pair[1])?;
-    }
+    HEXLOWER_PERMISSIVE.decode_mut(text, &mut sha).ok()?;
     Some(sha)
-}
-
-fn digit(letter: u8) -> Option<u8> {
-    (letter as char).to_digit(16).map(|digit| digit as u8)
 }
 
 #[cfg(test)]
