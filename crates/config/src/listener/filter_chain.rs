@@ -15,13 +15,13 @@ use redplane_proto::pb::envoy::config::core::v3::transport_socket::ConfigType;
 use redplane_proto::pb::envoy::config::listener::v3 as proto;
 use redplane_proto::type_url;
 
+pub use filters::NetworkFilter;
 pub use limits::{ConnectionLimit, ConnectionRate};
 
 use super::chain_match::ChainMatch;
 use crate::extension::Extension;
 use crate::field::duration_or;
 use crate::http::HttpConnectionManager;
-use crate::rbac::NetworkRbac;
 use crate::redis_proxy::RedisProxy;
 use crate::tcp_proxy::TcpProxy;
 use crate::tls::{ServerTls, Usable};
@@ -47,24 +47,6 @@ pub struct FilterChain {
     pub terminal: Terminal,
 }
 
-/// A filter in front of the terminal one. Those that keep clients out are enforced here, or make the chain inert.
-#[derive(Clone, Debug, PartialEq)]
-pub enum NetworkFilter {
-    /// `rbac`: who may come in.
-    Rbac(Arc<NetworkRbac>),
-    /// `connection_limit`: how many may be in at a time.
-    Limit(Arc<ConnectionLimit>),
-    /// `local_ratelimit`: how many may come in a time.
-    Rate(Arc<ConnectionRate>),
-    /// `sni_cluster`: the server name of the ClientHello is the cluster that tcp_proxy takes.
-    SniCluster,
-    /// Only watches (telemetry, metadata exchange) or is not known: it is noted and does nothing.
-    WithoutEffect {
-        /// Its name.
-        name: String,
-    },
-}
-
 /// The terminal filter of a chain.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Terminal {
@@ -79,18 +61,6 @@ pub enum Terminal {
         /// Why, naming the filter.
         reason: String,
     },
-}
-
-impl NetworkFilter {
-    /// Whether it keeps clients out.
-    #[must_use]
-    pub fn is_guard(&self) -> bool {
-        match self {
-            Self::Rbac(filter) => filter.decides(),
-            Self::Limit(_) | Self::Rate(_) => true,
-            Self::SniCluster | Self::WithoutEffect { .. } => false,
-        }
-    }
 }
 
 impl FilterChain {

@@ -7,8 +7,8 @@ use redplane_proto::pb::envoy::config::listener::v3 as proto;
 use redplane_proto::pb::envoy::config::listener::v3::filter::ConfigType;
 use redplane_proto::type_url;
 
+use super::Terminal;
 use super::limits::{ConnectionLimit, ConnectionRate};
-use super::{NetworkFilter, Terminal};
 use crate::extension::{Extension, type_name};
 use crate::field::non_empty;
 use crate::http::HttpConnectionManager;
@@ -17,6 +17,36 @@ use crate::redis_proxy::RedisProxy;
 use crate::tcp_proxy::TcpProxy;
 use crate::tls::Usable;
 use crate::{Ignored, Invalid};
+
+/// A filter in front of the terminal one. Those that keep clients out are enforced here, or make the chain inert.
+#[derive(Clone, Debug, PartialEq)]
+pub enum NetworkFilter {
+    /// `rbac`: who may come in.
+    Rbac(Arc<NetworkRbac>),
+    /// `connection_limit`: how many may be in at a time.
+    Limit(Arc<ConnectionLimit>),
+    /// `local_ratelimit`: how many may come in a time.
+    Rate(Arc<ConnectionRate>),
+    /// `sni_cluster`: the server name of the ClientHello is the cluster that tcp_proxy takes.
+    SniCluster,
+    /// Only watches (telemetry, metadata exchange) or is not known: it is noted and does nothing.
+    WithoutEffect {
+        /// Its name.
+        name: String,
+    },
+}
+
+impl NetworkFilter {
+    /// Whether it keeps clients out.
+    #[must_use]
+    pub fn is_guard(&self) -> bool {
+        match self {
+            Self::Rbac(filter) => filter.decides(),
+            Self::Limit(_) | Self::Rate(_) => true,
+            Self::SniCluster | Self::WithoutEffect { .. } => false,
+        }
+    }
+}
 
 /// What a network filter is to us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
