@@ -75,7 +75,7 @@ fn refused_row(page: &mut String, command: &Command) {
             format!("{}; answered as an unknown command", why.reason())
         }
         RequestPolicy::Refuse(why) => why.reason().to_owned(),
-        served => request(served).to_owned(),
+        served => served.words().to_owned(),
     };
     let _ = writeln!(
         page,
@@ -95,7 +95,7 @@ fn row(page: &mut String, command: &Command) {
         command.about.since,
         if command.about.served_by_envoy { "yes" } else { "" },
         if command.may_use_replica() { "yes" } else { "" },
-        request(command.request),
+        command.request.words(),
         reply(command.reply),
         command.about.note,
     );
@@ -114,27 +114,6 @@ const fn title(class: Class) -> &'static str {
         Class::Transaction => "Transactions",
         Class::Script => "Scripts and functions",
         Class::Refuse => "Not offered",
-    }
-}
-
-const fn request(policy: RequestPolicy) -> &'static str {
-    match policy {
-        RequestPolicy::ByKey | RequestPolicy::Sort => "by key",
-        RequestPolicy::AnyNode => "any primary",
-        RequestPolicy::SlotArgument => "owner of the slot",
-        RequestPolicy::ShardIndex => "the shard of that index",
-        RequestPolicy::MultiShard => "split by slot",
-        RequestPolicy::AllShards => "all primaries",
-        RequestPolicy::AllNodes => "all primaries and replicas",
-        RequestPolicy::RandomShards => "primaries in random order",
-        RequestPolicy::Scan => "shard after shard",
-        RequestPolicy::Local(_) => "the proxy",
-        RequestPolicy::Transaction(_) => "the connection's transaction",
-        RequestPolicy::Blocking(_) => "by key, on a connection of its own",
-        RequestPolicy::Pubsub(_) => "subscriptions",
-        RequestPolicy::Script(_) => "by key, or one primary per script",
-        RequestPolicy::Container => "a subcommand",
-        RequestPolicy::Refuse(why) => why.reason(),
     }
 }
 

@@ -69,6 +69,30 @@ pub enum RequestPolicy {
     Refuse(Refusal),
 }
 
+impl RequestPolicy {
+    /// Where requests go, in words, for the compatibility page.
+    pub(crate) const fn words(self) -> &'static str {
+        match self {
+            Self::ByKey | Self::Sort => "by key",
+            Self::AnyNode => "any primary",
+            Self::SlotArgument => "owner of the slot",
+            Self::ShardIndex => "the shard of that index",
+            Self::MultiShard => "split by slot",
+            Self::AllShards => "all primaries",
+            Self::AllNodes => "all primaries and replicas",
+            Self::RandomShards => "primaries in random order",
+            Self::Scan => "shard after shard",
+            Self::Local(_) => "the proxy",
+            Self::Transaction(_) => "the connection's transaction",
+            Self::Blocking(_) => "by key, on a connection of its own",
+            Self::Pubsub(_) => "subscriptions",
+            Self::Script(_) => "by key, or one primary per script",
+            Self::Container => "a subcommand",
+            Self::Refuse(why) => why.reason(),
+        }
+    }
+}
+
 /// How the replies of several nodes become one. A node's error is the whole command's error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReplyPolicy {
