@@ -117,6 +117,16 @@ impl Kind {
         }
     }
 
+    /// Whether it keeps clients out, so that it must not be left out.
+    fn is_guard(self) -> bool {
+        match self {
+            Self::Rbac | Self::Limit | Self::Rate | Self::Guard => true,
+            Self::Redis | Self::Tcp | Self::Http | Self::OtherTerminal | Self::SniCluster | Self::Other => {
+                false
+            }
+        }
+    }
+
     fn is_terminal(self) -> bool {
         matches!(self, Self::Redis | Self::Tcp | Self::Http | Self::OtherTerminal)
     }
@@ -201,12 +211,7 @@ fn discovered(
     discovery: &ExtensionConfigSource,
     ignored: &mut Ignored,
 ) -> Usable<NetworkFilter> {
-    let guards = |url: &String| {
-        matches!(
-            Kind::of(url, ""),
-            Kind::Rbac | Kind::Limit | Kind::Rate | Kind::Guard
-        )
-    };
+    let guards = |url: &String| Kind::of(url, "").is_guard();
     if discovery.type_urls.iter().any(guards) {
         return Usable::Inert(not_enforced(&name));
     }
