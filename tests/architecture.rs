@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use architecture::sources;
 use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, Package};
 
-/// Who may depend on whom inside the house. `redplane` is the binary.
+/// Which crate may depend on which inside the house. `redplane` is the binary.
 const ARROWS: &[(&str, &[&str])] = &[
     (
         "redplane",
@@ -188,14 +188,14 @@ fn metadata() -> Metadata {
 }
 
 /// The short name: `redplane-xds` is `xds`.
-fn room(name: &str) -> &str {
+fn short_name(name: &str) -> &str {
     name.strip_prefix("redplane-").unwrap_or(name)
 }
 
 fn allowed(package: &Package) -> &'static [&'static str] {
-    let name = room(&package.name);
+    let name = short_name(&package.name);
     let row = ARROWS.iter().find(|(from, _)| *from == name);
-    row.unwrap_or_else(|| panic!("{name} is not in the table of arrows: decide whom it may know"))
+    row.unwrap_or_else(|| panic!("{name} is not in the table of arrows: decide which it may know"))
         .1
 }
 
@@ -210,7 +210,7 @@ fn arrows_point_one_way() {
             .iter()
             .filter(|d| house.contains(d.name.as_str()));
         for dependency in inside {
-            let (to, kind) = (room(&dependency.name), dependency.kind);
+            let (to, kind) = (short_name(&dependency.name), dependency.kind);
             let is_fine = match to {
                 "testkit" => kind == DependencyKind::Development,
                 // A test may build the message from which its subject is configured, start a cluster, and ask the
@@ -219,7 +219,7 @@ fn arrows_point_one_way() {
                 _ => allowed(package).contains(&to),
             };
             if !is_fine {
-                wrong.push(format!("{} -> {to} ({kind})", room(&package.name)));
+                wrong.push(format!("{} -> {to} ({kind})", short_name(&package.name)));
             }
         }
     }
@@ -230,7 +230,7 @@ fn arrows_point_one_way() {
 fn walls_stand() {
     let mut wrong = Vec::new();
     for package in &metadata().packages {
-        let name = room(&package.name);
+        let name = short_name(&package.name);
         let real = package
             .dependencies
             .iter()
@@ -250,11 +250,11 @@ fn walls_stand() {
 #[test]
 fn messages_stop_at_their_wall() {
     let mut wrong = Vec::new();
-    for (room, files) in sources::product() {
+    for (name, files) in sources::product() {
         let names_messages = |file: &&sources::Source| file.code.contains("redplane_proto::pb");
-        if !MESSAGES.contains(&room.as_str()) {
+        if !MESSAGES.contains(&name.as_str()) {
             let found = files.iter().filter(names_messages);
-            wrong.extend(found.map(|file| format!("{room}: {}", file.path.display())));
+            wrong.extend(found.map(|file| format!("{name}: {}", file.path.display())));
         }
     }
     assert!(

@@ -20,7 +20,7 @@ use crate::incoming::From;
 use crate::needs::{Named, Need};
 use crate::owner::Reconcile;
 
-/// Assignments and who uses them.
+/// Assignments and what uses them.
 #[derive(Default)]
 pub(crate) struct Endpoints {
     services: HashMap<Named, Users>,

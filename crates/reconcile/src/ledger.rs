@@ -1,4 +1,4 @@
-//! Who waits for what, and until when.
+//! What waits for what, and until when.
 //!
 //! Each need of a wait has its own time limit, or none, and is over when it is met or its time has passed; a wait is over
 //! with the last of its needs. Pure: time is handed in, and what to do next is the caller's business.
@@ -7,7 +7,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::hash::Hash;
 use std::time::{Duration, Instant};
 
-/// All waits. `W` says who waits, `N` for what.
+/// All waits. `W` says what waits, `N` for what.
 pub(crate) struct Ledger<W, N> {
     waits: HashMap<u64, Wait<W, N>>,
     by_need: HashMap<N, BTreeSet<u64>>,
@@ -17,14 +17,14 @@ pub(crate) struct Ledger<W, N> {
 }
 
 struct Wait<W, N> {
-    who: W,
+    waiter: W,
     open: Vec<(N, Option<Instant>)>,
 }
 
 /// A need whose time has passed.
 pub(crate) struct Expired<W, N> {
-    /// Who waited.
-    pub(crate) who: W,
+    /// What waited.
+    pub(crate) waiter: W,
     /// For what.
     pub(crate) need: N,
     /// Nothing else is waited for any more.
@@ -45,7 +45,7 @@ impl<W, N> Default for Ledger<W, N> {
 impl<W: Clone, N: Clone + Eq + Hash> Ledger<W, N> {
     /// Begins a wait for all of these, each with the time that it may take; `None` is for ever. Without needs it is over
     /// already, and nothing will be said of it.
-    pub(crate) fn open(&mut self, who: W, needs: Vec<(N, Option<Duration>)>, now: Instant) -> u64 {
+    pub(crate) fn open(&mut self, waiter: W, needs: Vec<(N, Option<Duration>)>, now: Instant) -> u64 {
         self.last += 1;
         let id = self.last;
         let until = |patience: Option<Duration>| patience.and_then(|patience| now.checked_add(patience));
@@ -58,12 +58,12 @@ impl<W: Clone, N: Clone + Eq + Hash> Ledger<W, N> {
             self.due.extend(end.map(|end| (end, id)));
         }
         if !open.is_empty() {
-            self.waits.insert(id, Wait { who, open });
+            self.waits.insert(id, Wait { waiter, open });
         }
         id
     }
 
-    /// A need is met, or will never be: answers who has nothing else to wait for.
+    /// A need is met, or will never be: answers what has nothing else to wait for.
     pub(crate) fn met(&mut self, need: &N) -> Vec<W> {
         let waiting = self.by_need.remove(need).unwrap_or_default();
         let mut over = Vec::new();
@@ -90,7 +90,7 @@ impl<W: Clone, N: Clone + Eq + Hash> Ledger<W, N> {
                 .extract_if(.., |open| passed(open))
                 .map(|(need, _)| need)
                 .collect();
-            let who = wait.who.clone();
+            let waiter = wait.waiter.clone();
             for need in &needs {
                 self.leave(id, need);
             }
@@ -98,7 +98,7 @@ impl<W: Clone, N: Clone + Eq + Hash> Ledger<W, N> {
             let last = needs.len();
             let needs = needs.into_iter().enumerate();
             expired.extend(needs.map(|(at, need)| Expired {
-                who: who.clone(),
+                waiter: waiter.clone(),
                 need,
                 over: over && at + 1 == last,
             }));
@@ -134,7 +134,7 @@ impl<W: Clone, N: Clone + Eq + Hash> Ledger<W, N> {
         if !wait.open.is_empty() {
             return None;
         }
-        self.waits.remove(&id).map(|wait| wait.who)
+        self.waits.remove(&id).map(|wait| wait.waiter)
     }
 }
 

@@ -211,9 +211,9 @@ impl Reconcile {
             let mut pages = self.world.book.pages();
             pages.listeners.set_warming(&config.name, draft.resource.clone());
         }
-        let who = Waiter::Listener(config.name.clone());
+        let waiter = Waiter::Listener(config.name.clone());
         let waiting = Waiting {
-            wait: self.ledger.open(who, needs, Instant::now()),
+            wait: self.ledger.open(waiter, needs, Instant::now()),
             config: draft.config,
             origin: draft.origin,
             resource: draft.resource,

@@ -1,4 +1,4 @@
-//! What something can need before it lives, and who can need it.
+//! What something can need before it lives, and what can need it.
 
 use redplane_config::cluster::Source;
 use redplane_upstream::tls::secrets::SecretKey;
@@ -25,7 +25,7 @@ pub(crate) enum Need {
     Release(String),
 }
 
-/// Who waits.
+/// What waits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Waiter {
     /// The start.

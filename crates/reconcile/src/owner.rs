@@ -144,33 +144,36 @@ impl Reconcile {
     /// # Errors
     /// Start-up cannot go on.
     pub fn expire(&mut self) -> Result<(), String> {
-        for Expired { who, need, over } in self.ledger.expire(Instant::now()) {
+        for Expired { waiter, need, over } in self.ledger.expire(Instant::now()) {
             match &need {
                 Need::All(type_url) => self.give_up(type_url),
                 Need::Secret(key) => self.count_secret_timeout(key),
                 Need::Route(named) => self.count_route_timeout(named),
                 Need::Endpoints(_) | Need::Discovery(_) | Need::Cluster(_) | Need::Release(_) => {}
             }
-            if matches!(who, Waiter::Cluster(_) | Waiter::Listener(_) | Waiter::Route(_)) {
-                tracing::warn!(?who, ?need, "waited long enough, it goes on without");
+            if matches!(
+                waiter,
+                Waiter::Cluster(_) | Waiter::Listener(_) | Waiter::Route(_)
+            ) {
+                tracing::warn!(?waiter, ?need, "waited long enough, it goes on without");
             }
             if over {
-                self.finish(&who);
+                self.finish(&waiter);
             }
         }
         self.flush();
         self.go_on()
     }
 
-    /// A need is met, or will never be: who has nothing else to wait for goes on.
+    /// A need is met, or will never be: what has nothing else to wait for goes on.
     pub(crate) fn meet(&mut self, need: &Need) {
-        for who in self.ledger.met(need) {
-            self.finish(&who);
+        for waiter in self.ledger.met(need) {
+            self.finish(&waiter);
         }
     }
 
-    fn finish(&mut self, who: &Waiter) {
-        match who {
+    fn finish(&mut self, waiter: &Waiter) {
+        match waiter {
             Waiter::Start => {}
             Waiter::Cluster(name) => self.cluster_is_warm(name),
             Waiter::Listener(name) => self.listener_is_ready(name),

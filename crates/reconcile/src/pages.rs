@@ -1,4 +1,4 @@
-//! What the admin interface asks for, joined with who can tell.
+//! What the admin interface asks for, and the owners that answer it.
 
 use std::sync::{Arc, PoisonError};
 

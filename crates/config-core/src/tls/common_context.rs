@@ -12,7 +12,7 @@ use crate::field::{enumeration, required};
 use crate::invalid::ignore_fields;
 use crate::{Ignored, Invalid};
 
-/// Spoken only by Istio's own Envoy: who agrees on it gets a preamble before the application's first byte.
+/// Spoken only by Istio's own Envoy: a client that agrees on it gets a preamble before the application's first byte.
 const ISTIO_PEER_EXCHANGE: &str = "istio-peer-exchange";
 
 /// Lowest and highest TLS version.

@@ -62,7 +62,7 @@ pub enum AwsSource {
         /// Empty: the environment's, or `default`.
         profile: String,
     },
-    /// A role for who shows a token. What is empty is in the environment.
+    /// A role for a caller that shows a token. What is empty is in the environment.
     WebIdentity {
         /// `web_identity_token_data_source`.
         token: Option<AwsToken>,

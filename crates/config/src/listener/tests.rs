@@ -271,9 +271,9 @@ fn chains_are_known_by_their_conditions() {
     let listener = with("default_filter_chain: {name: x}").unwrap();
     let default = listener.default_chain.unwrap();
     assert_eq!((&*default.id, default.name.as_str()), ("default", "x"));
-    let twins = "filter_chains[1].filter_chain_match: multiple filter chains with the same matching rules are defined";
+    let duplicate = "filter_chains[1].filter_chain_match: multiple filter chains with the same matching rules are defined";
     for pair in ["{name: a}, {name: b}".to_owned(), format!("{one}, {other_order}")] {
-        assert_eq!(refusal(with(&format!("filter_chains: [{pair}]"))), twins);
+        assert_eq!(refusal(with(&format!("filter_chains: [{pair}]"))), duplicate);
     }
 }
 

@@ -113,7 +113,7 @@ fn the_proxy_in_front_tells_the_addresses() {
         .unwrap();
     let (bytes, remote, _) = redis_got(&world, 6);
     assert_eq!((bytes.as_str(), remote), ("PING\r\n", told("192.0.2.9:7")));
-    // Whoever tells nothing is not let in, nor is who tells nonsense.
+    // A client that sends no header is not let in, nor is one that sends nonsense.
     for bad in [&b"PING\r\n"[..], b"PROXY TCP4 192.0.2.7\r\n"] {
         let mut other = client(at);
         other.write_all(bad).unwrap();

@@ -84,7 +84,7 @@ impl Reconcile {
         self.clusters.retired.push(cluster);
     }
 
-    pub(super) fn wait(&mut self, who: Waiter, needs: Needs) -> u64 {
-        self.ledger.open(who, needs, Instant::now())
+    pub(super) fn wait(&mut self, waiter: Waiter, needs: Needs) -> u64 {
+        self.ledger.open(waiter, needs, Instant::now())
     }
 }

@@ -19,7 +19,7 @@ fn a_wait_is_over_with_its_last_need() {
     let expired = ledger.expire(begun + at(10));
     assert_eq!(expired.len(), 1);
     assert_eq!(
-        (expired[0].who, expired[0].need, expired[0].over),
+        (expired[0].waiter, expired[0].need, expired[0].over),
         ("a", "y", true)
     );
     assert!(ledger.met(&"y").is_empty());
@@ -33,7 +33,11 @@ fn no_time_limit_is_for_ever_and_holds_up_nobody_else() {
     ledger.open("patient", vec![("never", None), ("soon", Some(at(1)))], begun);
     ledger.open("other", vec![("soon", Some(at(1)))], begun);
     let expired = ledger.expire(begun + at(1));
-    let over: Vec<&str> = expired.iter().filter(|one| one.over).map(|one| one.who).collect();
+    let over: Vec<&str> = expired
+        .iter()
+        .filter(|one| one.over)
+        .map(|one| one.waiter)
+        .collect();
     assert_eq!(over, ["other"]);
     assert!(ledger.expire(begun + Duration::from_secs(1 << 30)).is_empty());
     assert_eq!(ledger.met(&"never"), ["patient"]);
@@ -100,7 +104,7 @@ proptest! {
                 Step::Pass(ms) => {
                     now += ms;
                     let expired = ledger.expire(begun + at(now));
-                    told.extend(expired.iter().filter(|one| one.over).map(|one| one.who));
+                    told.extend(expired.iter().filter(|one| one.over).map(|one| one.waiter));
                     let passed = |end: &Option<u64>| end.is_some_and(|end| end <= now);
                     model.iter_mut().for_each(|open| open.retain(|(_, end)| !passed(end)));
                 }
