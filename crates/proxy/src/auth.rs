@@ -1,15 +1,24 @@
 //! Logging in: AUTH, and HELLO with its options. Checked against the filter's configuration, in Redis's words, or left
 //! to a service (`external_auth`).
 
+use crate::external_auth::external_auth;
+use crate::local::hello_map;
 use redplane_command::{RequestPolicy, Transaction, error};
+
 use redplane_config::redis_proxy::{DownstreamAuth, Passwords, Protocol};
+
 use redplane_resp::number::integer;
+
 use subtle::{Choice, ConstantTimeEq};
 
 use crate::core::Core;
+
 use crate::dispatch::{Request, Served, error_line};
+
 use crate::engine::Engine;
+
 use crate::external_auth::AfterLogin;
+
 use crate::local::is_client_name;
 
 /// What a login attempt comes to.
@@ -30,112 +39,110 @@ struct Hello<'a> {
     name: Option<&'a [u8]>,
 }
 
-impl Core {
-    fn login(&self, key: usize, user: Option<&[u8]>, password: &[u8]) -> Login {
-        match (&self.filters[self.clients[key].filter].proxy.auth, user) {
-            (Some(DownstreamAuth::Passwords(auth)), user) => grant(auth, user, password),
-            // The service was not asked.
-            (Some(DownstreamAuth::External(_)), _) => Login::Denied,
-            (None, None) => Login::Pointless,
-            // Redis's default user has no password here: any will do.
-            (None, Some(b"default")) => Login::Granted,
-            (None, Some(_)) => Login::Denied,
-        }
+fn check_login(core: &Core, key: usize, user: Option<&[u8]>, password: &[u8]) -> Login {
+    match (&core.filters[core.clients[key].filter].proxy.auth, user) {
+        (Some(DownstreamAuth::Passwords(auth)), user) => grant(auth, user, password),
+        // The service was not asked.
+        (Some(DownstreamAuth::External(_)), _) => Login::Denied,
+        (None, None) => Login::Pointless,
+        // Redis's default user has no password here: any will do.
+        (None, Some(b"default")) => Login::Granted,
+        (None, Some(_)) => Login::Denied,
     }
+}
 
-    /// Reads HELLO's arguments; `None` when it has said what is wrong with them.
-    fn hello_options<'a>(&mut self, key: usize, request: &Request<'a>) -> Option<Hello<'a>> {
-        let mut hello = Hello::default();
-        let only_resp3 = self.filters[self.clients[key].filter].proxy.protocol == Protocol::Resp3;
-        if request.len() > 1 {
-            match integer(request.arg(1)) {
-                Some(2) if !only_resp3 => hello.protocol = Some(Protocol::Resp2),
-                Some(3) => hello.protocol = Some(Protocol::Resp3),
-                Some(_) => {
-                    self.answer_noproto(key);
-                    return None;
-                }
-                None => {
-                    self.answer(key, error::BAD_PROTO);
-                    return None;
-                }
+/// Reads HELLO's arguments; `None` when it has said what is wrong with them.
+fn hello_options<'a>(core: &mut Core, key: usize, request: &Request<'a>) -> Option<Hello<'a>> {
+    let mut hello = Hello::default();
+    let only_resp3 = core.filters[core.clients[key].filter].proxy.protocol == Protocol::Resp3;
+    if request.len() > 1 {
+        match integer(request.arg(1)) {
+            Some(2) if !only_resp3 => hello.protocol = Some(Protocol::Resp2),
+            Some(3) => hello.protocol = Some(Protocol::Resp3),
+            Some(_) => {
+                answer_noproto(core, key);
+                return None;
             }
-        }
-        if hello.protocol.is_none() && self.must_greet(key) {
-            self.answer_noproto(key);
-            return None;
-        }
-        let mut at = 2;
-        while at < request.len() {
-            let option = request.arg(at);
-            let left = request.len() - at - 1;
-            if option.eq_ignore_ascii_case(b"AUTH") && left >= 2 {
-                hello.login = Some((request.arg(at + 1), request.arg(at + 2)));
-                at += 3;
-            } else if option.eq_ignore_ascii_case(b"SETNAME") && left >= 1 {
-                hello.name = Some(request.arg(at + 1));
-                at += 2;
-            } else {
-                let option = String::from_utf8_lossy(option);
-                let text = format!("ERR Syntax error in HELLO option '{option}'");
-                self.answer_with(key, |out| error_line(out, &text));
+            None => {
+                core.answer(key, error::BAD_PROTO);
                 return None;
             }
         }
-        Some(hello)
     }
-
-    /// Logs in and takes the name; false when it has said why not.
-    fn greet(&mut self, key: usize, login: Option<(&[u8], &[u8])>, name: Option<&[u8]>) -> bool {
-        if let Some((user, password)) = login {
-            if self.login(key, Some(user), password) != Login::Granted {
-                self.answer(key, error::WRONGPASS);
-                return false;
-            }
-            self.log_in(key, Some(user));
+    if hello.protocol.is_none() && must_greet(core, key) {
+        answer_noproto(core, key);
+        return None;
+    }
+    let mut at = 2;
+    while at < request.len() {
+        let option = request.arg(at);
+        let left = request.len() - at - 1;
+        if option.eq_ignore_ascii_case(b"AUTH") && left >= 2 {
+            hello.login = Some((request.arg(at + 1), request.arg(at + 2)));
+            at += 3;
+        } else if option.eq_ignore_ascii_case(b"SETNAME") && left >= 1 {
+            hello.name = Some(request.arg(at + 1));
+            at += 2;
+        } else {
+            let option = String::from_utf8_lossy(option);
+            let text = format!("ERR Syntax error in HELLO option '{option}'");
+            core.answer_with(key, |out| error_line(out, &text));
+            return None;
         }
-        if !self.clients[key].session.logged_in {
-            self.answer(key, error::NOAUTH_HELLO);
+    }
+    Some(hello)
+}
+
+/// Logs in and takes the name; false when it has said why not.
+fn greet(core: &mut Core, key: usize, login: Option<(&[u8], &[u8])>, name: Option<&[u8]>) -> bool {
+    if let Some((user, password)) = login {
+        if check_login(core, key, Some(user), password) != Login::Granted {
+            core.answer(key, error::WRONGPASS);
             return false;
         }
-        if let Some(name) = name {
-            if !is_client_name(name) {
-                self.answer(key, error::BAD_CLIENT_NAME);
-                return false;
-            }
-            self.clients[key].session.name = name.into();
+        log_in(core, key, Some(user));
+    }
+    if !core.clients[key].session.logged_in {
+        core.answer(key, error::NOAUTH_HELLO);
+        return false;
+    }
+    if let Some(name) = name {
+        if !is_client_name(name) {
+            core.answer(key, error::BAD_CLIENT_NAME);
+            return false;
         }
-        true
+        core.clients[key].session.name = name.into();
     }
+    true
+}
 
-    /// Notes that a client has logged in as a user, empty for the default one; with `None` it has to do so again.
-    pub(crate) fn log_in(&mut self, key: usize, user: Option<&[u8]>) {
-        let session = &mut self.clients[key].session;
-        session.logged_in = user.is_some();
-        session.user = match user {
-            None | Some(b"default") => Box::default(),
-            Some(user) => user.into(),
-        };
-        self.admit(key);
-    }
+/// Notes that a client has logged in as a user, empty for the default one; with `None` it has to do so again.
+pub(crate) fn log_in(core: &mut Core, key: usize, user: Option<&[u8]>) {
+    let session = &mut core.clients[key].session;
+    session.logged_in = user.is_some();
+    session.user = match user {
+        None | Some(b"default") => Box::default(),
+        Some(user) => user.into(),
+    };
+    admit(core, key);
+}
 
-    /// Decides whether a client may run commands: one test of one flag is all that each command has to pay.
-    pub(crate) fn admit(&mut self, key: usize) {
-        self.clients[key].authenticated = self.clients[key].session.logged_in && !self.must_greet(key);
-    }
+/// Decides whether a client may run commands: one test of one flag is all that each command has to pay.
+pub(crate) fn admit(core: &mut Core, key: usize) {
+    core.clients[key].authenticated = core.clients[key].session.logged_in && !must_greet(core, key);
+}
 
-    /// Whether the filter is for RESP3 alone and the client has not said HELLO 3 yet.
-    pub(crate) fn must_greet(&self, key: usize) -> bool {
-        let filter = &self.filters[self.clients[key].filter];
-        filter.proxy.protocol == Protocol::Resp3 && filter.greeting.protocol == Protocol::Resp2
-    }
+/// Whether the filter is for RESP3 alone and the client has not said HELLO 3 yet.
+pub(crate) fn must_greet(core: &Core, key: usize) -> bool {
+    let filter = &core.filters[core.clients[key].filter];
+    filter.proxy.protocol == Protocol::Resp3 && filter.greeting.protocol == Protocol::Resp2
+}
 
-    fn answer_noproto(&mut self, key: usize) {
-        let client = &self.clients[key];
-        let stats = &self.filters[client.filter].stats;
-        stats.inc(redplane_telemetry::stats::redis_proxy::DOWNSTREAM_RQ_NOPROTO);
-        self.answer(key, error::NOPROTO);
-    }
+fn answer_noproto(core: &mut Core, key: usize) {
+    let client = &core.clients[key];
+    let stats = &core.filters[client.filter].stats;
+    stats.inc(redplane_telemetry::stats::redis_proxy::DOWNSTREAM_RQ_NOPROTO);
+    core.answer(key, error::NOPROTO);
 }
 
 impl Engine {
@@ -146,7 +153,7 @@ impl Engine {
             3 => (Some(request.arg(1)), request.arg(2)),
             _ => return self.core.answer(key, error::SYNTAX),
         };
-        if let Some(provider) = self.core.external_auth(key) {
+        if let Some(provider) = external_auth(&self.core, key) {
             return self.logins.ask_for_login(
                 &mut self.core,
                 key,
@@ -156,9 +163,9 @@ impl Engine {
                 None,
             );
         }
-        match self.core.login(key, user, password) {
+        match check_login(&self.core, key, user, password) {
             Login::Granted => {
-                self.core.log_in(key, Some(user.unwrap_or_default()));
+                log_in(&mut self.core, key, Some(user.unwrap_or_default()));
                 self.core.answer(key, b"+OK\r\n");
             }
             Login::Denied => self.core.answer(key, error::WRONGPASS),
@@ -172,11 +179,11 @@ impl Engine {
             protocol,
             login,
             name,
-        }) = self.core.hello_options(key, request)
+        }) = hello_options(&mut self.core, key, request)
         else {
             return;
         };
-        if let (Some(login), Some(provider)) = (login, self.core.external_auth(key)) {
+        if let (Some(login), Some(provider)) = (login, external_auth(&self.core, key)) {
             if name.is_some_and(|name| !is_client_name(name)) {
                 return self.core.answer(key, error::BAD_CLIENT_NAME);
             }
@@ -186,13 +193,13 @@ impl Engine {
                 .logins
                 .ask_for_login(&mut self.core, key, provider, login, request, Some(after));
         }
-        if self.core.greet(key, login, name) {
+        if greet(&mut self.core, key, login, name) {
             if let Some(protocol) = protocol {
                 self.core.speak(key, protocol);
-                self.core.admit(key);
+                admit(&mut self.core, key);
             }
             let mut reply = Vec::new();
-            self.core.hello_map(key, &mut reply);
+            hello_map(&self.core, key, &mut reply);
             self.core.answer(key, &reply);
         }
     }
@@ -202,8 +209,8 @@ impl Engine {
     pub(crate) fn not_admitted(&mut self, key: usize, served: Option<Served>) {
         let executes = matches!(served, Some(Served::Known(command))
             if command.request == RequestPolicy::Transaction(Transaction::Exec));
-        if self.core.must_greet(key) {
-            self.core.answer_noproto(key);
+        if must_greet(&self.core, key) {
+            answer_noproto(&mut self.core, key);
         } else if executes {
             // The login has ended behind MULTI, or nobody has logged in: there is nothing that could be executed later.
             self.transactions

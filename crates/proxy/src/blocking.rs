@@ -11,6 +11,7 @@
 //! Redis: `src/blocked.c`; inside MULTI these commands do not block and are queued as any other.
 
 mod acknowledged;
+
 mod again;
 
 pub(crate) use acknowledged::Acknowledged;
@@ -18,26 +19,39 @@ pub(crate) use acknowledged::Acknowledged;
 use redplane_command::{Command, Flags, error, may_block};
 
 use std::collections::BTreeMap;
+
 use std::time::Duration;
 
 use rustc_hash::FxHashMap;
 
 use crate::action::Gone;
+
 use crate::core::Core;
+
 use crate::dispatch::Request;
+
 use crate::forward::access_of;
+
 use crate::send::{Payload, Sending};
+
 use crate::settle::null_array;
+
 use redplane_merge::{Answer, Failure};
+
 use redplane_redis_core::client::inlet::Rest;
+
 use redplane_redis_core::client::{ClientId, Slot, Waiter};
+
 use redplane_redis_core::filter::{ChainName, RouteTo};
+
 use redplane_redis_core::pending::{Pending, Purpose};
+
 use redplane_redis_core::pool::{Access, Target};
 
 /// Microseconds, from when a request went out, that it gets although its client has said that it sends nothing more:
 /// enough for what is there already, which a server answers before it reads the end.
 const LAST_REPLY: u64 = 100_000;
+
 /// Microseconds that a server may take to notice that a wait is over, at least.
 const SLACK: u64 = 1_000_000;
 
@@ -88,19 +102,17 @@ pub(crate) struct Blocking {
     pub(crate) acknowledged: BTreeMap<u32, Acknowledged>,
 }
 
-impl Core {
-    fn lease_for(
-        &mut self,
-        pool: usize,
-        name: Option<&[u8]>,
-        access: Access,
-        client: usize,
-    ) -> Result<u32, Failure> {
-        let entry = &self.pools[pool];
-        let live = entry.live.as_ref().ok_or(Failure::NoHost)?;
-        let target = name.map_or(Target::Any, |name| live.target(name, &entry.key.settings));
-        self.lease(pool, target, access, client)
-    }
+fn lease_for(
+    core: &mut Core,
+    pool: usize,
+    name: Option<&[u8]>,
+    access: Access,
+    client: usize,
+) -> Result<u32, Failure> {
+    let entry = &core.pools[pool];
+    let live = entry.live.as_ref().ok_or(Failure::NoHost)?;
+    let target = name.map_or(Target::Any, |name| live.target(name, &entry.key.settings));
+    core.lease(pool, target, access, client)
 }
 
 impl Blocking {
@@ -138,7 +150,7 @@ impl Blocking {
         frame: &[u8],
     ) {
         let (now, access) = (core.now, access_of(command));
-        let leased = match core.lease_for(pool, name, access, key) {
+        let leased = match lease_for(core, pool, name, access, key) {
             Ok(leased) => leased,
             Err(failure) => return core.fail_now(key, command.id, failure),
         };

@@ -5,6 +5,8 @@
 
 mod input;
 
+use crate::auth::must_greet;
+use crate::transaction::steers_transaction;
 use bytes::Bytes;
 use redplane_command::{Command, CommandId, NotFound, Refusal, RequestPolicy, error};
 use redplane_resp::encode;
@@ -191,7 +193,7 @@ impl Engine {
 
     #[cold]
     fn not_found(&mut self, key: usize, not_found: NotFound, request: &Request<'_>) {
-        if self.core.must_greet(key) {
+        if must_greet(&self.core, key) {
             return self.not_admitted(key, None);
         }
         let client = &mut self.core.clients[key];
@@ -247,7 +249,7 @@ impl Engine {
             .asked(client.filter, &self.core.filters, served.id());
         if features.has(Feature::Transaction)
             && self.transactions.is_in_transaction(key)
-            && !self.core.steers_transaction(key, served)
+            && !steers_transaction(&self.core, key, served)
         {
             let corrects = self.pubsub.corrects_publications();
             return self

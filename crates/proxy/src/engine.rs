@@ -6,6 +6,7 @@
 //!    so that servers work while clients are answered.
 //! 4. [`Engine::actions`]: sockets to open and to close.
 
+use crate::transaction::watch::end_transaction;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -305,7 +306,7 @@ impl Engine {
         };
         let key = id.0 as usize;
         if let Some(transaction) = self.transactions.open.forget(key) {
-            self.core.end_transaction(&transaction);
+            end_transaction(&mut self.core, &transaction);
         }
         self.transactions.shares.forget(key);
         self.core.faults.delays.forget(key);

@@ -6,18 +6,28 @@
 //!
 //! Envoy: `source/extensions/filters/network/redis_proxy/proxy_filter.cc`, `onAuthenticateExternal`.
 
+use crate::auth::{admit, log_in};
+use crate::local::hello_map;
 use std::collections::{BTreeSet, HashMap};
+
 use std::sync::Arc;
+
 use std::time::Duration;
 
 use redplane_command::error;
+
 use redplane_config::redis_proxy::{ExternalAuth, Protocol};
+
 use redplane_resp::encode;
 
 use crate::action::{Action, LoginQuestion};
+
 use crate::core::Core;
+
 use crate::dispatch::Request;
+
 use redplane_merge::Answer;
+
 use redplane_redis_core::client::{Slot, Waiter};
 
 /// What came of a question.
@@ -80,14 +90,12 @@ impl Logins {
     }
 }
 
-impl Core {
-    /// The service that decides about a client's login, if there is one.
-    pub(crate) fn external_auth(&self, key: usize) -> Option<Arc<ExternalAuth>> {
-        use redplane_config::redis_proxy::DownstreamAuth;
-        match &self.filters[self.clients[key].filter].proxy.auth {
-            Some(DownstreamAuth::External(provider)) => Some(Arc::clone(provider)),
-            _ => None,
-        }
+/// The service that decides about a client's login, if there is one.
+pub(crate) fn external_auth(core: &Core, key: usize) -> Option<Arc<ExternalAuth>> {
+    use redplane_config::redis_proxy::DownstreamAuth;
+    match &core.filters[core.clients[key].filter].proxy.auth {
+        Some(DownstreamAuth::External(provider)) => Some(Arc::clone(provider)),
+        _ => None,
     }
 }
 
@@ -104,7 +112,7 @@ impl Logins {
     ) {
         // Protobuf strings are UTF-8: what is not cannot be anybody's name or password there.
         let (Ok(user), Ok(password)) = (std::str::from_utf8(user), std::str::from_utf8(password)) else {
-            core.log_in(key, None);
+            log_in(core, key, None);
             return core.answer(key, error::WRONGPASS);
         };
         let command =
@@ -148,7 +156,7 @@ impl Logins {
         match verdict {
             Verdict::Granted { lasts } => self.grant_login(core, key, &asked, *lasts, &mut reply),
             Verdict::Denied(message) => {
-                core.log_in(key, None);
+                log_in(core, key, None);
                 let (code, without) = match asked.after {
                     None => ("ERR", "unauthorized"),
                     Some(_) => ("WRONGPASS", "invalid username-password pair"),
@@ -179,7 +187,7 @@ impl Logins {
         let micros = u64::try_from(lasts.as_micros()).unwrap_or(u64::MAX);
         let end = asked.expires.then(|| core.now.saturating_add(micros));
         self.last_until(key as u32, end);
-        core.log_in(key, Some(&asked.user));
+        log_in(core, key, Some(&asked.user));
         let Some(after) = &asked.after else {
             return reply.extend_from_slice(b"+OK\r\n");
         };
@@ -188,9 +196,9 @@ impl Logins {
         }
         if let Some(protocol) = after.protocol {
             core.speak(key, protocol);
-            core.admit(key);
+            admit(core, key);
         }
-        core.hello_map(key, reply);
+        hello_map(core, key, reply);
     }
 
     /// Logins whose end has come are taken back.
@@ -200,7 +208,7 @@ impl Logins {
             self.ends.remove(&(end, client));
             self.by_client.remove(&client);
             if core.clients.get_mut(client as usize).is_some() {
-                core.log_in(client as usize, None);
+                log_in(core, client as usize, None);
             }
         }
     }

@@ -3,6 +3,7 @@
 //! Envoy: faults of a command and of all commands are laid end to end by their percentage, and one random number
 //! chooses among them. What is answered before dispatch (PING, AUTH and the like) is never faulted.
 
+use crate::local::is_local;
 use std::time::Duration;
 
 use redplane_config::redis_proxy::{Fault, FaultKind};
@@ -119,7 +120,7 @@ impl Engine {
     /// True when the command was dealt with: answered with a fault, or run by a delay fault, which holds its reply.
     #[cold]
     pub(crate) fn inject_fault(&mut self, key: usize, served: Served, request: &Request<'_>) -> bool {
-        if Core::is_local(served) {
+        if is_local(served) {
             return false;
         }
         let name = match served {

@@ -4,6 +4,7 @@
 //! answers at once, the others in their next turn; the last answer completes the reply. An engine that is gone has
 //! nothing to say, which [`crate::peers`] says for it.
 
+use crate::client_command::listing::kill_clients;
 use std::sync::Arc;
 
 use redplane_command::{Command, CommandId};
@@ -134,7 +135,7 @@ impl Engine {
     fn find_out(&mut self, question: &Question, asker: Option<usize>) -> Finding {
         match question {
             Question::List(selection) => Finding::Lines(self.list_clients(selection)),
-            Question::Kill(selection) => Finding::Count(self.core.kill_clients(selection, asker)),
+            Question::Kill(selection) => Finding::Count(kill_clients(&mut self.core, selection, asker)),
             Question::Pause(chain, what, milliseconds) => {
                 self.pauses.pause(&self.core, chain, *what, *milliseconds);
                 Finding::Count(0)

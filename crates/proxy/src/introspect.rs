@@ -4,25 +4,27 @@
 //! the table does and what was learnt from servers, so that clients that ask when they connect are not turned away.
 
 use redplane_command::{Command, Local, NotFound, Protocol, command_info, error};
+
 use redplane_resp::encode;
 
 use crate::core::Core;
+
 use crate::dispatch::Request;
+
 use crate::engine::Engine;
+
 use crate::settle::null_array;
 
-impl Core {
-    /// Commands that the servers behind a client have told of, by name.
-    fn learnt(&self, key: usize) -> Vec<&'static Command> {
-        let pools = self.filters[self.clients[key].filter].pools();
-        let lives = pools
-            .into_iter()
-            .filter_map(|pool| self.pools[pool].live.as_ref());
-        let mut learnt: Vec<&'static Command> = lives.flat_map(|live| live.lessons.commands()).collect();
-        learnt.sort_unstable_by_key(|command| command.name);
-        learnt.dedup_by_key(|command| command.name);
-        learnt
-    }
+/// Commands that the servers behind a client have told of, by name.
+fn learnt(core: &Core, key: usize) -> Vec<&'static Command> {
+    let pools = core.filters[core.clients[key].filter].pools();
+    let lives = pools
+        .into_iter()
+        .filter_map(|pool| core.pools[pool].live.as_ref());
+    let mut learnt: Vec<&'static Command> = lives.flat_map(|live| live.lessons.commands()).collect();
+    learnt.sort_unstable_by_key(|command| command.name);
+    learnt.dedup_by_key(|command| command.name);
+    learnt
 }
 
 impl Engine {
@@ -42,7 +44,7 @@ impl Engine {
         } else {
             Protocol::Resp2
         };
-        let learnt = self.core.learnt(key);
+        let learnt = learnt(&self.core, key);
         let served = || served().chain(learnt.iter().copied());
         let learnt_named = |name: &[u8]| {
             let mut learnt = learnt.iter();

@@ -1,88 +1,94 @@
 //! Commands that the proxy answers itself: from the connection's state, its configuration or the clock.
 
+use crate::auth::admit;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use redplane_command::{Command, Local, RequestPolicy, error};
+
 use redplane_resp::encode;
 
 use crate::core::Core;
+
 use crate::dispatch::{Request, Served};
+
 use crate::engine::Engine;
+
 use redplane_redis_core::client::inlet::Rest;
+
 use redplane_redis_core::client::muting::ReplyMode;
+
 use redplane_redis_core::pool::Greeting;
 
 /// What HELLO and INFO say of the server's version: the command table is that of Redis 7.
 const VERSION: &str = "7.0.15";
 
-impl Core {
-    fn quit(&mut self, key: usize) {
-        self.answer(key, b"+OK\r\n");
-        self.clients[key].inlet.rest(Rest::End);
-    }
+fn quit(core: &mut Core, key: usize) {
+    core.answer(key, b"+OK\r\n");
+    core.clients[key].inlet.rest(Rest::End);
+}
 
-    pub(crate) fn set_name(&mut self, key: usize, name: &[u8]) {
-        if !is_client_name(name) {
-            return self.answer(key, error::BAD_CLIENT_NAME);
+pub(crate) fn set_name(core: &mut Core, key: usize, name: &[u8]) {
+    if !is_client_name(name) {
+        return core.answer(key, error::BAD_CLIENT_NAME);
+    }
+    core.clients[key].session.name = name.into();
+    core.answer(key, b"+OK\r\n");
+}
+
+/// A cluster of one node, at the address the client came to: cluster clients work through the proxy, not around it.
+fn one_node_cluster(core: &mut Core, key: usize, local: Local) {
+    let client = &core.clients[key];
+    let at = client
+        .session
+        .socket
+        .local
+        .unwrap_or(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0));
+    let (ip, port) = (at.ip().to_string(), at.port());
+    let id = node_id(&core.filters[client.filter].listener);
+    let resp3 = core.is_resp3(key);
+    core.answer_with(key, |out| match local {
+        Local::ClusterSlots => {
+            out.extend_from_slice(b"*1\r\n*3\r\n:0\r\n:16383\r\n*4\r\n");
+            encode::bulk(out, ip.as_bytes());
+            encode::integer(out, i64::from(port));
+            encode::bulk(out, id.as_bytes());
+            encode::map(out, 0, resp3);
         }
-        self.clients[key].session.name = name.into();
-        self.answer(key, b"+OK\r\n");
-    }
-
-    /// A cluster of one node, at the address the client came to: cluster clients work through the proxy, not around it.
-    fn one_node_cluster(&mut self, key: usize, local: Local) {
-        let client = &self.clients[key];
-        let at = client
-            .session
-            .socket
-            .local
-            .unwrap_or(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0));
-        let (ip, port) = (at.ip().to_string(), at.port());
-        let id = node_id(&self.filters[client.filter].listener);
-        let resp3 = self.is_resp3(key);
-        self.answer_with(key, |out| match local {
-            Local::ClusterSlots => {
-                out.extend_from_slice(b"*1\r\n*3\r\n:0\r\n:16383\r\n*4\r\n");
-                encode::bulk(out, ip.as_bytes());
-                encode::integer(out, i64::from(port));
-                encode::bulk(out, id.as_bytes());
-                encode::map(out, 0, resp3);
-            }
-            Local::ClusterShards => shards(out, resp3, &id, (&ip, port)),
-            Local::ClusterNodes => {
-                let line = format!("{id} {ip}:{port}@{port} myself,master - 0 0 1 connected 0-16383\n");
-                encode::text(out, line.as_bytes(), resp3);
-            }
-            Local::ClusterInfo => encode::text(out, CLUSTER_INFO.as_bytes(), resp3),
-            _ => encode::bulk(out, id.as_bytes()),
-        });
-    }
-
-    /// HELLO's map.
-    pub(crate) fn hello_map(&self, key: usize, out: &mut Vec<u8>) {
-        let resp3 = self.is_resp3(key);
-        encode::map(out, 7, resp3);
-        for (name, value) in [("server", "redis"), ("version", VERSION)] {
-            encode::bulk(out, name.as_bytes());
-            encode::bulk(out, value.as_bytes());
+        Local::ClusterShards => shards(out, resp3, &id, (&ip, port)),
+        Local::ClusterNodes => {
+            let line = format!("{id} {ip}:{port}@{port} myself,master - 0 0 1 connected 0-16383\n");
+            encode::text(out, line.as_bytes(), resp3);
         }
-        encode::bulk(out, b"proto");
-        encode::integer(out, if resp3 { 3 } else { 2 });
-        encode::bulk(out, b"id");
-        encode::integer(out, self.clients[key].session.id as i64);
-        for (name, value) in [("mode", "standalone"), ("role", "master")] {
-            encode::bulk(out, name.as_bytes());
-            encode::bulk(out, value.as_bytes());
-        }
-        encode::bulk(out, b"modules");
-        encode::array(out, 0);
-    }
+        Local::ClusterInfo => encode::text(out, CLUSTER_INFO.as_bytes(), resp3),
+        _ => encode::bulk(out, id.as_bytes()),
+    });
+}
 
-    /// Whether a command is one that the proxy answers without looking at faults or transactions.
-    pub(crate) fn is_local(served: Served) -> bool {
-        matches!(served, Served::Known(command) if matches!(command.request, RequestPolicy::Local(_)))
+/// HELLO's map.
+pub(crate) fn hello_map(core: &Core, key: usize, out: &mut Vec<u8>) {
+    let resp3 = core.is_resp3(key);
+    encode::map(out, 7, resp3);
+    for (name, value) in [("server", "redis"), ("version", VERSION)] {
+        encode::bulk(out, name.as_bytes());
+        encode::bulk(out, value.as_bytes());
     }
+    encode::bulk(out, b"proto");
+    encode::integer(out, if resp3 { 3 } else { 2 });
+    encode::bulk(out, b"id");
+    encode::integer(out, core.clients[key].session.id as i64);
+    for (name, value) in [("mode", "standalone"), ("role", "master")] {
+        encode::bulk(out, name.as_bytes());
+        encode::bulk(out, value.as_bytes());
+    }
+    encode::bulk(out, b"modules");
+    encode::array(out, 0);
+}
+
+/// Whether a command is one that the proxy answers without looking at faults or transactions.
+pub(crate) fn is_local(served: Served) -> bool {
+    matches!(served, Served::Known(command) if matches!(command.request, RequestPolicy::Local(_)))
 }
 
 impl Engine {
@@ -107,7 +113,7 @@ impl Engine {
             Local::Time => self.core.answer_with(key, time),
             Local::Auth => self.auth(key, request),
             Local::Hello => self.hello(key, request),
-            Local::Quit => self.core.quit(key),
+            Local::Quit => quit(&mut self.core, key),
             Local::Reset => self.reset(key),
             Local::Select => self.core.select(key, command, request),
             Local::Readonly | Local::Readwrite | Local::Asking => self.core.answer(key, b"+OK\r\n"),
@@ -133,7 +139,7 @@ impl Engine {
             | Local::ClusterNodes
             | Local::ClusterInfo
             | Local::ClusterMyId
-            | Local::ClusterMyShardId => self.core.one_node_cluster(key, local),
+            | Local::ClusterMyShardId => one_node_cluster(&mut self.core, key, local),
             Local::ClusterReplicas | Local::ClusterLinks => self.core.answer(key, b"*0\r\n"),
             _ => self.client_command(key, local, command, request),
         }
@@ -152,7 +158,7 @@ impl Engine {
         client.replies.set_mode(ReplyMode::On);
         client.session.logged_in = self.core.filters[client.filter].proxy.auth.is_none();
         self.core.greet_with(key, Greeting::default());
-        self.core.admit(key);
+        admit(&mut self.core, key);
         self.core.answer(key, b"+RESET\r\n");
     }
 }

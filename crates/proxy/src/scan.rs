@@ -8,29 +8,46 @@
 //! (`again`) finds every key where it has gone, as a key goes once.
 
 mod clusters;
+
 mod cursor;
+
 mod kept;
 
+use clusters::{cluster_at, cluster_from};
 use std::sync::Arc;
 
 use redplane_command::Command;
+
 use redplane_resp::number::integer;
+
 use redplane_resp::{encode, reply};
+
 use redplane_upstream::Signal;
 
 use clusters::Cluster;
+
 use cursor::{Cursor, Position, is_settled, own_line};
+
 pub(crate) use kept::Kept;
 
 use crate::core::Core;
+
 use crate::dispatch::Request;
+
 use crate::engine::Engine;
+
 use crate::send::Payload;
+
 use crate::settle::Ended;
+
 use redplane_merge::{Failure, Part, Parts};
+
 use redplane_redis_core::client::features::{Feature, PerClient};
+
 use redplane_redis_core::client::{Slot, Waiter};
+
 use redplane_redis_core::pool::{Access, Target};
+
 use redplane_redis_core::split::Split;
 
 const NODES: &[u8] = b"*2\r\n$7\r\nCLUSTER\r\n$5\r\nNODES\r\n";
@@ -86,15 +103,6 @@ impl Scans {
 }
 
 impl Core {
-    fn answer_page(&mut self, key: usize, offset: usize, split: &Split, scan: &Scan, cursor: u64) {
-        let mut answer = Vec::with_capacity(scan.elements.len() + 48);
-        encode::array(&mut answer, 2);
-        encode::bulk(&mut answer, cursor.to_string().as_bytes());
-        encode::array(&mut answer, scan.found as usize);
-        answer.extend_from_slice(&scan.elements);
-        self.end_walk(key, offset, split, &answer);
-    }
-
     pub(crate) fn place_of(&self, key: usize, offset: usize) -> Waiter {
         let client = &self.clients[key];
         Waiter {
@@ -104,15 +112,24 @@ impl Core {
             part: 0,
         }
     }
+}
 
-    fn end_walk(&mut self, key: usize, offset: usize, split: &Split, reply: &[u8]) {
-        let ended = Ended {
-            command: split.command().id,
-            success: !reply.starts_with(b"-"),
-            since: split.since,
-        };
-        self.deliver(key, offset, ended, reply);
-    }
+fn answer_page(core: &mut Core, key: usize, offset: usize, split: &Split, scan: &Scan, cursor: u64) {
+    let mut answer = Vec::with_capacity(scan.elements.len() + 48);
+    encode::array(&mut answer, 2);
+    encode::bulk(&mut answer, cursor.to_string().as_bytes());
+    encode::array(&mut answer, scan.found as usize);
+    answer.extend_from_slice(&scan.elements);
+    end_walk(core, key, offset, split, &answer);
+}
+
+fn end_walk(core: &mut Core, key: usize, offset: usize, split: &Split, reply: &[u8]) {
+    let ended = Ended {
+        command: split.command().id,
+        success: !reply.starts_with(b"-"),
+        since: split.since,
+    };
+    core.deliver(key, offset, ended, reply);
 }
 
 impl Scans {
@@ -146,9 +163,9 @@ impl Scans {
             return core.answer(key, b"-ERR invalid cursor\r\n");
         };
         let cursor = Cursor::unpack(cursor, &self.kept);
-        let found = core.cluster_from(key, command, cursor.cluster);
+        let found = cluster_from(core, key, command, cursor.cluster);
         // Where the rest of the clusters is gone, so is what they were numbered by.
-        let found = found.or_else(|| core.cluster_from(key, command, 0));
+        let found = found.or_else(|| cluster_from(core, key, command, 0));
         let located = found.and_then(|found| {
             let at = cursor.locate(found.number, &found.topology)?;
             Some((found.pool, at))
@@ -248,7 +265,7 @@ impl Scans {
                             &own,
                         );
                     }
-                    None => core.end_walk(key, offset, &split, &raw),
+                    None => end_walk(core, key, offset, &split, &raw),
                 }
             }
         }
@@ -265,12 +282,12 @@ impl Scans {
         raw: &[u8],
     ) {
         let Some((cursor, count, elements)) = page(raw) else {
-            return core.end_walk(key, offset, &split, raw);
+            return end_walk(core, key, offset, &split, raw);
         };
         scan.elements.extend_from_slice(elements);
         scan.found += count;
-        let Some(own) = core.cluster_at(key, split.command(), scan.at.cluster) else {
-            return core.end_walk(key, offset, &split, Failure::NoHost.reply());
+        let Some(own) = cluster_at(core, key, split.command(), scan.at.cluster) else {
+            return end_walk(core, key, offset, &split, Failure::NoHost.reply());
         };
         let now = Position::begin(own.number, &own.topology);
         scan.at.moved |= (now.map, now.version) != (scan.at.map, scan.at.version);
@@ -283,7 +300,7 @@ impl Scans {
         }
         if cursor != 0 || scan.found >= scan.count {
             let next = scan.at.pack(&own.topology, &self.kept);
-            return core.answer_page(key, offset, &split, &scan, next);
+            return answer_page(core, key, offset, &split, &scan, next);
         }
         let (next, frame) = (Target::Shard(scan.at.shard), scan_frame(0, &scan.options));
         self.ask_next(
@@ -308,11 +325,11 @@ impl Scans {
     ) {
         if scan.at.moved {
             // Perhaps the routes have changed, and with them the clusters' numbers: all begins again.
-            let next = core.cluster_from(key, split.command(), 0).map_or(0, |first| {
+            let next = cluster_from(core, key, split.command(), 0).map_or(0, |first| {
                 let begin = Position::begin(first.number, &first.topology);
                 begin.pack(&first.topology, &self.kept)
             });
-            return core.answer_page(key, offset, split, &scan, next);
+            return answer_page(core, key, offset, split, &scan, next);
         }
         if scan.at.again || own.topology.slots().is_none() {
             return self.end_cluster(core, key, offset, split, scan);
@@ -341,8 +358,8 @@ impl Scans {
 
     /// The primaries have said what they serve and what is on its way. One that says nothing does not count.
     fn verified(&mut self, core: &mut Core, key: usize, offset: usize, split: &Split, scan: Scan) {
-        let Some(own) = core.cluster_at(key, split.command(), scan.at.cluster) else {
-            return core.end_walk(key, offset, split, Failure::NoHost.reply());
+        let Some(own) = cluster_at(core, key, split.command(), scan.at.cluster) else {
+            return end_walk(core, key, offset, split, Failure::NoHost.reply());
         };
         let replies = split.parts.replies();
         let views = replies.map(|part| split.parts.raw(part).and_then(own_line));
@@ -360,7 +377,7 @@ impl Scans {
             ..Position::begin(own.number, &own.topology)
         };
         let next = again.pack(&own.topology, &self.kept);
-        core.answer_page(key, offset, split, &scan, next);
+        answer_page(core, key, offset, split, &scan, next);
     }
 
     fn ask_next(

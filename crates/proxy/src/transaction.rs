@@ -5,25 +5,39 @@
 //! its own from then to EXEC, since it is the connection that the server guards; what the client sends meanwhile goes out
 //! one request at a time, so that nothing overtakes on one way what is on the other.
 
-mod exec;
-mod place;
-mod share;
-mod watch;
+pub(crate) mod exec;
 
+mod place;
+
+mod share;
+
+pub(crate) mod watch;
+
+use place::script_effect_queued;
 use redplane_command::{Command, Transaction as Step, error};
 
 use crate::core::Core;
+
 use crate::dispatch::{Request, Served};
+
 use crate::forward::rename::{Renamed, TOO_LONG};
+
 use redplane_merge::Failure;
+
 use redplane_redis_core::client::features::{Feature, PerClient};
+
 use redplane_redis_core::filter::RouteTo;
+
 use redplane_redis_core::pool::Target;
+
 pub(crate) use share::Share;
+
 use share::Step as Meaning;
 
 const QUEUED: &[u8] = b"+QUEUED\r\n";
+
 const TOO_LARGE: &[u8] = b"-ERR the transaction is too large\r\n";
+
 /// Bytes above which nothing more is queued.
 const MAX_BLOCK: usize = 512 * 1024 * 1024;
 
@@ -177,28 +191,26 @@ impl Transactions {
     }
 }
 
-impl Core {
-    /// Whether a command is dealt with at once inside a transaction. Whose login has ended there may log in again.
-    pub(crate) fn steers_transaction(&self, key: usize, served: Served) -> bool {
-        match served {
-            _ if !self.clients[key].authenticated => true,
-            Served::Known(command) => command.steers_transaction(),
-            Served::Custom(_) => false,
-        }
+/// Whether a command is dealt with at once inside a transaction. Whose login has ended there may log in again.
+pub(crate) fn steers_transaction(core: &Core, key: usize, served: Served) -> bool {
+    match served {
+        _ if !core.clients[key].authenticated => true,
+        Served::Known(command) => command.steers_transaction(),
+        Served::Custom(_) => false,
     }
+}
 
-    fn place_queued(&mut self, key: usize, name: &[u8]) -> Option<(usize, Target, std::rc::Rc<RouteTo>)> {
-        let route = self.filters[self.clients[key].filter].route(name)?.clone();
-        let renamed = self.rename(key, &route, name);
-        let random = self.shared.random.u64(..);
-        let entry = &self.pools[route.pool];
-        let live = entry.live.as_ref()?;
-        let target = match live.target(&renamed, &entry.key.settings) {
-            Target::Hash(hash) => Target::Host(live.topology.by_hash(hash, random)?),
-            slot => slot,
-        };
-        Some((route.pool, target, route))
-    }
+fn place_queued(core: &mut Core, key: usize, name: &[u8]) -> Option<(usize, Target, std::rc::Rc<RouteTo>)> {
+    let route = core.filters[core.clients[key].filter].route(name)?.clone();
+    let renamed = core.rename(key, &route, name);
+    let random = core.shared.random.u64(..);
+    let entry = &core.pools[route.pool];
+    let live = entry.live.as_ref()?;
+    let target = match live.target(&renamed, &entry.key.settings) {
+        Target::Hash(hash) => Target::Host(live.topology.by_hash(hash, random)?),
+        slot => slot,
+    };
+    Some((route.pool, target, route))
 }
 
 impl Transactions {
@@ -276,7 +288,7 @@ impl Transactions {
             Served::Custom(_) => Some(1),
             Served::Known(command) => redplane_command::first_key(command, request.len(), |i| request.arg(i)),
         };
-        let placed = at.and_then(|at| core.place_queued(key, request.arg(at)));
+        let placed = at.and_then(|at| place_queued(core, key, request.arg(at)));
         if core.share_a_place(key, served, request, false) == Err(Failure::CrossSlot) {
             // Redis: keys of one command are judged at once, those of several at EXEC.
             return self.spoil_transaction(core, key, error::CROSSSLOT);
@@ -295,7 +307,7 @@ impl Transactions {
             matches!(served, Served::Custom(_)) || matches!(served, Served::Known(c) if !c.is_read());
         let pausable = core.may_replicate(served, request);
         let scripts = matches!(served, Served::Known(c) if core.script_queued(c, request));
-        core.script_effect_queued(served, request);
+        script_effect_queued(core, served, request);
         let meaning = self.meaning_in_block(core, key, served, request, corrects);
         let Some(transaction) = self.open.get_mut(key) else {
             return;

@@ -3,6 +3,7 @@
 //! A picture of one moment, made when somebody asks for it: nothing is kept for it while requests are served. It names
 //! clients, hosts and commands, and shows no key and no value.
 
+use crate::client_command::listing::command_name;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -107,7 +108,7 @@ impl Engine {
         let filter = &self.core.filters[client.filter];
         let owed = client.replies.len();
         let elsewhere = || Oldest {
-            command: self.core.command_name(client),
+            command: command_name(&self.core, client),
             age: Duration::from_micros(self.core.now.saturating_sub(client.inlet.heard)),
             attempt: 1,
             place: WaitsAt::Proxy,

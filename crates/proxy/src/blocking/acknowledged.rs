@@ -16,6 +16,7 @@
 mod answers;
 mod primaries;
 
+use primaries::{host_place, written_primaries};
 use redplane_command::{Command, error};
 use redplane_resp::encode;
 use redplane_resp::number::integer;
@@ -118,7 +119,7 @@ impl Blocking {
             }
             Some(millis) => millis.unsigned_abs().saturating_mul(1000),
         };
-        let primaries = core.written_primaries(key);
+        let primaries = written_primaries(core, key);
         if primaries.is_empty() {
             return core.fail_now(key, command.id, Failure::NoHost);
         }
@@ -155,8 +156,7 @@ impl Blocking {
         };
         let mut failed = None;
         for (part, primary) in acknowledged.primaries.iter().enumerate() {
-            let found = core
-                .host_place(primary)
+            let found = host_place(core, primary)
                 .and_then(|at| core.connection_for(primary.pool, Target::Host(at), Access::Primary));
             let connection = match found {
                 Ok(connection) => connection,
@@ -267,9 +267,7 @@ impl Blocking {
             return;
         };
         let pool = primary.pool;
-        let leased = core
-            .host_place(primary)
-            .and_then(|at| core.lease_host(pool, at, key));
+        let leased = host_place(core, primary).and_then(|at| core.lease_host(pool, at, key));
         if let Ok(leased) = leased {
             let sending = Sending {
                 waiter,

@@ -4,28 +4,44 @@
 //! waits notices nothing of a failover but that its element comes later. What has begun to be answered is not asked
 //! again, and attempts end after [`PATIENCE`] without a server.
 
+use super::lease_for;
 use redplane_command::{Patience, patience, timeout_at};
+
 use redplane_resp::encode;
+
 use redplane_resp::request::{self, Args};
+
 use redplane_upstream::Signal;
 
 use super::{Gone, SLACK, Wait};
+
 use crate::blocking::Blocking;
+
 use crate::core::Core;
+
 use crate::redirect::{self, MAX_HOPS, Redirection};
+
 use redplane_merge::{Answer, Failure};
+
 use redplane_redis_core::client::ClientId;
+
 use redplane_redis_core::connection::Connection;
+
 use redplane_redis_core::pending::Purpose;
+
 use redplane_redis_core::pool::Access;
 
 /// Microseconds without a server that would take the wait in: longer than a failover takes.
 const PATIENCE: u64 = 30_000_000;
+
 /// Attempts in that time.
 const MAX_TRIES: u32 = 64;
+
 /// Microseconds between attempts: the first pause and the longest.
 const FIRST_PAUSE: u64 = 10_000;
+
 const MAX_PAUSE: u64 = 1_000_000;
+
 /// A wait that stood so long, in microseconds, has found its place: what comes then is another story.
 const SETTLED: u64 = 1_000_000;
 
@@ -81,44 +97,41 @@ impl Wait {
     }
 }
 
-impl Core {
-    /// Whether a connection's cluster still has this topology.
-    fn stands_at(&self, connection: u32, version: u64) -> bool {
-        let connection = &self.connections[connection as usize];
-        let live = self.pools[connection.pool].live.as_ref();
-        live.is_some_and(|live| {
-            live.topology.version == version
-                && std::sync::Arc::ptr_eq(&live.cluster, &connection.server.cluster)
-        })
-    }
+/// Whether a connection's cluster still has this topology.
+fn stands_at(core: &Core, connection: u32, version: u64) -> bool {
+    let connection = &core.connections[connection as usize];
+    let live = core.pools[connection.pool].live.as_ref();
+    live.is_some_and(|live| {
+        live.topology.version == version && std::sync::Arc::ptr_eq(&live.cluster, &connection.server.cluster)
+    })
+}
 
-    /// Whether a key is served elsewhere by now, or its host has left.
-    fn is_out_of_place(&self, wait: &Wait, connection: u32) -> bool {
-        let entry = &self.pools[wait.pool];
-        let connection = &self.connections[connection as usize];
-        let Some(live) = &entry.live else {
-            return true;
-        };
-        if !std::sync::Arc::ptr_eq(&live.cluster, &connection.server.cluster) {
-            return true;
-        }
-        let primary = wait
-            .name
-            .as_ref()
-            .filter(|_| live.is_redis() && wait.access == Access::Primary);
-        let Some(name) = primary else {
-            return !live.knows(connection.server.host.id);
-        };
-        let policy = entry.key.settings.read_policy;
-        let target = live.target(name, &entry.key.settings);
-        // While a slot has no owner, the wait stands where it is.
-        live.pick(target, Access::Primary, policy, "", 0).is_ok_and(|at| {
-            live.topology
-                .hosts
-                .get(at)
-                .is_some_and(|host| host.id != connection.server.host.id)
-        })
+/// Whether a key is served elsewhere by now, or its host has left.
+fn is_out_of_place(core: &Core, wait: &Wait, connection: u32) -> bool {
+    let entry = &core.pools[wait.pool];
+    let connection = &core.connections[connection as usize];
+    let Some(live) = &entry.live else {
+        return true;
+    };
+    if !std::sync::Arc::ptr_eq(&live.cluster, &connection.server.cluster) {
+        return true;
     }
+    let primary = wait
+        .name
+        .as_ref()
+        .filter(|_| live.is_redis() && wait.access == Access::Primary);
+    let Some(name) = primary else {
+        return !live.knows(connection.server.host.id);
+    };
+    let policy = entry.key.settings.read_policy;
+    let target = live.target(name, &entry.key.settings);
+    // While a slot has no owner, the wait stands where it is.
+    live.pick(target, Access::Primary, policy, "", 0).is_ok_and(|at| {
+        live.topology
+            .hosts
+            .get(at)
+            .is_some_and(|host| host.id != connection.server.host.id)
+    })
 }
 
 impl Blocking {
@@ -264,7 +277,7 @@ impl Blocking {
         wait.last.is_some_and(|last| now >= last)
             || match wait.attempt.connection {
                 None => over || now >= wait.attempt.resume,
-                Some(at) => over || !core.stands_at(at, wait.attempt.version),
+                Some(at) => over || !stands_at(core, at, wait.attempt.version),
             }
     }
 
@@ -289,7 +302,7 @@ impl Blocking {
         {
             return core.lose(crate::ConnId(connection), Gone::Timeout);
         }
-        if core.is_out_of_place(wait, connection) {
+        if is_out_of_place(core, wait, connection) {
             core.break_lease(connection);
             if let Some(wait) = self.waits.get_mut(&(key as u32)) {
                 wait.attempt.stood = true;
@@ -311,7 +324,7 @@ impl Blocking {
             return;
         };
         let (pool, access, name) = (wait.pool, wait.access, wait.name.clone());
-        match core.lease_for(pool, name.as_deref(), access, key) {
+        match lease_for(core, pool, name.as_deref(), access, key) {
             Ok(leased) => self.wait_again_on(core, key, leased),
             Err(failure) => self.try_later(core, key, failure),
         }

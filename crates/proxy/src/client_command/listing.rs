@@ -9,13 +9,21 @@ use std::fmt::Write as _;
 use redplane_command::CommandId;
 
 use super::selection::{Kind, Selection};
+
 use crate::core::Core;
+
 use crate::dispatch::Request;
+
 use crate::engine::Engine;
+
 use crate::pubsub::Kind as Subscribed;
+
 use crate::tracking::{Tracker, redirect_of};
+
 use redplane_redis_core::client::features::Feature;
+
 use redplane_redis_core::client::inlet::Rest;
+
 use redplane_redis_core::client::{Client, ClientId, Session};
 
 /// The request for the list: whose it is, its bytes, and those of its arguments.
@@ -61,41 +69,39 @@ pub(super) fn kind(client: &Client) -> Kind {
     }
 }
 
-impl Core {
-    /// The last command that a client sent, as the server writes it.
-    pub(crate) fn command_name(&self, client: &Client) -> String {
-        match client.inlet.last {
-            None => "NULL".to_owned(),
-            Some(CommandId(id)) => match redplane_command::all().get(usize::from(id)) {
-                Some(command) => command.name.to_owned(),
-                None => {
-                    let custom = &self.filters[client.filter].custom;
-                    let name = custom.iter().find(|(_, custom)| custom.0 == id);
-                    name.map_or_else(
-                        || "NULL".to_owned(),
-                        |(name, _)| String::from_utf8_lossy(name).into_owned(),
-                    )
-                }
-            },
-        }
-    }
-
-    /// Closes the clients that are meant, the one that asks after its reply; says how many they are.
-    pub(crate) fn kill_clients(&mut self, selection: &Selection, asker: Option<usize>) -> u64 {
-        let clients = self.clients.iter();
-        let meant: Vec<usize> = clients
-            .filter(|(_, client)| selection.fits(client, &self.filters[client.filter], self.now))
-            .map(|(key, _)| key)
-            .collect();
-        for &key in &meant {
-            if asker == Some(key) {
-                self.clients[key].inlet.rest(Rest::End);
-            } else {
-                self.close_client(ClientId(key as u32));
+/// The last command that a client sent, as the server writes it.
+pub(crate) fn command_name(core: &Core, client: &Client) -> String {
+    match client.inlet.last {
+        None => "NULL".to_owned(),
+        Some(CommandId(id)) => match redplane_command::all().get(usize::from(id)) {
+            Some(command) => command.name.to_owned(),
+            None => {
+                let custom = &core.filters[client.filter].custom;
+                let name = custom.iter().find(|(_, custom)| custom.0 == id);
+                name.map_or_else(
+                    || "NULL".to_owned(),
+                    |(name, _)| String::from_utf8_lossy(name).into_owned(),
+                )
             }
-        }
-        meant.len() as u64
+        },
     }
+}
+
+/// Closes the clients that are meant, the one that asks after its reply; says how many they are.
+pub(crate) fn kill_clients(core: &mut Core, selection: &Selection, asker: Option<usize>) -> u64 {
+    let clients = core.clients.iter();
+    let meant: Vec<usize> = clients
+        .filter(|(_, client)| selection.fits(client, &core.filters[client.filter], core.now))
+        .map(|(key, _)| key)
+        .collect();
+    for &key in &meant {
+        if asker == Some(key) {
+            core.clients[key].inlet.rest(Rest::End);
+        } else {
+            core.close_client(ClientId(key as u32));
+        }
+    }
+    meant.len() as u64
 }
 
 impl Engine {
@@ -183,7 +189,7 @@ impl Engine {
             subscribed(Subscribed::Shard),
             queued.0,
             queued.1,
-            self.core.command_name(client),
+            command_name(&self.core, client),
             one_word(session.user()),
             self.tracking.trackers.get(key).map_or(-1, redirect_of),
             if self.core.is_resp3(key) { 3 } else { 2 },

@@ -6,34 +6,43 @@
 //! of other proxies and of other nodes are not known here, nor is what a script publishes corrected.
 
 use redplane_command::{Command, Pubsub as Step, RequestPolicy};
+
 use redplane_resp::request::{self, Args};
+
 use redplane_resp::{encode, reply};
 
 use super::Kind;
+
 use crate::core::Core;
+
 use crate::dispatch::{Request, Served};
+
 use crate::forward::is_mirrored_write;
+
 use crate::pubsub::PubSub;
+
 use crate::send::{Outgoing, Payload, Scripts, Sending};
+
 use redplane_merge::{Answer, Failure};
+
 use redplane_redis_core::client::Slot;
+
 use redplane_redis_core::pending::{Pending, Purpose};
+
 use redplane_redis_core::pool::{Access, Live, Target};
 
-impl Core {
-    /// By hash; where the bus takes a message to all nodes, any other primary will do when that one is away.
-    fn publishing_connection(&mut self, pool: usize, kind: Kind, name: &[u8]) -> Result<u32, Failure> {
-        let found = self.connection_for_key(pool, name, Access::Primary);
-        let live = self.pools[pool].live.as_ref();
-        if found.is_ok() || kind == Kind::Shard || !live.is_some_and(Live::is_redis) {
-            return found;
-        }
-        let shards = live.map_or(0, |live| live.topology.shard_count());
-        let mut others = (0..shards).map(Target::Shard);
-        others
-            .find_map(|target| self.connection_for(pool, target, Access::Primary).ok())
-            .map_or(found, Ok)
+/// By hash; where the bus takes a message to all nodes, any other primary will do when that one is away.
+fn publishing_connection(core: &mut Core, pool: usize, kind: Kind, name: &[u8]) -> Result<u32, Failure> {
+    let found = core.connection_for_key(pool, name, Access::Primary);
+    let live = core.pools[pool].live.as_ref();
+    if found.is_ok() || kind == Kind::Shard || !live.is_some_and(Live::is_redis) {
+        return found;
     }
+    let shards = live.map_or(0, |live| live.topology.shard_count());
+    let mut others = (0..shards).map(Target::Shard);
+    others
+        .find_map(|target| core.connection_for(pool, target, Access::Primary).ok())
+        .map_or(found, Ok)
 }
 
 impl PubSub {
@@ -50,7 +59,7 @@ impl PubSub {
         let Some(route) = core.filters[core.clients[key].filter].route(name).cloned() else {
             return core.fail_now(key, command.id, Failure::NoHost);
         };
-        let connection = match core.publishing_connection(route.pool, kind, name) {
+        let connection = match publishing_connection(core, route.pool, kind, name) {
             Ok(connection) => connection,
             Err(failure) => return core.fail_now(key, command.id, failure),
         };

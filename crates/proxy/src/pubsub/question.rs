@@ -4,33 +4,42 @@
 //! The correction takes part in the merging as if it were the answer of one more server.
 
 use redplane_command::{Command, Pubsub as Step};
+
 use redplane_resp::encode;
+
 use redplane_upstream::{Pick, Want};
+
 use rustc_hash::FxHashSet;
 
 use super::Kind;
+
 use crate::core::Core;
+
 use crate::dispatch::Request;
+
 use crate::pubsub::PubSub;
+
 use crate::send::Payload;
+
 use redplane_merge::{Answer, Failure, Parts};
+
 use redplane_redis_core::client::{Slot, Waiter};
+
 use redplane_redis_core::pool::{Access, Target};
+
 use redplane_redis_core::split::Split;
 
-impl Core {
-    /// One pool for each cluster that routes lead to.
-    fn subscribed_pools(&self, key: usize) -> Vec<usize> {
-        let filter = &self.filters[self.clients[key].filter];
-        let mut pools: Vec<usize> = Vec::new();
-        for route in filter.routes() {
-            let cluster = &self.pools[route.pool].key.cluster;
-            if !pools.iter().any(|pool| self.pools[*pool].key.cluster == *cluster) {
-                pools.push(route.pool);
-            }
+/// One pool for each cluster that routes lead to.
+fn subscribed_pools(core: &Core, key: usize) -> Vec<usize> {
+    let filter = &core.filters[core.clients[key].filter];
+    let mut pools: Vec<usize> = Vec::new();
+    for route in filter.routes() {
+        let cluster = &core.pools[route.pool].key.cluster;
+        if !pools.iter().any(|pool| core.pools[*pool].key.cluster == *cluster) {
+            pools.push(route.pool);
         }
-        pools
     }
+    pools
 }
 
 impl PubSub {
@@ -50,7 +59,7 @@ impl PubSub {
                 encode::error(out, format!("{text}{name}'. Try PUBSUB HELP.").as_bytes());
             });
         }
-        let pools = core.subscribed_pools(key);
+        let pools = subscribed_pools(core, key);
         let mut asked: Vec<(usize, Target)> = Vec::new();
         let mut hosts = Vec::new();
         // A server that several clusters know counts once.

@@ -3,17 +3,25 @@
 //!
 //! They are looked up anew at each step, since a push may change the routes meanwhile; pools are not held.
 
+use super::answer_page;
 use std::sync::Arc;
 
 use redplane_command::Command;
+
 use redplane_merge::Parts;
+
 use redplane_upstream::Topology;
 
 use super::cursor::Position;
+
 use super::{Scan, Walk, scan_frame};
+
 use crate::core::Core;
+
 use crate::scan::Scans;
+
 use redplane_redis_core::pool::Target;
+
 use redplane_redis_core::split::Split;
 
 /// One of the routes' clusters.
@@ -24,24 +32,22 @@ pub(super) struct Cluster {
     pub(super) topology: Arc<Topology>,
 }
 
-impl Core {
-    /// The cluster of that number among those of the routes.
-    pub(super) fn cluster_at(&self, key: usize, command: &Command, number: usize) -> Option<Cluster> {
-        let pool = *self.pools_of_all_routes(key, command).get(number)?;
-        let topology = self.pools[pool].live.as_ref()?.topology.clone();
-        Some(Cluster {
-            number,
-            pool,
-            topology,
-        })
-    }
+/// The cluster of that number among those of the routes.
+pub(super) fn cluster_at(core: &Core, key: usize, command: &Command, number: usize) -> Option<Cluster> {
+    let pool = *core.pools_of_all_routes(key, command).get(number)?;
+    let topology = core.pools[pool].live.as_ref()?.topology.clone();
+    Some(Cluster {
+        number,
+        pool,
+        topology,
+    })
+}
 
-    /// The first of them, from that number on, that has a server which none before it has.
-    pub(super) fn cluster_from(&self, key: usize, command: &Command, number: usize) -> Option<Cluster> {
-        let servers = self.servers_of_all_routes(key, command);
-        let next = servers.iter().find(|server| server.cluster >= number)?;
-        self.cluster_at(key, command, next.cluster)
-    }
+/// The first of them, from that number on, that has a server which none before it has.
+pub(super) fn cluster_from(core: &Core, key: usize, command: &Command, number: usize) -> Option<Cluster> {
+    let servers = core.servers_of_all_routes(key, command);
+    let next = servers.iter().find(|server| server.cluster >= number)?;
+    cluster_at(core, key, command, next.cluster)
 }
 
 impl Scans {
@@ -54,13 +60,13 @@ impl Scans {
         split: &Split,
         mut scan: Scan,
     ) {
-        let Some(next) = core.cluster_from(key, split.command(), scan.at.cluster + 1) else {
-            return core.answer_page(key, offset, split, &scan, 0);
+        let Some(next) = cluster_from(core, key, split.command(), scan.at.cluster + 1) else {
+            return answer_page(core, key, offset, split, &scan, 0);
         };
         let begin = Position::begin(next.number, &next.topology);
         if scan.found >= scan.count || next.topology.shard_count() == 0 {
             let cursor = begin.pack(&next.topology, &self.kept);
-            return core.answer_page(key, offset, split, &scan, cursor);
+            return answer_page(core, key, offset, split, &scan, cursor);
         }
         scan.at = begin;
         let frame = scan_frame(0, &scan.options);

@@ -7,19 +7,31 @@
 use std::sync::Arc;
 
 use redplane_command::{Command, CommandId, Local, error};
+
 use redplane_resp::encode;
 
 use super::describe::{describe, redirect_of};
+
 use super::{Mode, Tracker, Tracking, Wanted};
+
 use crate::core::Core;
+
 use crate::dispatch::Request;
+
 use crate::notice::Redirect;
+
 use crate::send::{Payload, Sending};
+
 use crate::tracking::TrackingState;
+
 use redplane_merge::{Answer, Failure};
+
 use redplane_redis_core::client::features::Feature;
+
 use redplane_redis_core::client::{Client, Slot, Waiter};
+
 use redplane_redis_core::pending::{Pending, Purpose};
+
 use redplane_redis_core::pool::{Access, Greeting, Live, Target};
 
 /// Draws of a primary before the client is told that there is none.
@@ -27,6 +39,7 @@ const DRAWS: usize = 4;
 
 const RENAMED: &[u8] =
     b"-ERR CLIENT TRACKING is not offered by the proxy on routes that change the names of keys\r\n";
+
 const PING: &[u8] = b"*1\r\n$4\r\nPING\r\n";
 
 /// A CLIENT TRACKING that waits.
@@ -52,38 +65,36 @@ impl Joining {
     }
 }
 
-impl Core {
-    fn any_primary(&mut self, key: usize) -> Vec<u32> {
-        let found = (0..DRAWS).find_map(|_| self.any_connection(key).ok());
-        found.into_iter().collect()
-    }
+fn any_primary(core: &mut Core, key: usize) -> Vec<u32> {
+    let found = (0..DRAWS).find_map(|_| core.any_connection(key).ok());
+    found.into_iter().collect()
+}
 
-    fn all_primaries(&mut self, key: usize) -> Vec<u32> {
-        let pools = self.filters[self.clients[key].filter].pools_read();
-        let mut found: Vec<u32> = pools
-            .into_iter()
-            .flat_map(|pool| self.open_primaries(pool))
-            .collect();
-        found.sort_unstable();
-        found.dedup();
-        found
-    }
+fn all_primaries(core: &mut Core, key: usize) -> Vec<u32> {
+    let pools = core.filters[core.clients[key].filter].pools_read();
+    let mut found: Vec<u32> = pools
+        .into_iter()
+        .flat_map(|pool| open_primaries(core, pool))
+        .collect();
+    found.sort_unstable();
+    found.dedup();
+    found
+}
 
-    /// The connections to all primaries of a pool, opened where there are none.
-    pub(super) fn open_primaries(&mut self, pool: usize) -> Vec<u32> {
-        let live = self.pools[pool].live.as_ref();
-        let shards = live.map_or(0, |live: &Live| live.topology.shard_count());
-        (0..shards)
-            .filter_map(|shard| {
-                self.connection_for(pool, Target::Shard(shard), Access::Primary)
-                    .ok()
-            })
-            .collect()
-    }
+/// The connections to all primaries of a pool, opened where there are none.
+pub(super) fn open_primaries(core: &mut Core, pool: usize) -> Vec<u32> {
+    let live = core.pools[pool].live.as_ref();
+    let shards = live.map_or(0, |live: &Live| live.topology.shard_count());
+    (0..shards)
+        .filter_map(|shard| {
+            core.connection_for(pool, Target::Shard(shard), Access::Primary)
+                .ok()
+        })
+        .collect()
+}
 
-    fn end_joining(&mut self, joining: &Joining, answer: &Answer<'_>) {
-        self.settle(joining.waiter, joining.command, joining.since, answer.again());
-    }
+fn end_joining(core: &mut Core, joining: &Joining, answer: &Answer<'_>) {
+    core.settle(joining.waiter, joining.command, joining.since, answer.again());
 }
 
 impl TrackingState {
@@ -154,7 +165,7 @@ impl TrackingState {
             wanted.redirect,
         ) {
             (Some(worker), Some(id)) => self.track(core, joining, wanted, Some(Redirect { id, worker })),
-            _ => core.end_joining(&joining, &Answer::Raw(Wanted::no_client())),
+            _ => end_joining(core, &joining, &Answer::Raw(Wanted::no_client())),
         }
     }
 
@@ -165,14 +176,14 @@ impl TrackingState {
         };
         if !wanted.on {
             self.untrack(core, key);
-            return core.end_joining(&joining, &Answer::Raw(b"+OK\r\n"));
+            return end_joining(core, &joining, &Answer::Raw(b"+OK\r\n"));
         }
         let mode = match wanted.mode_after(self.trackers.get(key)) {
             Ok(mode) => mode,
-            Err(line) => return core.end_joining(&joining, &Answer::Raw(&line)),
+            Err(line) => return end_joining(core, &joining, &Answer::Raw(&line)),
         };
         if !core.filters[client.filter].keeps_keys() {
-            return core.end_joining(&joining, &Answer::Raw(RENAMED));
+            return end_joining(core, &joining, &Answer::Raw(RENAMED));
         }
         let former = client.features.has(Feature::Tracking);
         let tracker = self.tracker_of(core, key);
@@ -181,7 +192,7 @@ impl TrackingState {
         tracker.redirect = redirect;
         tracker.broken = false;
         match former {
-            true => core.end_joining(&joining, &Answer::Raw(b"+OK\r\n")),
+            true => end_joining(core, &joining, &Answer::Raw(b"+OK\r\n")),
             false => self.join(core, key, joining),
         }
     }
@@ -207,13 +218,13 @@ impl TrackingState {
         let found = match tracking {
             Tracking::Broadcast => {
                 self.broadcast.push(key as u32);
-                core.all_primaries(key)
+                all_primaries(core, key)
             }
-            Tracking::Off | Tracking::Keys => core.any_primary(key),
+            Tracking::Off | Tracking::Keys => any_primary(core, key),
         };
         if found.is_empty() {
             self.untrack(core, key);
-            return core.end_joining(&joining, &Answer::Failed(Failure::NoHost));
+            return end_joining(core, &joining, &Answer::Failed(Failure::NoHost));
         }
         joining.left = found.len() as u32;
         let sending = Sending {
@@ -245,10 +256,10 @@ impl TrackingState {
             return;
         };
         if any {
-            return core.end_joining(&joining, &Answer::Raw(b"+OK\r\n"));
+            return end_joining(core, &joining, &Answer::Raw(b"+OK\r\n"));
         }
         self.untrack(core, pending.waiter.client as usize);
-        core.end_joining(&joining, &Answer::Failed(Failure::Upstream));
+        end_joining(core, &joining, &Answer::Failed(Failure::Upstream));
     }
 
     /// A server does not grant tracking: the client hears why.
@@ -259,7 +270,7 @@ impl TrackingState {
         }
         if let Some(joining) = self.joining.remove(&pending.waiter.client) {
             self.untrack(core, pending.waiter.client as usize);
-            core.end_joining(&joining, &Answer::Raw(raw));
+            end_joining(core, &joining, &Answer::Raw(raw));
         }
     }
 
@@ -286,7 +297,7 @@ impl TrackingState {
                 tracker.pools.clone_from(&pools);
                 core.hold_pools(&pools);
             }
-            (_, Some(tracker)) if tracker.is_broadcast() => drop(core.all_primaries(key)),
+            (_, Some(tracker)) if tracker.is_broadcast() => drop(all_primaries(core, key)),
             (Tracking::Keys, Some(tracker)) => {
                 let known = &mut tracker.pools;
                 let fresh: Vec<usize> = pools.into_iter().filter(|pool| !known.contains(pool)).collect();

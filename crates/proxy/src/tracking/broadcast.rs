@@ -4,37 +4,42 @@
 //! whom is found out here: prefixes come and go with clients, and a server forgets one only with all the others. Redis
 //! writes one push for each prefix of a client, in their order.
 
+use super::ask::open_primaries;
+use super::deliver::reads_through;
 use bytes::Bytes;
+
 use redplane_config::redis_proxy::ReadPolicy;
+
 use redplane_upstream::Role;
 
 use super::{Mode, Tracking};
+
 use crate::core::Core;
+
 use crate::notice::Notice;
+
 use crate::tracking::TrackingState;
 
-impl Core {
-    /// Whether a push comes from a replica that nobody reads from: its primary tells the same.
-    fn is_echo(&self, key: usize) -> bool {
-        let connection = &self.connections[key];
-        let entry = &self.pools[connection.pool];
-        let Some(live) = entry
-            .live
-            .as_ref()
-            .filter(|_| entry.key.settings.read_policy == ReadPolicy::Master)
-        else {
-            return false;
-        };
-        let mut hosts = live.topology.hosts.iter();
-        let at = hosts.position(|host| host.id == connection.server.host.id);
-        at.and_then(|at| live.topology.role(at)) == Some(Role::Replica)
-    }
+/// Whether a push comes from a replica that nobody reads from: its primary tells the same.
+fn is_echo(core: &Core, key: usize) -> bool {
+    let connection = &core.connections[key];
+    let entry = &core.pools[connection.pool];
+    let Some(live) = entry
+        .live
+        .as_ref()
+        .filter(|_| entry.key.settings.read_policy == ReadPolicy::Master)
+    else {
+        return false;
+    };
+    let mut hosts = live.topology.hosts.iter();
+    let at = hosts.position(|host| host.id == connection.server.host.id);
+    at.and_then(|at| live.topology.role(at)) == Some(Role::Replica)
 }
 
 impl TrackingState {
     /// A server tells of keys that have changed.
     pub(super) fn broadcast(&mut self, core: &mut Core, key: usize, via: u32, notice: &Notice) {
-        if core.is_echo(key) {
+        if is_echo(core, key) {
             return;
         }
         let pool = core.connections[key].pool;
@@ -76,7 +81,7 @@ impl TrackingState {
         let own = self.trackers.get(key);
         match own.map(|tracker| &tracker.pools).filter(|held| !held.is_empty()) {
             Some(held) => held.contains(&pool),
-            None => core.reads_through(key, pool),
+            None => reads_through(core, key, pool),
         }
     }
 
@@ -93,7 +98,7 @@ impl TrackingState {
             .map(|(pool, _)| pool)
             .collect();
         for pool in pools {
-            core.open_primaries(pool);
+            open_primaries(core, pool);
         }
     }
 

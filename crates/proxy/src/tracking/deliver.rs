@@ -7,30 +7,39 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
+
 use redplane_config::redis_proxy::Protocol;
+
 use redplane_resp::encode;
 
 use super::Tracking;
+
 use super::table::Reader;
+
 use crate::core::{Core, Event, Forward};
+
 use crate::dispatch::mark_dirty;
+
 use crate::notice::{Notice, Redirect};
+
 use crate::tracking::TrackingState;
+
 use redplane_redis_core::client::Client;
+
 use redplane_redis_core::client::features::Feature;
+
 use redplane_redis_core::connection::Carries;
+
 use redplane_redis_core::filter::Filter;
 
 /// Notices that wait for replies of one client, above which it is told to drop everything instead.
 pub(super) const MAX_LATE: usize = 1024;
 
-impl Core {
-    /// Whether requests of a client go to a pool.
-    pub(super) fn reads_through(&self, key: usize, pool: usize) -> bool {
-        let filter = self.clients.get(key).map(|client| &self.filters[client.filter]);
-        let mut routes = filter.into_iter().flat_map(Filter::routes);
-        routes.any(|route| route.pool == pool || route.read_pool == Some(pool))
-    }
+/// Whether requests of a client go to a pool.
+pub(super) fn reads_through(core: &Core, key: usize, pool: usize) -> bool {
+    let filter = core.clients.get(key).map(|client| &core.filters[client.filter]);
+    let mut routes = filter.into_iter().flat_map(Filter::routes);
+    routes.any(|route| route.pool == pool || route.read_pool == Some(pool))
 }
 
 impl TrackingState {
@@ -101,7 +110,7 @@ impl TrackingState {
                 let own = self.trackers.get(*key);
                 own.is_some_and(|own| !own.is_broadcast())
             })
-            .filter(|(key, _)| core.reads_through(*key, pool))
+            .filter(|(key, _)| reads_through(core, *key, pool))
             .map(|(key, _)| key)
             .collect();
         concerned.into_iter().for_each(|key| self.tell_all(core, key));

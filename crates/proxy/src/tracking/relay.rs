@@ -6,19 +6,31 @@
 //! whether a write is the client's own may be known only when its reply has come. Neither lives without the other.
 
 use bytes::Bytes;
+
 use redplane_config::redis_proxy::Protocol;
+
 use redplane_resp::encode;
+
 use redplane_resp::reply;
+
 use redplane_resp::request::{Args, Decoded, decode};
 
 use super::deliver::MAX_LATE;
+
 use super::{Tracking, TrackingState};
+
 use crate::ConnId;
+
 use crate::action::{Action, Gone};
+
 use crate::core::Core;
+
 use crate::notice::Notice;
+
 use redplane_redis_core::client::Waiter;
+
 use redplane_redis_core::pending::{Pending, Purpose};
+
 use redplane_redis_core::pool::{Greeting, PoolKey};
 
 /// Requests on their way that are looked at for each push to a client that does not want to hear of its own writes. Where
@@ -58,22 +70,20 @@ impl Relay {
     }
 }
 
-impl Core {
-    /// The request on its way by which a client may change a key, among the first few: others look no further for each
-    /// push, and who writes much hears of its own writes.
-    fn own_write_underway(&self, origin: usize, client: u32, name: &[u8]) -> Option<Waiter> {
-        let connection = self.connections.get(origin)?;
-        let mut left = MAX_LOOKED_AT;
-        let own = |pending: &&Pending| {
-            pending.waiter.client == client && pending.purpose != Purpose::Queued && pending.writes()
-        };
-        let found = connection.pending.iter().take(MAX_LOOKED_AT).filter(own);
-        let found = found.into_iter().find(|pending| {
-            let frames = connection.out.range(pending.at, pending.len as usize);
-            changes(frames.unwrap_or_default(), name, &mut left)
-        });
-        found.map(|pending| pending.waiter)
-    }
+/// The request on its way by which a client may change a key, among the first few: others look no further for each
+/// push, and who writes much hears of its own writes.
+fn own_write_underway(core: &Core, origin: usize, client: u32, name: &[u8]) -> Option<Waiter> {
+    let connection = core.connections.get(origin)?;
+    let mut left = MAX_LOOKED_AT;
+    let own = |pending: &&Pending| {
+        pending.waiter.client == client && pending.purpose != Purpose::Queued && pending.writes()
+    };
+    let found = connection.pending.iter().take(MAX_LOOKED_AT).filter(own);
+    let found = found.into_iter().find(|pending| {
+        let frames = connection.out.range(pending.at, pending.len as usize);
+        changes(frames.unwrap_or_default(), name, &mut left)
+    });
+    found.map(|pending| pending.waiter)
 }
 
 impl TrackingState {
@@ -211,7 +221,7 @@ impl TrackingState {
         let Some(relay) = self.relays.get(&via) else {
             return false;
         };
-        let writing = core.own_write_underway(relay.origin as usize, client, name);
+        let writing = own_write_underway(core, relay.origin as usize, client, name);
         let relay = self.relays.get_mut(&via);
         if let (Some(relay), Some(waiter)) = (relay, writing) {
             relay.undecided.push((waiter, name.clone()));

@@ -4,177 +4,187 @@
 //! moved nothing was executed, and the whole block goes to the new owner.
 
 use redplane_command::{Command, error};
+
 use redplane_config::redis_proxy::Protocol;
+
 use redplane_resp::encode;
 
 use super::{Share, Transaction, Watch};
+
 use crate::core::Core;
+
 use crate::redirect;
+
 use crate::send::{Outgoing, Payload, Scripts, Sending};
+
 use crate::settle::null_array;
+
 use crate::transaction::Transactions;
+
 use redplane_merge::{Answer, Failure};
+
 use redplane_redis_core::client::{Slot, Waiter};
+
 use redplane_redis_core::pending::{Pending, Purpose};
+
 use redplane_redis_core::pool::{Access, Target};
 
 const MULTI: &[u8] = b"*1\r\n$5\r\nMULTI\r\n";
+
 const EXEC: &[u8] = b"*1\r\n$4\r\nEXEC\r\n";
 
-impl Core {
-    /// The connection EXEC goes to: the leased one, which must lead to the node of the keys.
-    fn exec_connection(&mut self, key: usize, transaction: &Transaction) -> Result<u32, Failure> {
-        let (pool, target) = match (transaction.destination.target, transaction.watch) {
-            // Placed anew: hosts may have changed since the first command was queued.
-            (Some((pool, _)), _) => {
-                let entry = &self.pools[pool];
-                let live = entry.live.as_ref().ok_or(Failure::NoHost)?;
-                (
-                    pool,
-                    live.target(&transaction.destination.name, &entry.key.settings),
-                )
+/// The connection EXEC goes to: the leased one, which must lead to the node of the keys.
+fn exec_connection(core: &mut Core, key: usize, transaction: &Transaction) -> Result<u32, Failure> {
+    let (pool, target) = match (transaction.destination.target, transaction.watch) {
+        // Placed anew: hosts may have changed since the first command was queued.
+        (Some((pool, _)), _) => {
+            let entry = &core.pools[pool];
+            let live = entry.live.as_ref().ok_or(Failure::NoHost)?;
+            (
+                pool,
+                live.target(&transaction.destination.name, &entry.key.settings),
+            )
+        }
+        (None, Some(watch)) => return Ok(watch.connection),
+        (None, _) => {
+            let route = core.keyless_route(key).ok_or(Failure::NoHost)?;
+            (route.pool, Target::Any)
+        }
+    };
+    match transaction.watch {
+        Some(watch) if watch.leads(pool, target) => Ok(watch.connection),
+        Some(watch) => {
+            let entry = &core.pools[pool];
+            let live = entry.live.as_ref().ok_or(Failure::NoHost)?;
+            let at = live.pick(target, Access::Primary, entry.key.settings.read_policy, "", 0)?;
+            let host = live.topology.hosts.get(at).map(|to| to.id);
+            match watch.pool == pool && host == Some(watch.host) {
+                true => Ok(watch.connection),
+                false => Err(Failure::CrossSlot),
             }
-            (None, Some(watch)) => return Ok(watch.connection),
-            (None, _) => {
-                let route = self.keyless_route(key).ok_or(Failure::NoHost)?;
-                (route.pool, Target::Any)
+        }
+        None => core.connection_for(pool, target, Access::Primary),
+    }
+}
+
+/// Whether a guarded key is served elsewhere by now.
+fn has_moved(core: &Core, watch: Watch) -> bool {
+    if watch.redirected || !matches!(watch.target, Target::Slot(_) | Target::Shard(_)) {
+        return false;
+    }
+    let entry = &core.pools[watch.pool];
+    let Some(live) = &entry.live else {
+        return false;
+    };
+    let policy = entry.key.settings.read_policy;
+    let now = live.pick(watch.target, Access::Primary, policy, "", 0);
+    now.is_ok_and(|at| {
+        live.topology
+            .hosts
+            .get(at)
+            .is_some_and(|host| host.id != watch.host)
+    })
+}
+
+fn send_block(
+    core: &mut Core,
+    key: usize,
+    command: &'static Command,
+    transaction: &Transaction,
+    connection: u32,
+) {
+    let mut block = core.buffers.take_empty();
+    block.extend_from_slice(MULTI);
+    block.extend_from_slice(&transaction.block.frames);
+    if transaction.block.wanders {
+        let database = core.database(key).to_string();
+        encode::request(&mut block, &[b"SELECT", database.as_bytes()]);
+    }
+    block.extend_from_slice(EXEC);
+    let waiter = Waiter {
+        part: transaction.sent(),
+        ..core.expect_reply(key, Slot::Waiting)
+    };
+    let sending = Sending {
+        waiter,
+        command: command.id,
+        purpose: Purpose::Exec,
+    };
+    let queued = transaction.sent() + 1;
+    if transaction.asks() {
+        core.setup(connection, Purpose::Setup, &[b"asking"]);
+    }
+    match &transaction.destination.route {
+        Some(route) => {
+            let outgoing = Outgoing {
+                sending,
+                payload: Payload::Copied(&block),
+                route,
+                name: &transaction.destination.name,
+                changes: transaction.block.writes,
+                queued,
+                scripts: match transaction.block.scripts {
+                    true => Scripts::OfBlock,
+                    false => Scripts::None,
+                },
+            };
+            core.send_by_route(connection, &outgoing);
+        }
+        None => {
+            if transaction.block.scripts {
+                core.load_for_block(connection, &block);
             }
-        };
-        match transaction.watch {
-            Some(watch) if watch.leads(pool, target) => Ok(watch.connection),
-            Some(watch) => {
-                let entry = &self.pools[pool];
-                let live = entry.live.as_ref().ok_or(Failure::NoHost)?;
-                let at = live.pick(target, Access::Primary, entry.key.settings.read_policy, "", 0)?;
-                let host = live.topology.hosts.get(at).map(|to| to.id);
-                match watch.pool == pool && host == Some(watch.host) {
-                    true => Ok(watch.connection),
-                    false => Err(Failure::CrossSlot),
-                }
-            }
-            None => self.connection_for(pool, target, Access::Primary),
+            let leading = (Purpose::Queued, queued);
+            core.send_behind(connection, sending, Payload::Copied(&block), leading);
         }
     }
-
-    /// Whether a guarded key is served elsewhere by now.
-    fn has_moved(&self, watch: Watch) -> bool {
-        if watch.redirected || !matches!(watch.target, Target::Slot(_) | Target::Shard(_)) {
-            return false;
-        }
-        let entry = &self.pools[watch.pool];
-        let Some(live) = &entry.live else {
-            return false;
-        };
-        let policy = entry.key.settings.read_policy;
-        let now = live.pick(watch.target, Access::Primary, policy, "", 0);
-        now.is_ok_and(|at| {
-            live.topology
-                .hosts
-                .get(at)
-                .is_some_and(|host| host.id != watch.host)
-        })
+    if transaction.watch.is_some() {
+        // What follows goes on the shared connections, and must not get there first.
+        core.rest_behind(key);
     }
+    core.buffers.give(block);
+}
 
-    fn send_block(
-        &mut self,
-        key: usize,
-        command: &'static Command,
-        transaction: &Transaction,
-        connection: u32,
-    ) {
-        let mut block = self.buffers.take_empty();
-        block.extend_from_slice(MULTI);
-        block.extend_from_slice(&transaction.block.frames);
-        if transaction.block.wanders {
-            let database = self.database(key).to_string();
-            encode::request(&mut block, &[b"SELECT", database.as_bytes()]);
-        }
-        block.extend_from_slice(EXEC);
-        let waiter = Waiter {
-            part: transaction.sent(),
-            ..self.expect_reply(key, Slot::Waiting)
-        };
-        let sending = Sending {
-            waiter,
-            command: command.id,
-            purpose: Purpose::Exec,
-        };
-        let queued = transaction.sent() + 1;
-        if transaction.asks() {
-            self.setup(connection, Purpose::Setup, &[b"asking"]);
-        }
-        match &transaction.destination.route {
-            Some(route) => {
-                let outgoing = Outgoing {
-                    sending,
-                    payload: Payload::Copied(&block),
-                    route,
-                    name: &transaction.destination.name,
-                    changes: transaction.block.writes,
-                    queued,
-                    scripts: match transaction.block.scripts {
-                        true => Scripts::OfBlock,
-                        false => Scripts::None,
-                    },
-                };
-                self.send_by_route(connection, &outgoing);
-            }
-            None => {
-                if transaction.block.scripts {
-                    self.load_for_block(connection, &block);
-                }
-                let leading = (Purpose::Queued, queued);
-                self.send_behind(connection, sending, Payload::Copied(&block), leading);
-            }
-        }
-        if transaction.watch.is_some() {
-            // What follows goes on the shared connections, and must not get there first.
-            self.rest_behind(key);
-        }
-        self.buffers.give(block);
+/// The reply of MULTI or of a queued command: only a redirection matters.
+pub(crate) fn queued_reply(core: &mut Core, key: usize, raw: &[u8], is_error: bool) {
+    if is_error {
+        core.note_demoted(key, raw);
     }
-
-    /// The reply of MULTI or of a queued command: only a redirection matters.
-    pub(crate) fn queued_reply(&mut self, key: usize, raw: &[u8], is_error: bool) {
-        if is_error {
-            self.note_demoted(key, raw);
-        }
-        if is_error && redirect::parse(raw).is_some() {
-            self.connections[key]
-                .learnt
-                .moved_in_transaction
-                .get_or_insert_with(|| raw.to_vec());
-        }
+    if is_error && redirect::parse(raw).is_some() {
+        core.connections[key]
+            .learnt
+            .moved_in_transaction
+            .get_or_insert_with(|| raw.to_vec());
     }
+}
 
-    fn move_block(&mut self, key: usize, pool: usize, pending: &Pending, moved: &[u8]) -> bool {
-        let block = self.connections[key]
-            .out
-            .range(pending.at, pending.len as usize)
-            .map(<[u8]>::to_vec);
-        let (Some(block), Some(to)) = (block, redirect::parse(moved)) else {
-            return false;
-        };
-        let Some(address) = self.target_of(key, to) else {
-            return false;
-        };
-        self.tell_redirected(pool, to, address);
-        match self.connection_to(pool, address, "") {
-            Ok(target) => {
-                self.load_for_block(target, &block);
-                self.rest_behind_redirected(pending.waiter);
-                // Between MULTI and EXEC the word holds for every command.
-                if to.ask {
-                    self.setup(target, Purpose::Setup, &[b"asking"]);
-                }
-                let travel = pending.travel.hop();
-                let leading = (Purpose::Queued, pending.waiter.part + 1);
-                let again = Pending { travel, ..*pending };
-                self.send_once_more(target, again, Payload::Copied(&block), leading);
-                true
+fn move_block(core: &mut Core, key: usize, pool: usize, pending: &Pending, moved: &[u8]) -> bool {
+    let block = core.connections[key]
+        .out
+        .range(pending.at, pending.len as usize)
+        .map(<[u8]>::to_vec);
+    let (Some(block), Some(to)) = (block, redirect::parse(moved)) else {
+        return false;
+    };
+    let Some(address) = core.target_of(key, to) else {
+        return false;
+    };
+    core.tell_redirected(pool, to, address);
+    match core.connection_to(pool, address, "") {
+        Ok(target) => {
+            core.load_for_block(target, &block);
+            core.rest_behind_redirected(pending.waiter);
+            // Between MULTI and EXEC the word holds for every command.
+            if to.ask {
+                core.setup(target, Purpose::Setup, &[b"asking"]);
             }
-            Err(_) => false,
+            let travel = pending.travel.hop();
+            let leading = (Purpose::Queued, pending.waiter.part + 1);
+            let again = Pending { travel, ..*pending };
+            core.send_once_more(target, again, Payload::Copied(&block), leading);
+            true
         }
+        Err(_) => false,
     }
 }
 
@@ -197,7 +207,7 @@ impl Transactions {
         transaction: &Transaction,
         share: Share,
     ) {
-        let lost = transaction.lost || transaction.watch.is_some_and(|watch| core.has_moved(watch));
+        let lost = transaction.lost || transaction.watch.is_some_and(|watch| has_moved(core, watch));
         if transaction.spoiled
             || transaction.destination.cross
             || lost
@@ -217,10 +227,10 @@ impl Transactions {
             core.end_lease(transaction.lease());
             return core.fail_now(key, command.id, Failure::NoHost);
         }
-        match core.exec_connection(key, transaction) {
+        match exec_connection(core, key, transaction) {
             Ok(connection) => {
                 let muted = core.clients[key].replies.skips_next();
-                core.send_block(key, command, transaction, connection);
+                send_block(core, key, command, transaction, connection);
                 self.await_share(core, key, share, muted);
             }
             Err(failure) => {
@@ -251,7 +261,7 @@ impl Transactions {
             Some(moved)
                 if follows
                     && pending.travel.hops() < redirect::MAX_HOPS
-                    && core.move_block(key, pool, pending, &moved) =>
+                    && move_block(core, key, pool, pending, &moved) =>
             {
                 return;
             }

@@ -5,12 +5,17 @@
 //! into the block may stand behind it in the transaction. Where there is one server, it is all servers.
 
 use redplane_command::{Command, Effect, Flags, Local, Pubsub, Refusal, ReplyPolicy, RequestPolicy, error};
+
 use redplane_resp::encode;
+
 use redplane_resp::number::integer;
 
 use super::share::Step;
+
 use crate::core::Core;
+
 use crate::dispatch::{Request, Served};
+
 use crate::transaction::Transactions;
 
 /// Where a queued command runs.
@@ -24,103 +29,101 @@ enum RunsIn {
     Last,
 }
 
-impl Core {
-    /// The place by the table's policy. `behind`: a command that must come last is queued already.
-    fn place_by_policy(
-        &self,
-        key: usize,
-        command: &'static Command,
-        behind: bool,
-        request: &Request<'_>,
-    ) -> Result<RunsIn, Vec<u8>> {
-        if command.flags.contains(Flags::NO_MULTI) {
-            return Err(error::NOT_IN_TRANSACTION.to_vec());
+/// The place by the table's policy. `behind`: a command that must come last is queued already.
+fn place_by_policy(
+    core: &Core,
+    key: usize,
+    command: &'static Command,
+    behind: bool,
+    request: &Request<'_>,
+) -> Result<RunsIn, Vec<u8>> {
+    if command.flags.contains(Flags::NO_MULTI) {
+        return Err(error::NOT_IN_TRANSACTION.to_vec());
+    }
+    let of_all = |one: bool| {
+        if one && !behind {
+            RunsIn::Block
+        } else {
+            RunsIn::Last
         }
-        let of_all = |one: bool| {
-            if one && !behind {
-                RunsIn::Block
-            } else {
-                RunsIn::Last
+    };
+    Ok(match command.request {
+        RequestPolicy::ByKey
+        | RequestPolicy::Sort
+        | RequestPolicy::Script(_)
+        | RequestPolicy::MultiShard
+        | RequestPolicy::Blocking(_)
+        | RequestPolicy::Transaction(_)
+        | RequestPolicy::Local(Local::Select) => RunsIn::Block,
+        RequestPolicy::AnyNode => of_all(true),
+        // Replies to what follows have the new form.
+        RequestPolicy::Local(Local::Hello) => RunsIn::Last,
+        // What follows in the block would be read before it is remembered.
+        RequestPolicy::Local(Local::ClientTracking | Local::ClientCaching) => RunsIn::Last,
+        RequestPolicy::Local(_) => RunsIn::Here,
+        RequestPolicy::AllShards if command.reply == ReplyPolicy::Info => RunsIn::Here,
+        // What the block runs by its SHA1 is given to its server in front of it.
+        RequestPolicy::AllNodes if command.effect == Effect::LoadScript => RunsIn::Here,
+        RequestPolicy::AllShards
+        | RequestPolicy::AllNodes
+        | RequestPolicy::RandomShards
+        | RequestPolicy::SlotArgument => of_all(has_one_shard(core, key)),
+        RequestPolicy::Scan | RequestPolicy::ShardIndex => RunsIn::Last,
+        RequestPolicy::Pubsub(Pubsub::Publish | Pubsub::SPublish) => {
+            // Elsewhere a message reaches only those that asked the server that it goes to.
+            match reaches_all(core, key, request.arg(1)) {
+                true => RunsIn::Block,
+                false => RunsIn::Here,
             }
-        };
-        Ok(match command.request {
-            RequestPolicy::ByKey
-            | RequestPolicy::Sort
-            | RequestPolicy::Script(_)
-            | RequestPolicy::MultiShard
-            | RequestPolicy::Blocking(_)
-            | RequestPolicy::Transaction(_)
-            | RequestPolicy::Local(Local::Select) => RunsIn::Block,
-            RequestPolicy::AnyNode => of_all(true),
-            // Replies to what follows have the new form.
-            RequestPolicy::Local(Local::Hello) => RunsIn::Last,
-            // What follows in the block would be read before it is remembered.
-            RequestPolicy::Local(Local::ClientTracking | Local::ClientCaching) => RunsIn::Last,
-            RequestPolicy::Local(_) => RunsIn::Here,
-            RequestPolicy::AllShards if command.reply == ReplyPolicy::Info => RunsIn::Here,
-            // What the block runs by its SHA1 is given to its server in front of it.
-            RequestPolicy::AllNodes if command.effect == Effect::LoadScript => RunsIn::Here,
-            RequestPolicy::AllShards
-            | RequestPolicy::AllNodes
-            | RequestPolicy::RandomShards
-            | RequestPolicy::SlotArgument => of_all(self.has_one_shard(key)),
-            RequestPolicy::Scan | RequestPolicy::ShardIndex => RunsIn::Last,
-            RequestPolicy::Pubsub(Pubsub::Publish | Pubsub::SPublish) => {
-                // Elsewhere a message reaches only those that asked the server that it goes to.
-                match self.reaches_all(key, request.arg(1)) {
-                    true => RunsIn::Block,
-                    false => RunsIn::Here,
-                }
-            }
-            RequestPolicy::Pubsub(_) => RunsIn::Here,
-            RequestPolicy::Refuse(Refusal::OneDatabase) => {
-                match self.may_change_databases(key, command, request) {
-                    true => of_all(true),
-                    false => RunsIn::Here,
-                }
-            }
-            RequestPolicy::Refuse(_) => return Err(self.refusal(key, command, request)),
-            RequestPolicy::Container => {
-                let mut line = Vec::new();
-                error::wrong_arity(&mut line, command);
-                return Err(line);
-            }
-        })
-    }
-
-    /// Whether MOVE or SWAPDB can be left to the one server of a block.
-    fn may_change_databases(&self, key: usize, command: &'static Command, request: &Request<'_>) -> bool {
-        match redplane_command::first_key(command, request.len(), |i| request.arg(i)) {
-            Some(at) => !self.is_cluster(key, request.arg(at)),
-            None => !self.has_cluster(key) && self.has_one_shard(key),
         }
-    }
-
-    /// Whether commands for all servers have one to go to, which is the one for commands without keys.
-    fn has_one_shard(&self, key: usize) -> bool {
-        let filter = &self.filters[self.clients[key].filter];
-        let Some(pool) = filter.catch_all.as_ref().map(|route| route.pool) else {
-            return false;
-        };
-        let live = self.pools[pool].live.as_ref();
-        filter.prefixes.iter().all(|route| route.pool == pool)
-            && live.is_some_and(|live| live.topology.shard_count() == 1)
-    }
-
-    /// Whether what one server of a channel's cluster publishes reaches all that are subscribed there.
-    fn reaches_all(&self, key: usize, channel: &[u8]) -> bool {
-        let route = self.filters[self.clients[key].filter].route(channel);
-        let live = route.and_then(|route| self.pools[route.pool].live.as_ref());
-        live.is_some_and(|live| live.is_redis() || live.topology.shard_count() == 1)
-    }
-
-    /// What SCRIPT LOAD and FLUSH mean to what is queued behind them.
-    pub(super) fn script_effect_queued(&mut self, served: Served, request: &Request<'_>) {
-        if let Served::Known(command) = served
-            && matches!(command.effect, Effect::LoadScript | Effect::FlushScripts)
-        {
-            self.script_effect(command, request);
+        RequestPolicy::Pubsub(_) => RunsIn::Here,
+        RequestPolicy::Refuse(Refusal::OneDatabase) => {
+            match may_change_databases(core, key, command, request) {
+                true => of_all(true),
+                false => RunsIn::Here,
+            }
         }
+        RequestPolicy::Refuse(_) => return Err(core.refusal(key, command, request)),
+        RequestPolicy::Container => {
+            let mut line = Vec::new();
+            error::wrong_arity(&mut line, command);
+            return Err(line);
+        }
+    })
+}
+
+/// Whether MOVE or SWAPDB can be left to the one server of a block.
+fn may_change_databases(core: &Core, key: usize, command: &'static Command, request: &Request<'_>) -> bool {
+    match redplane_command::first_key(command, request.len(), |i| request.arg(i)) {
+        Some(at) => !core.is_cluster(key, request.arg(at)),
+        None => !core.has_cluster(key) && has_one_shard(core, key),
+    }
+}
+
+/// Whether commands for all servers have one to go to, which is the one for commands without keys.
+fn has_one_shard(core: &Core, key: usize) -> bool {
+    let filter = &core.filters[core.clients[key].filter];
+    let Some(pool) = filter.catch_all.as_ref().map(|route| route.pool) else {
+        return false;
+    };
+    let live = core.pools[pool].live.as_ref();
+    filter.prefixes.iter().all(|route| route.pool == pool)
+        && live.is_some_and(|live| live.topology.shard_count() == 1)
+}
+
+/// Whether what one server of a channel's cluster publishes reaches all that are subscribed there.
+fn reaches_all(core: &Core, key: usize, channel: &[u8]) -> bool {
+    let route = core.filters[core.clients[key].filter].route(channel);
+    let live = route.and_then(|route| core.pools[route.pool].live.as_ref());
+    live.is_some_and(|live| live.is_redis() || live.topology.shard_count() == 1)
+}
+
+/// What SCRIPT LOAD and FLUSH mean to what is queued behind them.
+pub(super) fn script_effect_queued(core: &mut Core, served: Served, request: &Request<'_>) {
+    if let Served::Known(command) = served
+        && matches!(command.effect, Effect::LoadScript | Effect::FlushScripts)
+    {
+        core.script_effect(command, request);
     }
 }
 
@@ -163,7 +166,7 @@ impl Transactions {
             Served::Custom(_) => "this command",
         };
         let place = match served {
-            Served::Known(command) => core.place_by_policy(key, command, behind.is_some(), request)?,
+            Served::Known(command) => place_by_policy(core, key, command, behind.is_some(), request)?,
             Served::Custom(_) => RunsIn::Block,
         };
         match behind.filter(|_| place == RunsIn::Block) {
@@ -194,7 +197,7 @@ impl Transactions {
         }
         let at = transaction.queued();
         transaction.share.add_request(at, command, request.frame);
-        core.script_effect_queued(Served::Known(command), request);
+        script_effect_queued(core, Served::Known(command), request);
         core.answer(key, super::QUEUED);
     }
 

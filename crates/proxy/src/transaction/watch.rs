@@ -3,27 +3,37 @@
 //! It is the connection that the server guards. When it is lost, or its node is no longer the keys', the guard is gone
 //! and EXEC answers as after a failed WATCH. Where the map of slots is behind, WATCH follows the server's redirection.
 
+use super::place_queued;
 use redplane_command::Command;
+
 use redplane_resp::encode;
+
 use redplane_upstream::Signal;
 
 use super::{Transaction, Watch};
+
 use crate::core::Core;
+
 use crate::dispatch::{Request, Served};
+
 use crate::redirect;
+
 use crate::send::{Payload, Sending};
+
 use crate::transaction::Transactions;
+
 use redplane_merge::{Answer, Failure};
+
 use redplane_redis_core::client::Slot;
+
 use redplane_redis_core::pending::{Pending, Purpose};
+
 use redplane_redis_core::pool::{Access, Target};
 
-impl Core {
-    /// Lets go of what a transaction held.
-    pub(crate) fn end_transaction(&mut self, transaction: &Transaction) {
-        self.end_lease(transaction.lease());
-        self.release_pools(&transaction.pools);
-    }
+/// Lets go of what a transaction held.
+pub(crate) fn end_transaction(core: &mut Core, transaction: &Transaction) {
+    core.end_lease(transaction.lease());
+    core.release_pools(&transaction.pools);
 }
 
 impl Transactions {
@@ -38,7 +48,7 @@ impl Transactions {
         if let Err(failure) = shared {
             return core.fail_now(key, command.id, failure);
         }
-        let Some((pool, target, _)) = core.place_queued(key, request.arg(1)) else {
+        let Some((pool, target, _)) = place_queued(core, key, request.arg(1)) else {
             return core.fail_now(key, command.id, Failure::NoHost);
         };
         let leased = match self.lease_for_watch(core, key, pool, target) {
@@ -190,7 +200,7 @@ impl Transactions {
     /// Forgets what was begun; the server forgets what it guarded when the lease ends.
     pub(crate) fn drop_transaction(&mut self, core: &mut Core, key: usize) {
         if let Some(transaction) = self.open.take(key, &mut core.clients[key]) {
-            core.end_transaction(&transaction);
+            end_transaction(core, &transaction);
         }
     }
 

@@ -1,5 +1,6 @@
 //! What servers answer: replies found by their borders, matched first in, first out.
 
+use crate::transaction::exec::queued_reply;
 use bytes::Bytes;
 use redplane_resp::reply::{Scan, Scanner};
 use redplane_telemetry::stats::{cluster, redis_cluster};
@@ -256,7 +257,7 @@ impl Engine {
             Purpose::Auth | Purpose::Hello => {}
             Purpose::Probe => self.core.probe_reply(key, raw),
             Purpose::Lesson => self.lessons.lesson(&mut self.core, pending, Some(raw)),
-            Purpose::Queued => self.core.queued_reply(key, raw, is_error),
+            Purpose::Queued => queued_reply(&mut self.core, key, raw, is_error),
         }
     }
 
