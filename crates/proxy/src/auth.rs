@@ -1,25 +1,17 @@
 //! Logging in: AUTH, and HELLO with its options. Checked against the filter's configuration, in Redis's words, or left
 //! to a service (`external_auth`).
 
-use crate::external_auth::external_auth;
-use crate::local::hello_map;
 use redplane_command::{RequestPolicy, Transaction, error};
-
 use redplane_config::redis_proxy::{DownstreamAuth, Passwords, Protocol};
-
+use redplane_redis_flow::answer::error_line;
+use redplane_redis_flow::core::Core;
+use redplane_redis_flow::request::{Request, Served};
 use redplane_resp::number::integer;
-
 use subtle::{Choice, ConstantTimeEq};
 
-use crate::core::Core;
-
-use crate::dispatch::{Request, Served, error_line};
-
 use crate::engine::Engine;
-
-use crate::external_auth::AfterLogin;
-
-use crate::local::is_client_name;
+use crate::external_auth::{AfterLogin, external_auth};
+use crate::local::{hello_map, is_client_name};
 
 /// What a login attempt comes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -16,37 +16,21 @@ mod again;
 
 pub(crate) use acknowledged::Acknowledged;
 
-use redplane_command::{Command, Flags, error, may_block};
-
 use std::collections::BTreeMap;
-
 use std::time::Duration;
 
-use rustc_hash::FxHashMap;
-
-use crate::action::Gone;
-
-use crate::core::Core;
-
-use crate::dispatch::Request;
-
-use crate::forward::access_of;
-
-use crate::send::{Payload, Sending};
-
-use crate::settle::null_array;
-
+use redplane_command::{Command, Flags, error, may_block};
 use redplane_merge::{Answer, Failure};
-
 use redplane_redis_core::client::inlet::Rest;
-
 use redplane_redis_core::client::{ClientId, Slot, Waiter};
-
 use redplane_redis_core::filter::{ChainName, RouteTo};
-
 use redplane_redis_core::pending::{Pending, Purpose};
-
 use redplane_redis_core::pool::{Access, Target};
+use redplane_redis_flow::core::Core;
+use redplane_redis_flow::request::{Request, access_of};
+use redplane_redis_flow::send::{Payload, Sending};
+use redplane_redis_flow::settle::null_array;
+use rustc_hash::FxHashMap;
 
 /// Microseconds, from when a request went out, that it gets although its client has said that it sends nothing more:
 /// enough for what is there already, which a server answers before it reads the end.

@@ -6,35 +6,22 @@ pub(crate) mod listing;
 
 pub(crate) mod selection;
 
-use crate::local::set_name;
 use std::sync::Arc;
 
 use redplane_command::{Command, Local, error};
-
+use redplane_redis_core::client::Session;
+use redplane_redis_core::client::muting::ReplyMode;
+use redplane_redis_core::filter::ChainName;
+use redplane_redis_flow::core::Core;
+use redplane_redis_flow::request::Request;
 use redplane_resp::encode;
-
 use redplane_resp::number::integer;
 
-use crate::core::Core;
-
-use crate::dispatch::Request;
-
 use crate::engine::Engine;
-
 use crate::inquiry::Question;
-
-use crate::local::is_client_name;
-
+use crate::local::{is_client_name, set_name};
 use crate::pause::Paused;
-
-use redplane_redis_core::client::Session;
-
-use redplane_redis_core::client::muting::ReplyMode;
-
-use redplane_redis_core::filter::ChainName;
-
 use listing::Asking;
-
 use selection::Selection;
 
 fn chain_of(core: &Core, key: usize) -> ChainName {
@@ -133,12 +120,12 @@ impl Engine {
             Local::ClientSetInfo => set_library(&mut self.core, key, request.arg(2), request.arg(3)),
             Local::ClientNoEvict => {
                 client_switch(&mut self.core, key, request.arg(2), |session, on| {
-                    session.no_evict = on
+                    session.no_evict = on;
                 });
             }
             Local::ClientNoTouch => {
                 client_switch(&mut self.core, key, request.arg(2), |session, on| {
-                    session.no_touch = on
+                    session.no_touch = on;
                 });
             }
             Local::ClientInfo => {

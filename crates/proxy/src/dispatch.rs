@@ -5,118 +5,19 @@
 
 mod input;
 
-use crate::auth::must_greet;
-use crate::transaction::steers_transaction;
-use bytes::Bytes;
 use redplane_command::{Command, CommandId, NotFound, Refusal, RequestPolicy, error};
-use redplane_resp::encode;
-use redplane_resp::request::Args;
-use redplane_telemetry::stats::redis_proxy;
-
-use crate::core::Core;
-use crate::engine::Engine;
-use crate::lessons::Lesson;
-use crate::pubsub;
 use redplane_merge::Failure;
 use redplane_redis_core::client::features::Feature;
 use redplane_redis_core::client::inlet::Rest;
-use redplane_redis_core::client::queue::MAX_ANSWERED;
-use redplane_redis_core::client::{Client, Slot, Waiter};
-use redplane_redis_core::output::LARGE;
+use redplane_redis_flow::request::{Request, Served};
+use redplane_resp::encode;
+use redplane_telemetry::stats::redis_proxy;
 
-/// A decoded request: its bytes, where its arguments are, and the large buffer it stands in, if it does.
-#[derive(Clone, Copy)]
-pub(crate) struct Request<'a> {
-    pub(crate) frame: &'a [u8],
-    pub(crate) args: &'a Args,
-    pub(crate) shared: Option<&'a Bytes>,
-}
-
-impl<'a> Request<'a> {
-    #[inline]
-    pub(crate) fn arg(&self, index: usize) -> &'a [u8] {
-        self.args.arg(self.frame, index)
-    }
-
-    #[inline]
-    pub(crate) fn len(&self) -> usize {
-        self.args.len()
-    }
-
-    /// The frame as a buffer of its own, where that saves a copy.
-    #[inline]
-    pub(crate) fn large(&self) -> Option<Bytes> {
-        let shared = self.shared?;
-        (self.frame.len() >= LARGE).then(|| shared.slice_ref(self.frame))
-    }
-}
-
-/// A served command: a row of the table, or a name from `custom_commands` with its row among the statistics.
-#[derive(Clone, Copy)]
-pub(crate) enum Served {
-    Known(&'static Command),
-    /// Key is argument 1; nothing is known of it but that.
-    Custom(CommandId),
-}
-
-impl Served {
-    #[inline]
-    pub(crate) fn id(self) -> CommandId {
-        match self {
-            Self::Known(command) => command.id,
-            Self::Custom(id) => id,
-        }
-    }
-}
-
-impl Core {
-    #[cold]
-    pub(crate) fn refuse(&mut self, key: usize, command: &Command, request: &Request<'_>) {
-        let refusal = self.refusal(key, command, request);
-        self.answer(key, &refusal);
-    }
-
-    /// What a client is told that uses a command that is not offered; counted.
-    pub(crate) fn refusal(&self, key: usize, command: &Command, request: &Request<'_>) -> Vec<u8> {
-        let client = &self.clients[key];
-        self.filters[client.filter]
-            .stats
-            .inc(redis_proxy::SPLITTER_UNSUPPORTED_COMMAND);
-        let mut line = Vec::new();
-        let arguments = (1..request.len()).map(|i| request.arg(i));
-        error::refused(&mut line, command, request.arg(0), arguments);
-        line
-    }
-
-    /// An answer that needs no server.
-    pub(crate) fn answer(&mut self, key: usize, reply: &[u8]) {
-        self.answer_with(key, |out| out.extend_from_slice(reply));
-    }
-
-    /// The same, written in place.
-    pub(crate) fn answer_with(&mut self, key: usize, write: impl FnOnce(&mut Vec<u8>)) {
-        let client = &mut self.clients[key];
-        client.replies.out.lend(|| self.buffers.take_empty());
-        client.replies.reply(write);
-        if client.replies.backlog() > MAX_ANSWERED {
-            self.rest_until_written(key);
-        }
-    }
-
-    /// Takes a place in the client's order for a reply that servers will give.
-    #[inline]
-    pub(crate) fn expect_reply(&mut self, key: usize, slot: Slot) -> Waiter {
-        let client = &mut self.clients[key];
-        let sequence = client.replies.expect(slot);
-        self.tally.begun(client.filter, &self.filters);
-        Waiter {
-            client: key as u32,
-            generation: client.generation,
-            sequence,
-            part: 0,
-        }
-    }
-}
+use crate::auth::must_greet;
+use crate::engine::Engine;
+use crate::lessons::Lesson;
+use crate::pubsub;
+use crate::transaction::steers_transaction;
 
 impl Engine {
     /// Refuses a command of a client with subscriptions.
@@ -324,15 +225,6 @@ impl Engine {
     }
 }
 
-/// Marks a client for writing at the end of the turn.
-#[inline]
-pub(crate) fn mark_dirty(client: &mut Client, key: usize, list: &mut Vec<u32>) {
-    if !client.dirty {
-        client.dirty = true;
-        list.push(key as u32);
-    }
-}
-
 #[cold]
 fn find_with_custom(
     filter: &redplane_redis_core::filter::Filter,
@@ -352,9 +244,4 @@ pub(crate) fn is_from_a_browser(name: &[u8]) -> bool {
 
 fn may_come_before_login(served: Served) -> bool {
     matches!(served, Served::Known(command) if command.may_come_before_login())
-}
-
-/// Appends `ERR` and a text as an error line.
-pub(crate) fn error_line(out: &mut Vec<u8>, text: &str) {
-    encode::error(out, text.as_bytes());
 }

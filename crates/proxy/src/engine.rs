@@ -6,7 +6,6 @@
 //!    so that servers work while clients are answered.
 //! 4. [`Engine::actions`]: sockets to open and to close.
 
-use crate::transaction::watch::end_transaction;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -14,32 +13,33 @@ use std::task::Waker;
 use std::time::Duration;
 
 use redplane_config::redis_proxy::Protocol;
+use redplane_redis_core::client::features::Feature;
+use redplane_redis_core::client::inlet::Rest;
+use redplane_redis_core::client::{Client, ClientId, Opened, Session};
+use redplane_redis_core::connection::ConnId;
+use redplane_redis_core::filter::ChainLife;
+use redplane_redis_core::output::Output;
+use redplane_redis_core::pool::Greeting;
+use redplane_redis_core::scripts::{Known, Scripts};
+use redplane_redis_flow::action::{Action, Traffic};
+use redplane_redis_flow::core::{Core, Event, Forward, Moved, Shared};
+use redplane_redis_flow::redirect::names::Redirects;
 use redplane_resp::request::Args;
 use redplane_telemetry::Registry;
 use redplane_telemetry::stats::redis_proxy;
 use redplane_world::{Reader, Store};
 
-use crate::action::{Action, Traffic};
 use crate::blocking::Blocking;
-use crate::core::{Core, Event, Forward, Moved, Shared};
 use crate::external_auth::{Logins, Verdict};
 use crate::inquiry::Inquiry;
 use crate::lessons::Lessons;
 use crate::pause::Pauses;
 use crate::peers::{PeerHandle, Peers};
 use crate::pubsub::PubSub;
-use crate::redirect::Redirects;
 use crate::scan::Scans;
 use crate::tracking::TrackingState;
 use crate::transaction::Transactions;
-use redplane_redis_core::client::features::Feature;
-use redplane_redis_core::client::inlet::Rest;
-use redplane_redis_core::client::{Client, ClientId, Opened, Session};
-use redplane_redis_core::connection::ConnId;
-use redplane_redis_core::filter::{ChainLife, Filter};
-use redplane_redis_core::output::Output;
-use redplane_redis_core::pool::Greeting;
-use redplane_redis_core::scripts::{Known, Scripts};
+use crate::transaction::watch::end_transaction;
 
 /// Rounds of events and of clients that go on, in one step of a turn.
 const ROUNDS: usize = 16;
@@ -90,58 +90,6 @@ pub struct Engine {
     pub(crate) pubsub: PubSub,
     /// What clients cache.
     pub(crate) tracking: TrackingState,
-}
-
-impl Core {
-    /// Whether a client speaks RESP3.
-    pub(crate) fn is_resp3(&self, key: usize) -> bool {
-        self.filters[self.clients[key].filter].greeting.protocol == Protocol::Resp3
-    }
-
-    /// A listener that has come back under its name has clients that are not meant.
-    fn draining_where(&self, own: impl Fn(&Filter) -> bool) -> Vec<ClientId> {
-        let clients = self.clients.iter();
-        let own = clients.filter(|(_, client)| client.session.draining && own(&self.filters[client.filter]));
-        own.map(|(id, _)| ClientId(id as u32)).collect()
-    }
-
-    fn has_unready_connections(&self) -> bool {
-        self.connections
-            .iter()
-            .any(|(_, connection)| !connection.life.connected)
-    }
-
-    /// Closes a client from our side. Nothing more is read from it or written to it, but it stays in its place until
-    /// [`Self::actions`]: whoever is in the middle of serving it, or of telling it something, goes on to find it there.
-    pub(crate) fn close_client(&mut self, id: ClientId) {
-        if let Some(client) = self.clients.get_mut(id.0 as usize)
-            && !client.inlet.is_closed()
-        {
-            client.inlet.rest(Rest::Closed);
-            self.due.closing.push((id.0, client.generation));
-        }
-    }
-
-    pub(crate) fn drain_close(&mut self, id: ClientId) {
-        if let Some(client) = self.clients.get(id.0 as usize) {
-            self.filters[client.filter]
-                .stats
-                .inc(redis_proxy::DOWNSTREAM_CX_DRAIN_CLOSE);
-        }
-        self.close_client(id);
-    }
-
-    /// Fine enough for the shortest time-out in use, coarse enough to cost nothing.
-    fn tick_step(&self, longest: Duration) -> Duration {
-        let times = self.pools.iter().flat_map(|(_, pool)| {
-            let settings = &pool.key.settings;
-            let flush =
-                (settings.max_buffer_size_before_flush > 0).then_some(settings.buffer_flush_timeout * 8);
-            [Some(settings.op_timeout), flush]
-        });
-        let shortest = times.flatten().min().unwrap_or(Duration::from_secs(1));
-        (shortest / 16).clamp(Duration::from_millis(1), longest)
-    }
 }
 
 impl Engine {

@@ -1,34 +1,26 @@
 //! Logins that a service decides on (`external_auth_provider`): the question, its answer, and how long a login lasts.
 //!
-//! AUTH and HELLO AUTH become an [`Action::Authenticate`]; the driver asks and calls [`Engine::authenticated`]. Until
+//! AUTH and HELLO AUTH become an [`Action::Authenticate`]; the driver asks and calls `Engine::authenticated`. Until
 //! then the client's input rests, so that what stands behind AUTH runs as whom AUTH made it. A login with an end is
 //! taken back when the end comes, at the start of a turn; a command that runs already goes on.
 //!
 //! Envoy: `source/extensions/filters/network/redis_proxy/proxy_filter.cc`, `onAuthenticateExternal`.
 
-use crate::auth::{admit, log_in};
-use crate::local::hello_map;
 use std::collections::{BTreeSet, HashMap};
-
 use std::sync::Arc;
-
 use std::time::Duration;
 
 use redplane_command::error;
-
 use redplane_config::redis_proxy::{ExternalAuth, Protocol};
-
+use redplane_merge::Answer;
+use redplane_redis_core::client::{Slot, Waiter};
+use redplane_redis_flow::action::{Action, LoginQuestion};
+use redplane_redis_flow::core::Core;
+use redplane_redis_flow::request::Request;
 use redplane_resp::encode;
 
-use crate::action::{Action, LoginQuestion};
-
-use crate::core::Core;
-
-use crate::dispatch::Request;
-
-use redplane_merge::Answer;
-
-use redplane_redis_core::client::{Slot, Waiter};
+use crate::auth::{admit, log_in};
+use crate::local::hello_map;
 
 /// What came of a question.
 #[derive(Clone, Debug, PartialEq, Eq)]

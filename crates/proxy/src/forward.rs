@@ -2,25 +2,19 @@
 //!
 //! Mirrors get the same bytes, and answers that nobody waits for.
 
-mod mirror;
-mod reach;
-pub(crate) mod rename;
-mod straight;
-
 use std::rc::Rc;
 
-use redplane_command::{Command, Flags, RequestPolicy, Script};
-
-use crate::blocking::Blocking;
-use crate::dispatch::{Request, Served};
-use crate::engine::Engine;
-use crate::send::{Outgoing, Payload, Scripts, Sending};
 use redplane_merge::Failure;
 use redplane_redis_core::client::Slot;
 use redplane_redis_core::filter::RouteTo;
 use redplane_redis_core::pending::Purpose;
 use redplane_redis_core::pool::Access;
-use redplane_redis_core::scripts::parse_sha;
+use redplane_redis_flow::rename;
+use redplane_redis_flow::request::{Request, Served, access_of, is_mirrored_write};
+use redplane_redis_flow::send::{Outgoing, Payload, Sending, scripts_in};
+
+use crate::blocking::Blocking;
+use crate::engine::Engine;
 
 impl Engine {
     /// Forwards a request whose keys, if there are several, all go where argument `at` goes.
@@ -87,37 +81,5 @@ impl Engine {
             scripts: scripts_in(served, request),
         };
         self.core.send_by_route(connection, &outgoing);
-    }
-}
-
-/// Whom the read policy may choose from for a command.
-#[inline]
-pub(crate) fn access_of(command: &Command) -> Access {
-    if command.may_use_replica() {
-        Access::Read
-    } else {
-        Access::Primary
-    }
-}
-
-/// The script that a request names by its SHA1.
-#[inline]
-pub(crate) fn scripts_in(served: Served, request: &Request<'_>) -> Scripts {
-    match served {
-        Served::Known(command) if command.request == RequestPolicy::Script(Script::Sha) => {
-            parse_sha(request.arg(1)).map_or(Scripts::None, Scripts::One)
-        }
-        _ => Scripts::None,
-    }
-}
-
-/// Whether a command changes something, so that a mirror of writes wants it.
-#[inline]
-pub(crate) fn is_mirrored_write(served: Served) -> bool {
-    match served {
-        Served::Known(command) => {
-            command.is_write() || command.flags.contains(Flags::MAY_REPLICATE) && !command.is_read()
-        }
-        Served::Custom(_) => true,
     }
 }

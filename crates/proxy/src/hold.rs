@@ -4,63 +4,19 @@
 //! a request that travels on a connection of the client's own (WATCH, a blocking command) might overtake what the
 //! client sent before it on the shared ones, and what comes behind such a request might overtake it. So it is put
 //! back undecoded until all earlier replies have come ([`Engine::must_rest`]), and where its reply matters to what
-//! follows, what follows stays undecoded until that reply has come ([`Core::rest_behind`]).
+//! follows, what follows stays undecoded until that reply has come (`Core::rest_behind`).
 //!
 //! While the input rests the client is not read from: its socket fills, as it would before a server that is busy with
 //! it. Nothing here costs a client that never waits more than one comparison a request.
 
-use crate::action::Action;
-use crate::blocking::Blocking;
-use crate::core::Core;
-use crate::dispatch::{Request, Served, mark_dirty};
-use crate::engine::Engine;
+use redplane_redis_core::client::ClientId;
 use redplane_redis_core::client::features::Feature;
 use redplane_redis_core::client::inlet::Rest;
-use redplane_redis_core::client::{ClientId, Waiter};
+use redplane_redis_flow::action::Action;
+use redplane_redis_flow::request::{Request, Served};
 
-impl Core {
-    /// Nothing behind the request that was just sent is looked at before its reply has come.
-    pub(crate) fn rest_behind(&mut self, key: usize) {
-        self.clients[key].rest_behind();
-    }
-
-    /// Nothing more is looked at before all that the client is owed has come and has been written: replies may be long,
-    /// and requests for them short.
-    pub(crate) fn rest_until_written(&mut self, key: usize) {
-        let client = &mut self.clients[key];
-        if !client.replies.is_quiet() {
-            client.inlet.rest(Rest::Order);
-        }
-    }
-
-    /// The others get their turn: nothing more is looked at before what there is for the client is written, be it nothing.
-    pub(crate) fn rest_a_turn(&mut self, key: usize) {
-        let client = &mut self.clients[key];
-        client.inlet.rest(Rest::Order);
-        mark_dirty(client, key, &mut self.due.clients);
-    }
-
-    /// A reason for a client's input to rest is over. With the last one it goes on before the turn ends.
-    pub(crate) fn lift(&mut self, key: usize, rest: Rest) {
-        if self.clients[key].inlet.lift(rest) {
-            self.resume(key);
-        }
-    }
-
-    /// Nothing makes a client's input rest but that its turn has not come.
-    pub(crate) fn resume(&mut self, key: usize) {
-        let client = &mut self.clients[key];
-        client.inlet.rest(Rest::Turn);
-        self.due.resumed.push((key as u32, client.generation));
-    }
-
-    /// A request takes a redirection's extra way: what its client sends next must not get there first.
-    pub(crate) fn rest_behind_redirected(&mut self, waiter: Waiter) {
-        if let Some(client) = self.clients.of_mut(waiter) {
-            client.rest_behind();
-        }
-    }
-}
+use crate::blocking::Blocking;
+use crate::engine::Engine;
 
 impl Engine {
     /// Whether a request has to wait for its client's earlier replies; if so it is to be put back.

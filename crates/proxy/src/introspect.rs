@@ -4,16 +4,12 @@
 //! the table does and what was learnt from servers, so that clients that ask when they connect are not turned away.
 
 use redplane_command::{Command, Local, NotFound, Protocol, command_info, error};
-
+use redplane_redis_flow::core::Core;
+use redplane_redis_flow::request::Request;
+use redplane_redis_flow::settle::null_array;
 use redplane_resp::encode;
 
-use crate::core::Core;
-
-use crate::dispatch::Request;
-
 use crate::engine::Engine;
-
-use crate::settle::null_array;
 
 /// Commands that the servers behind a client have told of, by name.
 fn learnt(core: &Core, key: usize) -> Vec<&'static Command> {

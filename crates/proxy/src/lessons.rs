@@ -7,20 +7,20 @@
 use redplane_command::{
     CommandId, DescribedBegin, DescribedKeys, Description, Find, Learnt, NotFound, learn,
 };
-use redplane_resp::encode;
-use redplane_resp::value::{self, Value};
-
-use slab::Slab;
-
-use crate::core::Core;
-use crate::dispatch::{Request, Served, is_from_a_browser};
-use crate::send::{Payload, Sending};
 use redplane_merge::Failure;
 use redplane_redis_core::client::Waiter;
 use redplane_redis_core::client::inlet::Rest;
 use redplane_redis_core::lessons::Missing;
 use redplane_redis_core::pending::{Pending, Purpose};
 use redplane_redis_core::pool::{Access, Target};
+use redplane_redis_flow::core::Core;
+use redplane_redis_flow::request::{Request, Served};
+use redplane_redis_flow::send::{Payload, Sending};
+use redplane_resp::encode;
+use redplane_resp::value::{self, Value};
+use slab::Slab;
+
+use crate::dispatch::is_from_a_browser;
 
 /// A longer name is no command's.
 const MAX_NAME: usize = 64;

@@ -7,14 +7,10 @@
 //! A newcomer reads `engine` (the turn), `core` (what all features work with), `dispatch` (what a request becomes),
 //! `forward` (where it goes) and `settle` (how replies find back), in this order.
 
-mod action;
 mod adopt;
-mod again;
 mod auth;
 mod blocking;
 mod client_command;
-mod core;
-mod delays;
 mod dispatch;
 mod engine;
 mod external_auth;
@@ -24,18 +20,14 @@ mod forward;
 mod hold;
 mod inquiry;
 mod introspect;
-mod lease;
 mod lessons;
 mod local;
-mod notice;
 mod pause;
 mod peers;
 mod pubsub;
-mod redirect;
 mod scan;
 mod scripts;
 mod select;
-mod send;
 mod settle;
 mod split;
 mod tracking;
@@ -43,7 +35,6 @@ mod transaction;
 mod upstream;
 mod waiting;
 
-pub use action::{Action, Gone, LoginQuestion, Traffic};
 pub use engine::{Context, Engine};
 pub use external_auth::Verdict;
 pub use peers::Peers;
@@ -52,4 +43,8 @@ pub use redplane_redis_core::connection::ConnId;
 pub use redplane_redis_core::output::Output;
 pub use redplane_redis_core::scripts::Scripts;
 pub use redplane_redis_core::statistics::Statistics;
+pub use redplane_redis_flow::action::Action;
+pub use redplane_redis_flow::action::Gone;
+pub use redplane_redis_flow::action::LoginQuestion;
+pub use redplane_redis_flow::action::Traffic;
 pub use waiting::{Oldest, Waiting, WaitingClient, WaitsAt};

@@ -1,25 +1,18 @@
 //! Commands that the proxy answers itself: from the connection's state, its configuration or the clock.
 
-use crate::auth::admit;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use redplane_command::{Command, Local, RequestPolicy, error};
-
+use redplane_redis_core::client::inlet::Rest;
+use redplane_redis_core::client::muting::ReplyMode;
+use redplane_redis_core::pool::Greeting;
+use redplane_redis_flow::core::Core;
+use redplane_redis_flow::request::{Request, Served};
 use redplane_resp::encode;
 
-use crate::core::Core;
-
-use crate::dispatch::{Request, Served};
-
+use crate::auth::admit;
 use crate::engine::Engine;
-
-use redplane_redis_core::client::inlet::Rest;
-
-use redplane_redis_core::client::muting::ReplyMode;
-
-use redplane_redis_core::pool::Greeting;
 
 /// What HELLO and INFO say of the server's version: the command table is that of Redis 7.
 const VERSION: &str = "7.0.15";

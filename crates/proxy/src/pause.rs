@@ -7,13 +7,10 @@
 
 use std::sync::Arc;
 
-use redplane_command::{Flags, RequestPolicy, Script};
-
-use crate::core::Core;
-use crate::dispatch::{Request, Served};
 use redplane_redis_core::client::inlet::Rest;
 use redplane_redis_core::filter::ChainName;
-use redplane_redis_core::scripts::parse_sha;
+use redplane_redis_flow::core::Core;
+use redplane_redis_flow::request::{Request, Served};
 
 /// What waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -37,24 +34,6 @@ pub(crate) struct Pause {
 #[derive(Default)]
 pub(crate) struct Pauses {
     pub(crate) list: Vec<Pause>,
-}
-
-impl Core {
-    /// Whether a command waits while writes are paused. Of custom ones nothing is known, nor of functions: what their
-    /// script says of itself counts for EVAL and EVALSHA alone.
-    pub(crate) fn may_replicate(&self, served: Served, request: &Request<'_>) -> bool {
-        let Served::Known(command) = served else {
-            return true;
-        };
-        let declared = match command.request {
-            RequestPolicy::Script(Script::Body) => writes_by_shebang(request.arg(1)),
-            RequestPolicy::Script(Script::Sha) => parse_sha(request.arg(1))
-                .and_then(|sha| self.shared.scripts.with_sha(&sha))
-                .and_then(|script| writes_by_shebang(&script.body)),
-            _ => None,
-        };
-        declared.unwrap_or_else(|| command.is_write() || command.flags.contains(Flags::MAY_REPLICATE))
-    }
 }
 
 impl Pauses {
@@ -134,35 +113,6 @@ impl Pauses {
                 core.shared.heads.client_unblocked();
                 core.lift(key, Rest::Pause);
             }
-        }
-    }
-}
-
-/// Whether a script may write by its first line, `#!lua flags=no-writes`; `None` where it has no such line.
-fn writes_by_shebang(body: &[u8]) -> Option<bool> {
-    let line = body.strip_prefix(b"#!")?;
-    let line = line.split(|byte| *byte == b'\n').next()?;
-    let words = line.split(|byte| *byte == b' ').skip(1);
-    let mut flags = words.filter_map(|word| word.strip_prefix(b"flags="));
-    let declared = |flags: &[u8]| flags.split(|byte| *byte == b',').any(|flag| flag == b"no-writes");
-    Some(!flags.any(declared))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn scripts_say_whether_they_write() {
-        for (body, expected) in [
-            ("return 1", None),
-            ("#!lua\nreturn 1", Some(true)),
-            ("#!lua flags=no-writes\nreturn 1", Some(false)),
-            ("#!lua name=x flags=allow-stale,no-writes\nreturn 1", Some(false)),
-            ("#!lua flags=allow-oom\n-- flags=no-writes", Some(true)),
-            ("#!", Some(true)),
-        ] {
-            assert_eq!(writes_by_shebang(body.as_bytes()), expected, "{body}");
         }
     }
 }

@@ -5,18 +5,20 @@
 //! written to a mailbox that nobody reads is answered at once, so that nobody waits for an engine that cannot answer. What is asked and answered
 //! is the business of `inquiry`; no request of a client comes through here.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
+use redplane_redis_core::headcount::Headcount;
+use redplane_redis_flow::notice::Notice;
+
 use crate::inquiry::{Finding, Question};
-use crate::notice::Notice;
 use crate::pubsub::Subscriptions;
 use crate::scan::Kept;
 use crate::waiting::Waiting;
-use redplane_redis_core::headcount::Headcount;
 
 /// All engines of a process, and what they number together.
 #[derive(Debug)]

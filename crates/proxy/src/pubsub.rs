@@ -28,21 +28,21 @@ use std::rc::Rc;
 use bytes::Bytes;
 use redplane_command::{Command, Local, Pubsub as Step, RequestPolicy};
 use redplane_config::redis_proxy::Protocol;
+use redplane_redis_core::client::features::{Feature, PerClient};
+use redplane_redis_flow::core::Core;
+use redplane_redis_flow::request::{Request, Served};
 use redplane_resp::encode;
 use redplane_telemetry::Block;
 use rustc_hash::FxHashMap;
 use slab::Slab;
 
-use crate::core::Core;
-use crate::dispatch::{Request, Served};
-use redplane_redis_core::client::features::{Feature, PerClient};
-
 use feed::Feed;
 use hub::Hub;
 use join::Join;
 use shared::Ledger;
-pub(crate) use shared::Subscriptions;
 use topic::Topic;
+
+pub(crate) use shared::Subscriptions;
 
 /// What one can subscribe to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,47 +8,30 @@
 //! (`again`) finds every key where it has gone, as a key goes once.
 
 mod clusters;
-
 mod cursor;
-
 mod kept;
 
-use clusters::{cluster_at, cluster_from};
 use std::sync::Arc;
 
 use redplane_command::Command;
-
+use redplane_merge::{Failure, Part, Parts};
+use redplane_redis_core::client::features::{Feature, PerClient};
+use redplane_redis_core::client::{Slot, Waiter};
+use redplane_redis_core::pool::{Access, Target};
+use redplane_redis_core::split::Split;
+use redplane_redis_flow::core::Core;
+use redplane_redis_flow::request::Request;
+use redplane_redis_flow::send::Payload;
+use redplane_redis_flow::settle::Ended;
 use redplane_resp::number::integer;
-
 use redplane_resp::{encode, reply};
-
 use redplane_upstream::Signal;
 
-use clusters::Cluster;
-
-use cursor::{Cursor, Position, is_settled, own_line};
-
-pub(crate) use kept::Kept;
-
-use crate::core::Core;
-
-use crate::dispatch::Request;
-
 use crate::engine::Engine;
+use crate::scan::clusters::{Cluster, cluster_at, cluster_from};
+use crate::scan::cursor::{Cursor, Position, is_settled, own_line};
 
-use crate::send::Payload;
-
-use crate::settle::Ended;
-
-use redplane_merge::{Failure, Part, Parts};
-
-use redplane_redis_core::client::features::{Feature, PerClient};
-
-use redplane_redis_core::client::{Slot, Waiter};
-
-use redplane_redis_core::pool::{Access, Target};
-
-use redplane_redis_core::split::Split;
+pub(crate) use crate::scan::kept::Kept;
 
 const NODES: &[u8] = b"*2\r\n$7\r\nCLUSTER\r\n$5\r\nNODES\r\n";
 
@@ -99,18 +82,6 @@ impl Scans {
     /// A client is gone.
     pub(crate) fn forget(&mut self, key: usize) {
         self.walks.forget(key);
-    }
-}
-
-impl Core {
-    pub(crate) fn place_of(&self, key: usize, offset: usize) -> Waiter {
-        let client = &self.clients[key];
-        Waiter {
-            client: key as u32,
-            generation: client.generation,
-            sequence: client.replies.head().wrapping_add(offset as u32),
-            part: 0,
-        }
     }
 }
 

@@ -24,17 +24,18 @@ mod tend;
 use std::collections::{BTreeSet, VecDeque};
 
 use bytes::Bytes;
+use redplane_redis_core::client::features::{Feature, PerClient};
+use redplane_redis_core::pool::Tracking;
+use redplane_redis_flow::notice::{Notice, Redirect};
 use redplane_resp::request::Args;
 use rustc_hash::FxHashMap;
 
-use crate::notice::{Notice, Redirect};
+use relay::Relay;
+use table::Table;
+
 pub(crate) use ask::Joining;
 pub(crate) use describe::redirect_of;
 pub(crate) use options::Wanted;
-use redplane_redis_core::client::features::{Feature, PerClient};
-use redplane_redis_core::pool::Tracking;
-use relay::Relay;
-use table::Table;
 
 /// Which keys a client wants to hear of.
 #[derive(Clone, Debug, PartialEq, Eq)]

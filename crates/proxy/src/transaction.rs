@@ -13,26 +13,19 @@ mod share;
 
 pub(crate) mod watch;
 
-use place::script_effect_queued;
 use redplane_command::{Command, Transaction as Step, error};
-
-use crate::core::Core;
-
-use crate::dispatch::{Request, Served};
-
-use crate::forward::rename::{Renamed, TOO_LONG};
-
 use redplane_merge::Failure;
-
 use redplane_redis_core::client::features::{Feature, PerClient};
-
 use redplane_redis_core::filter::RouteTo;
-
 use redplane_redis_core::pool::Target;
+use redplane_redis_flow::core::Core;
+use redplane_redis_flow::rename::{Renamed, TOO_LONG};
+use redplane_redis_flow::request::{Request, Served};
+
+use place::script_effect_queued;
+use share::Step as Meaning;
 
 pub(crate) use share::Share;
-
-use share::Step as Meaning;
 
 const QUEUED: &[u8] = b"+QUEUED\r\n";
 

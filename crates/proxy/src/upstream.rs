@@ -1,18 +1,17 @@
 //! What upstream connections tell: that they are open, what they answered, that they are gone, that they are late.
 
-mod busy;
 mod departures;
 mod replies;
 
 use std::sync::atomic::Ordering::Relaxed;
 
-use redplane_telemetry::stats::cluster;
-
-use crate::action::Gone;
-use crate::engine::Engine;
 use redplane_redis_core::connection::{ConnId, State};
 use redplane_redis_core::output::Output;
 use redplane_redis_core::pending::{Pending, Purpose, Travel};
+use redplane_redis_flow::action::Gone;
+use redplane_telemetry::stats::cluster;
+
+use crate::engine::Engine;
 
 impl Engine {
     /// The socket of a connection is open (its TLS handshake done): what waits is written.
@@ -87,7 +86,7 @@ impl Engine {
         let mut overdue = Vec::new();
         let mut kept = Vec::new();
         for (key, connection) in self.core.connections.iter() {
-            if busy::is_kept_by_script(connection, now) {
+            if redplane_redis_flow::busy::is_kept_by_script(connection, now) {
                 kept.push(key);
             }
             let settings = &self.core.pools[connection.pool].key.settings;

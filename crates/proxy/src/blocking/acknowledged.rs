@@ -16,22 +16,21 @@
 mod answers;
 mod primaries;
 
-use primaries::{host_place, written_primaries};
 use redplane_command::{Command, error};
-use redplane_resp::encode;
-use redplane_resp::number::integer;
-
-use answers::{Count, replicated, synced, transaction};
-use primaries::Primary;
-
-use crate::blocking::Blocking;
-use crate::core::Core;
-use crate::dispatch::{Request, error_line};
-use crate::send::{Payload, Sending};
 use redplane_merge::{Answer, Failure};
 use redplane_redis_core::client::{Slot, Waiter};
 use redplane_redis_core::pending::Purpose;
 use redplane_redis_core::pool::{Access, Target};
+use redplane_redis_flow::answer::error_line;
+use redplane_redis_flow::core::Core;
+use redplane_redis_flow::request::Request;
+use redplane_redis_flow::send::{Payload, Sending};
+use redplane_resp::encode;
+use redplane_resp::number::integer;
+
+use crate::blocking::Blocking;
+use answers::{Count, replicated, synced, transaction};
+use primaries::{Primary, host_place, written_primaries};
 
 /// Rounds that follow each other as fast as servers answer; then they are paced.
 const QUICK_ROUNDS: u32 = 8;

@@ -4,32 +4,21 @@
 //! waits notices nothing of a failover but that its element comes later. What has begun to be answered is not asked
 //! again, and attempts end after [`PATIENCE`] without a server.
 
-use super::lease_for;
 use redplane_command::{Patience, patience, timeout_at};
-
+use redplane_merge::{Answer, Failure};
+use redplane_redis_core::client::ClientId;
+use redplane_redis_core::connection::Connection;
+use redplane_redis_core::pending::Purpose;
+use redplane_redis_core::pool::Access;
+use redplane_redis_flow::action::Gone;
+use redplane_redis_flow::core::Core;
+use redplane_redis_flow::redirect::{self, MAX_HOPS, Redirection};
 use redplane_resp::encode;
-
 use redplane_resp::request::{self, Args};
-
 use redplane_upstream::Signal;
 
-use super::{Gone, SLACK, Wait};
-
+use super::{SLACK, Wait, lease_for};
 use crate::blocking::Blocking;
-
-use crate::core::Core;
-
-use crate::redirect::{self, MAX_HOPS, Redirection};
-
-use redplane_merge::{Answer, Failure};
-
-use redplane_redis_core::client::ClientId;
-
-use redplane_redis_core::connection::Connection;
-
-use redplane_redis_core::pending::Purpose;
-
-use redplane_redis_core::pool::Access;
 
 /// Microseconds without a server that would take the wait in: longer than a failover takes.
 const PATIENCE: u64 = 30_000_000;

@@ -7,24 +7,16 @@
 use std::fmt::Write as _;
 
 use redplane_command::CommandId;
+use redplane_redis_core::client::features::Feature;
+use redplane_redis_core::client::inlet::Rest;
+use redplane_redis_core::client::{Client, ClientId, Session};
+use redplane_redis_flow::core::Core;
+use redplane_redis_flow::request::Request;
 
 use super::selection::{Kind, Selection};
-
-use crate::core::Core;
-
-use crate::dispatch::Request;
-
 use crate::engine::Engine;
-
 use crate::pubsub::Kind as Subscribed;
-
 use crate::tracking::{Tracker, redirect_of};
-
-use redplane_redis_core::client::features::Feature;
-
-use redplane_redis_core::client::inlet::Rest;
-
-use redplane_redis_core::client::{Client, ClientId, Session};
 
 /// The request for the list: whose it is, its bytes, and those of its arguments.
 #[derive(Clone, Copy, Debug, Default)]

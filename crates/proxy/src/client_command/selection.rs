@@ -6,14 +6,14 @@
 use std::net::SocketAddr;
 
 use redplane_command::error;
+use redplane_redis_core::client::{Client, Session};
+use redplane_redis_core::filter::{ChainName, Filter};
+use redplane_redis_flow::request::Request;
 use redplane_resp::encode;
 use redplane_resp::number::integer;
 use rustc_hash::FxHashSet;
 
 use super::listing::{Asking, kind as kind_of};
-use crate::dispatch::Request;
-use redplane_redis_core::client::{Client, Session};
-use redplane_redis_core::filter::{ChainName, Filter};
 
 /// Redis's types of clients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

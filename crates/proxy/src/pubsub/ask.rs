@@ -5,15 +5,15 @@
 
 use bytes::Bytes;
 use redplane_command::Command;
+use redplane_merge::Failure;
+use redplane_redis_flow::core::Core;
+use redplane_redis_flow::request::Request;
 use redplane_resp::encode;
 
 use super::Kind;
 use super::join::Waiting;
 use super::topic::Subscription;
-use crate::core::Core;
-use crate::dispatch::Request;
 use crate::pubsub::PubSub;
-use redplane_merge::Failure;
 
 impl PubSub {
     /// SUBSCRIBE, PSUBSCRIBE, SSUBSCRIBE.

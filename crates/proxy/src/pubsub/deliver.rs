@@ -6,14 +6,13 @@
 
 use bytes::Bytes;
 use redplane_config::redis_proxy::Protocol;
+use redplane_redis_core::client::{Client, ClientId};
+use redplane_redis_core::output::LARGE;
+use redplane_redis_flow::core::{Core, mark_dirty};
 use redplane_telemetry::stats::redis_pubsub;
 
 use super::push::Push;
 use super::{Kind, PubSub, Subscriber};
-use crate::core::Core;
-use crate::dispatch::mark_dirty;
-use redplane_redis_core::client::{Client, ClientId};
-use redplane_redis_core::output::LARGE;
 
 /// Redis: `client-output-buffer-limit pubsub 32mb 8mb 60`.
 const HARD_LIMIT: usize = 32 * 1024 * 1024;

@@ -7,6 +7,12 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use redplane_merge::{Answer, Failure};
+use redplane_redis_core::connection::Carries;
+use redplane_redis_core::pending::Purpose;
+use redplane_redis_flow::action::{Action, Gone};
+use redplane_redis_flow::core::Core;
+use redplane_redis_flow::redirect;
 use redplane_telemetry::stats::redis_pubsub;
 use redplane_upstream::{Cluster, Host};
 use rustc_hash::FxHashSet;
@@ -14,13 +20,7 @@ use rustc_hash::FxHashSet;
 use super::Kind;
 use super::topic::Leg;
 use crate::ConnId;
-use crate::action::{Action, Gone};
-use crate::core::Core;
 use crate::pubsub::PubSub;
-use crate::redirect;
-use redplane_merge::{Answer, Failure};
-use redplane_redis_core::connection::Carries;
-use redplane_redis_core::pending::Purpose;
 
 /// Silence after which a feed is asked whether it lives, in microseconds.
 const SILENCE: u64 = 10_000_000;

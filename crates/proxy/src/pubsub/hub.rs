@@ -9,6 +9,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use redplane_merge::Failure;
+use redplane_redis_core::backoff::Backoff;
+use redplane_redis_core::client::features::Feature;
+use redplane_redis_core::filter::{Filter, RouteTo};
+use redplane_redis_core::pool::{Greeting, PoolKey, PoolUse};
+use redplane_redis_flow::core::Core;
 use redplane_telemetry::Block;
 use redplane_telemetry::stats::redis_pubsub;
 use redplane_upstream::Cluster;
@@ -18,13 +24,7 @@ use super::glob::literal;
 use super::topic::Topic;
 use super::watch::{Events, events_in};
 use super::{Kind, Subscriber};
-use crate::core::Core;
 use crate::pubsub::PubSub;
-use redplane_merge::Failure;
-use redplane_redis_core::backoff::Backoff;
-use redplane_redis_core::client::features::Feature;
-use redplane_redis_core::filter::{Filter, RouteTo};
-use redplane_redis_core::pool::{Greeting, PoolKey, PoolUse};
 
 /// How often topologies are looked at while anybody subscribes.
 const LOOK: Duration = Duration::from_millis(100);

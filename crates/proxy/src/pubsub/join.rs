@@ -5,12 +5,12 @@
 
 use bytes::Bytes;
 use redplane_command::{Command, CommandId};
-
-use super::Kind;
-use crate::core::Core;
-use crate::pubsub::PubSub;
 use redplane_merge::{Answer, Failure};
 use redplane_redis_core::client::{Slot, Waiter};
+use redplane_redis_flow::core::Core;
+
+use super::Kind;
+use crate::pubsub::PubSub;
 
 /// A command that waits.
 pub(super) struct Join {

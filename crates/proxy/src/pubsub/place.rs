@@ -10,16 +10,16 @@
 use std::sync::Arc;
 
 use redplane_config::cluster::LbPolicy;
+use redplane_merge::{Answer, Failure};
+use redplane_redis_core::pool::{Access, Live, Target};
+use redplane_redis_flow::core::Core;
 use redplane_upstream::{Host, Pick, Want};
 
 use super::Kind;
 use super::hub::Hub;
 use super::topic::{Reach, Topic};
 use super::watch::{Events, events_in};
-use crate::core::Core;
 use crate::pubsub::PubSub;
-use redplane_merge::{Answer, Failure};
-use redplane_redis_core::pool::{Access, Live, Target};
 
 impl PubSub {
     /// Subscribes to a topic wherever it belongs and is not asked for yet. Fails when that is not possible now; the

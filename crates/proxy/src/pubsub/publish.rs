@@ -6,30 +6,18 @@
 //! of other proxies and of other nodes are not known here, nor is what a script publishes corrected.
 
 use redplane_command::{Command, Pubsub as Step, RequestPolicy};
-
+use redplane_merge::{Answer, Failure};
+use redplane_redis_core::client::Slot;
+use redplane_redis_core::pending::{Pending, Purpose};
+use redplane_redis_core::pool::{Access, Live, Target};
+use redplane_redis_flow::core::Core;
+use redplane_redis_flow::request::{Request, Served, is_mirrored_write};
+use redplane_redis_flow::send::{Outgoing, Payload, Scripts, Sending};
 use redplane_resp::request::{self, Args};
-
 use redplane_resp::{encode, reply};
 
 use super::Kind;
-
-use crate::core::Core;
-
-use crate::dispatch::{Request, Served};
-
-use crate::forward::is_mirrored_write;
-
 use crate::pubsub::PubSub;
-
-use crate::send::{Outgoing, Payload, Scripts, Sending};
-
-use redplane_merge::{Answer, Failure};
-
-use redplane_redis_core::client::Slot;
-
-use redplane_redis_core::pending::{Pending, Purpose};
-
-use redplane_redis_core::pool::{Access, Live, Target};
 
 /// By hash; where the bus takes a message to all nodes, any other primary will do when that one is away.
 fn publishing_connection(core: &mut Core, pool: usize, kind: Kind, name: &[u8]) -> Result<u32, Failure> {

@@ -4,30 +4,19 @@
 //! The correction takes part in the merging as if it were the answer of one more server.
 
 use redplane_command::{Command, Pubsub as Step};
-
+use redplane_merge::{Answer, Failure, Parts};
+use redplane_redis_core::client::{Slot, Waiter};
+use redplane_redis_core::pool::{Access, Target};
+use redplane_redis_core::split::Split;
+use redplane_redis_flow::core::Core;
+use redplane_redis_flow::request::Request;
+use redplane_redis_flow::send::Payload;
 use redplane_resp::encode;
-
 use redplane_upstream::{Pick, Want};
-
 use rustc_hash::FxHashSet;
 
 use super::Kind;
-
-use crate::core::Core;
-
-use crate::dispatch::Request;
-
 use crate::pubsub::PubSub;
-
-use crate::send::Payload;
-
-use redplane_merge::{Answer, Failure, Parts};
-
-use redplane_redis_core::client::{Slot, Waiter};
-
-use redplane_redis_core::pool::{Access, Target};
-
-use redplane_redis_core::split::Split;
 
 /// One pool for each cluster that routes lead to.
 fn subscribed_pools(core: &Core, key: usize) -> Vec<usize> {

@@ -3,26 +3,18 @@
 //!
 //! They are looked up anew at each step, since a push may change the routes meanwhile; pools are not held.
 
-use super::answer_page;
 use std::sync::Arc;
 
 use redplane_command::Command;
-
 use redplane_merge::Parts;
-
+use redplane_redis_core::pool::Target;
+use redplane_redis_core::split::Split;
+use redplane_redis_flow::core::Core;
 use redplane_upstream::Topology;
 
 use super::cursor::Position;
-
-use super::{Scan, Walk, scan_frame};
-
-use crate::core::Core;
-
+use super::{Scan, Walk, answer_page, scan_frame};
 use crate::scan::Scans;
-
-use redplane_redis_core::pool::Target;
-
-use redplane_redis_core::split::Split;
 
 /// One of the routes' clusters.
 pub(super) struct Cluster {

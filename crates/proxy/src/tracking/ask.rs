@@ -7,32 +7,20 @@
 use std::sync::Arc;
 
 use redplane_command::{Command, CommandId, Local, error};
-
+use redplane_merge::{Answer, Failure};
+use redplane_redis_core::client::features::Feature;
+use redplane_redis_core::client::{Client, Slot, Waiter};
+use redplane_redis_core::pending::{Pending, Purpose};
+use redplane_redis_core::pool::{Access, Greeting, Live, Target};
+use redplane_redis_flow::core::Core;
+use redplane_redis_flow::notice::Redirect;
+use redplane_redis_flow::request::Request;
+use redplane_redis_flow::send::{Payload, Sending};
 use redplane_resp::encode;
 
 use super::describe::{describe, redirect_of};
-
 use super::{Mode, Tracker, Tracking, Wanted};
-
-use crate::core::Core;
-
-use crate::dispatch::Request;
-
-use crate::notice::Redirect;
-
-use crate::send::{Payload, Sending};
-
 use crate::tracking::TrackingState;
-
-use redplane_merge::{Answer, Failure};
-
-use redplane_redis_core::client::features::Feature;
-
-use redplane_redis_core::client::{Client, Slot, Waiter};
-
-use redplane_redis_core::pending::{Pending, Purpose};
-
-use redplane_redis_core::pool::{Access, Greeting, Live, Target};
 
 /// Draws of a primary before the client is told that there is none.
 const DRAWS: usize = 4;

@@ -4,20 +4,15 @@
 //! whom is found out here: prefixes come and go with clients, and a server forgets one only with all the others. Redis
 //! writes one push for each prefix of a client, in their order.
 
-use super::ask::open_primaries;
-use super::deliver::reads_through;
 use bytes::Bytes;
-
 use redplane_config::redis_proxy::ReadPolicy;
-
+use redplane_redis_flow::core::Core;
+use redplane_redis_flow::notice::Notice;
 use redplane_upstream::Role;
 
+use super::ask::open_primaries;
+use super::deliver::reads_through;
 use super::{Mode, Tracking};
-
-use crate::core::Core;
-
-use crate::notice::Notice;
-
 use crate::tracking::TrackingState;
 
 /// Whether a push comes from a replica that nobody reads from: its primary tells the same.

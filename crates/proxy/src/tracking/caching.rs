@@ -1,10 +1,10 @@
 //! CLIENT CACHING: whether the next command, or transaction, of a client is tracked.
 
 use redplane_command::{Local, RequestPolicy, Transaction as Step, error};
+use redplane_redis_flow::core::Core;
+use redplane_redis_flow::request::Served;
 
 use super::Mode;
-use crate::core::Core;
-use crate::dispatch::Served;
 use crate::tracking::TrackingState;
 
 const CACHING: &[u8] =

@@ -7,30 +7,18 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-
 use redplane_config::redis_proxy::Protocol;
-
+use redplane_redis_core::client::Client;
+use redplane_redis_core::client::features::Feature;
+use redplane_redis_core::connection::Carries;
+use redplane_redis_core::filter::Filter;
+use redplane_redis_flow::core::{Core, Event, Forward, mark_dirty};
+use redplane_redis_flow::notice::{Notice, Redirect};
 use redplane_resp::encode;
 
 use super::Tracking;
-
 use super::table::Reader;
-
-use crate::core::{Core, Event, Forward};
-
-use crate::dispatch::mark_dirty;
-
-use crate::notice::{Notice, Redirect};
-
 use crate::tracking::TrackingState;
-
-use redplane_redis_core::client::Client;
-
-use redplane_redis_core::client::features::Feature;
-
-use redplane_redis_core::connection::Carries;
-
-use redplane_redis_core::filter::Filter;
 
 /// Notices that wait for replies of one client, above which it is told to drop everything instead.
 pub(super) const MAX_LATE: usize = 1024;

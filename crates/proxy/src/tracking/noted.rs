@@ -5,17 +5,17 @@
 
 use bytes::Bytes;
 use redplane_command::{Command, Flags, RequestPolicy};
+use redplane_redis_core::client::Waiter;
+use redplane_redis_core::lessons::Lessons;
+use redplane_redis_core::pending::{Pending, Purpose};
+use redplane_redis_flow::core::Core;
+use redplane_redis_flow::notice::Notice;
+use redplane_redis_flow::redirect;
 use redplane_resp::reply::{self, Scan, Scanner};
 use redplane_resp::request::{Decoded, decode};
 
 use super::table::Reader;
 use super::{OwnWrite, TrackingState};
-use crate::core::Core;
-use crate::notice::Notice;
-use crate::redirect;
-use redplane_redis_core::client::Waiter;
-use redplane_redis_core::lessons::Lessons;
-use redplane_redis_core::pending::{Pending, Purpose};
 
 /// The replies to the commands of a request: one, or those in a transaction's array.
 struct Replies<'a> {

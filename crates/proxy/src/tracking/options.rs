@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use redplane_command::error;
+use redplane_redis_core::filter::ChainName;
+use redplane_redis_flow::request::Request;
 use redplane_resp::encode;
 
 use super::{Mode, Tracker};
-use crate::dispatch::Request;
-use redplane_redis_core::filter::ChainName;
 
 /// `CLIENT TRACKING ON|OFF [REDIRECT id] [BCAST] [PREFIX prefix …] [OPTIN] [OPTOUT] [NOLOOP]`.
 #[derive(Clone, Debug, Default)]

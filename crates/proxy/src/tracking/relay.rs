@@ -6,32 +6,19 @@
 //! whether a write is the client's own may be known only when its reply has come. Neither lives without the other.
 
 use bytes::Bytes;
-
 use redplane_config::redis_proxy::Protocol;
-
-use redplane_resp::encode;
-
-use redplane_resp::reply;
-
+use redplane_redis_core::client::Waiter;
+use redplane_redis_core::pending::{Pending, Purpose};
+use redplane_redis_core::pool::{Greeting, PoolKey};
+use redplane_redis_flow::action::{Action, Gone};
+use redplane_redis_flow::core::Core;
+use redplane_redis_flow::notice::Notice;
 use redplane_resp::request::{Args, Decoded, decode};
+use redplane_resp::{encode, reply};
 
 use super::deliver::MAX_LATE;
-
 use super::{Tracking, TrackingState};
-
 use crate::ConnId;
-
-use crate::action::{Action, Gone};
-
-use crate::core::Core;
-
-use crate::notice::Notice;
-
-use redplane_redis_core::client::Waiter;
-
-use redplane_redis_core::pending::{Pending, Purpose};
-
-use redplane_redis_core::pool::{Greeting, PoolKey};
 
 /// Requests on their way that are looked at for each push to a client that does not want to hear of its own writes. Where
 /// there are more it hears of some of them.

@@ -7,16 +7,16 @@
 use std::time::Duration;
 
 use redplane_config::redis_proxy::Settings;
-use rustc_hash::{FxHashMap, FxHashSet};
-
-use super::Tracking;
-use crate::core::Core;
-use crate::tracking::TrackingState;
 use redplane_redis_core::client::ClientId;
 use redplane_redis_core::client::features::Feature;
 use redplane_redis_core::connection::{Carries, Connection};
 use redplane_redis_core::pending::Purpose;
 use redplane_redis_core::pool::{Live, Target};
+use redplane_redis_flow::core::Core;
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use super::Tracking;
+use crate::tracking::TrackingState;
 
 /// How often topologies and connections are looked at while anybody tracks.
 const LOOK: Duration = Duration::from_millis(100);

@@ -4,30 +4,19 @@
 //! moved nothing was executed, and the whole block goes to the new owner.
 
 use redplane_command::{Command, error};
-
 use redplane_config::redis_proxy::Protocol;
-
+use redplane_merge::{Answer, Failure};
+use redplane_redis_core::client::{Slot, Waiter};
+use redplane_redis_core::pending::{Pending, Purpose};
+use redplane_redis_core::pool::{Access, Target};
+use redplane_redis_flow::core::Core;
+use redplane_redis_flow::redirect;
+use redplane_redis_flow::send::{Outgoing, Payload, Scripts, Sending};
+use redplane_redis_flow::settle::null_array;
 use redplane_resp::encode;
 
 use super::{Share, Transaction, Watch};
-
-use crate::core::Core;
-
-use crate::redirect;
-
-use crate::send::{Outgoing, Payload, Scripts, Sending};
-
-use crate::settle::null_array;
-
 use crate::transaction::Transactions;
-
-use redplane_merge::{Answer, Failure};
-
-use redplane_redis_core::client::{Slot, Waiter};
-
-use redplane_redis_core::pending::{Pending, Purpose};
-
-use redplane_redis_core::pool::{Access, Target};
 
 const MULTI: &[u8] = b"*1\r\n$5\r\nMULTI\r\n";
 

@@ -5,17 +5,12 @@
 //! into the block may stand behind it in the transaction. Where there is one server, it is all servers.
 
 use redplane_command::{Command, Effect, Flags, Local, Pubsub, Refusal, ReplyPolicy, RequestPolicy, error};
-
+use redplane_redis_flow::core::Core;
+use redplane_redis_flow::request::{Request, Served};
 use redplane_resp::encode;
-
 use redplane_resp::number::integer;
 
 use super::share::Step;
-
-use crate::core::Core;
-
-use crate::dispatch::{Request, Served};
-
 use crate::transaction::Transactions;
 
 /// Where a queued command runs.

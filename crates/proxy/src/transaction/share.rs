@@ -11,19 +11,19 @@
 use std::ops::Range;
 
 use redplane_command::{Command, Pubsub, RequestPolicy, error};
-use redplane_resp::encode;
-use redplane_resp::reply::{self, Scan, Scanner};
-use redplane_resp::request::{Args, decode};
-
-use super::Transactions;
-use crate::core::{Core, Event};
-use crate::dispatch::{Request, Served, mark_dirty};
-use crate::engine::Engine;
 use redplane_merge::Answer;
 use redplane_redis_core::client::muting::ReplyMode;
 use redplane_redis_core::client::queue::MAX_ANSWERED;
 use redplane_redis_core::pending::Pending;
 use redplane_redis_core::pool::Greeting;
+use redplane_redis_flow::core::{Core, Event, mark_dirty};
+use redplane_redis_flow::request::{Request, Served};
+use redplane_resp::encode;
+use redplane_resp::reply::{self, Scan, Scanner};
+use redplane_resp::request::{Args, decode};
+
+use super::Transactions;
+use crate::engine::Engine;
 
 /// Elements after which the others get their turn: not every one leaves bytes to be written.
 const AT_ONCE: usize = 256;

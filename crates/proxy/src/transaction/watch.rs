@@ -3,32 +3,20 @@
 //! It is the connection that the server guards. When it is lost, or its node is no longer the keys', the guard is gone
 //! and EXEC answers as after a failed WATCH. Where the map of slots is behind, WATCH follows the server's redirection.
 
-use super::place_queued;
 use redplane_command::Command;
-
+use redplane_merge::{Answer, Failure};
+use redplane_redis_core::client::Slot;
+use redplane_redis_core::pending::{Pending, Purpose};
+use redplane_redis_core::pool::{Access, Target};
+use redplane_redis_flow::core::Core;
+use redplane_redis_flow::redirect;
+use redplane_redis_flow::request::{Request, Served};
+use redplane_redis_flow::send::{Payload, Sending};
 use redplane_resp::encode;
-
 use redplane_upstream::Signal;
 
-use super::{Transaction, Watch};
-
-use crate::core::Core;
-
-use crate::dispatch::{Request, Served};
-
-use crate::redirect;
-
-use crate::send::{Payload, Sending};
-
+use super::{Transaction, Watch, place_queued};
 use crate::transaction::Transactions;
-
-use redplane_merge::{Answer, Failure};
-
-use redplane_redis_core::client::Slot;
-
-use redplane_redis_core::pending::{Pending, Purpose};
-
-use redplane_redis_core::pool::{Access, Target};
 
 /// Lets go of what a transaction held.
 pub(crate) fn end_transaction(core: &mut Core, transaction: &Transaction) {

@@ -1,69 +1,21 @@
 //! What servers answer: replies found by their borders, matched first in, first out.
 
-use crate::transaction::exec::queued_reply;
 use bytes::Bytes;
-use redplane_resp::reply::{Scan, Scanner};
-use redplane_telemetry::stats::{cluster, redis_cluster};
-
-use crate::action::Gone;
-use crate::core::Core;
-use crate::engine::Engine;
 use redplane_merge::Answer;
-use redplane_redis_core::connection::{Carries, ConnId, MAX_HELD, State};
+use redplane_redis_core::connection::{Carries, ConnId, MAX_HELD};
 use redplane_redis_core::filter::Outcome;
 use redplane_redis_core::output::LARGE;
 use redplane_redis_core::pending::{Pending, Purpose};
+use redplane_redis_flow::action::Gone;
+use redplane_resp::reply::{Scan, Scanner};
+use redplane_telemetry::stats::cluster;
+
+use crate::engine::Engine;
+use crate::transaction::exec::queued_reply;
 
 /// Bytes of one reply above which its connection is given up: twice what Redis allows a string to have. A reply is kept
 /// until it is whole, and a server that never ends one must not fill the memory.
 const MAX_REPLY: usize = 1024 * 1024 * 1024;
-
-impl Core {
-    fn login_refused(&self, key: usize, raw: &[u8]) {
-        let connection = &self.connections[key];
-        if let Some(live) = &self.pools[connection.pool].live {
-            live.redis_stats.inc(redis_cluster::UPSTREAM_AUTH_FAILURE);
-        }
-        let text = String::from_utf8_lossy(raw);
-        tracing::warn!(target: "redis", cluster = connection.server.cluster.name(), host = %connection.server.host.address, reply = text.trim_end(), "upstream refused AUTH");
-    }
-
-    /// A server that does not speak RESP3 cannot serve a client that does.
-    fn hello_refused(&mut self, key: usize, raw: &[u8]) {
-        self.login_refused(key, raw);
-        if let Some(live) = &self.pools[self.connections[key].pool].live {
-            live.redis_stats.inc(redis_cluster::UPSTREAM_RESP3_HELLO_FAILURE);
-        }
-        self.lose(ConnId(key as u32), Gone::Protocol);
-    }
-
-    /// The host that was dead answers: requests may go there again.
-    fn probe_reply(&mut self, key: usize, raw: &[u8]) {
-        let connection = &mut self.connections[key];
-        // LOADING and MASTERDOWN are answers, and better ones than ours.
-        tracing::debug!(target: "redis", host = %connection.server.host.address, reply = %String::from_utf8_lossy(raw).trim_end(), "host answers again");
-        connection.life.state = State::Open;
-        let live = self.pools[connection.pool].live.as_mut();
-        if let Some(link) = live.and_then(|live| live.link_with(key as u32)) {
-            link.recovered();
-        }
-    }
-
-    fn unchoke(&mut self, key: usize) {
-        let choked = std::mem::take(&mut self.connections[key].flush.choked);
-        self.unchoke_all(choked);
-    }
-
-    /// Too much waited at a connection for these clients, and does no more. They go on before the turn ends.
-    pub(super) fn unchoke_all(&mut self, choked: Vec<(u32, u32)>) {
-        for (client, generation) in choked {
-            let own = self.clients.known_mut(client, generation);
-            if own.is_some_and(|client| client.inlet.unchoke()) {
-                self.resume(client as usize);
-            }
-        }
-    }
-}
 
 impl Engine {
     /// Where the driver reads a server's bytes to: its own buffer while a reply is incomplete, else `None`.

@@ -2,10 +2,9 @@
 //!
 //! Redis: the fields of `INFO replication` (`replication.c`, `genRedisInfoString`), and the pair that WAITAOF answers.
 
+use redplane_redis_flow::request::Request;
 use redplane_resp::value::{self, Value};
 use redplane_resp::{encode, reply};
-
-use crate::dispatch::Request;
 
 /// How many have it: this server's own disk, and replicas.
 #[derive(Clone, Copy, Debug)]

@@ -1,14 +1,11 @@
 //! The primaries whose replicas a client waits for: those that it wrote to.
 
-use super::answers::Count;
-
-use crate::core::Core;
-
 use redplane_merge::Failure;
-
 use redplane_redis_core::connection::mark_of;
-
 use redplane_redis_core::pool::{Access, Target};
+use redplane_redis_flow::core::Core;
+
+use super::answers::Count;
 
 /// A primary that is asked.
 #[derive(Debug)]

@@ -6,21 +6,22 @@
 //! has ended, and must not do so twice. Redis: `processEventsWhileBlocked`, `busy-reply-threshold`.
 
 use redplane_command::{Command, RequestPolicy};
+use redplane_redis_core::connection::{Carries, Connection};
+use redplane_redis_core::pending::{Pending, Purpose};
 use redplane_resp::request::{Args, Decoded, decode};
 use rustc_hash::FxHashSet;
 
 use crate::core::Core;
 use crate::send::Payload;
-use redplane_redis_core::connection::{Carries, Connection};
-use redplane_redis_core::pending::{Pending, Purpose};
 
 /// Microseconds that a script may take before others are given another connection.
 const PATIENCE: u64 = 100_000;
+
 /// Bytes of a transaction that are looked through for a script, with every tick while it is late.
 const MAX_BLOCK: u32 = 64 * 1024;
 
 /// Whether a script has kept everybody else on a connection waiting for long.
-pub(super) fn is_kept_by_script(connection: &Connection, now: u64) -> bool {
+pub fn is_kept_by_script(connection: &Connection, now: u64) -> bool {
     let shared =
         !connection.lease.exclusive && !connection.life.draining && connection.carries == Carries::Replies;
     if !shared || !connection.life.connected {
@@ -73,7 +74,7 @@ fn only_reads(pending: &Pending) -> bool {
 impl Core {
     /// Leaves a connection to the script that keeps it, and gives others a new one.
     #[cold]
-    pub(super) fn leave_to_script(&mut self, key: usize) {
+    pub fn leave_to_script(&mut self, key: usize) {
         let pool = self.connections[key].pool;
         let live = self.pools[pool].live.as_ref();
         let place = live.and_then(|live| {

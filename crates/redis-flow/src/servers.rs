@@ -5,31 +5,31 @@
 
 use redplane_command::{Command, ReplyPolicy, RequestPolicy};
 use redplane_config::redis_proxy::ReadPolicy;
+use redplane_redis_core::pool::{Access, Target};
 use redplane_upstream::{HostAddress, Role};
 use rustc_hash::FxHashSet;
 
 use crate::core::Core;
-use redplane_redis_core::pool::{Access, Target};
 
 /// A server to be visited.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Server {
+pub struct Server {
     /// Which of [`Core::pools_of_all_routes`] has it.
-    pub(crate) cluster: usize,
+    pub cluster: usize,
     pub(crate) pool: usize,
     /// [`Target::Any`] where its cluster has no host at present.
-    pub(crate) target: Target,
+    pub target: Target,
 }
 
 impl Core {
     /// The pools of a command without keys, one for each cluster of the routes; the catch-all's first.
-    pub(crate) fn pools_of_all_routes(&self, key: usize, command: &Command) -> Vec<usize> {
+    pub fn pools_of_all_routes(&self, key: usize, command: &Command) -> Vec<usize> {
         self.filters[self.clients[key].filter].pools_for(command.is_read())
     }
 
     /// The servers of all routes' clusters. One that several clusters know is visited once. A cluster that does not
     /// exist holds nothing; one that has no host at present may, and must not be left out in silence.
-    pub(crate) fn servers_of_all_routes(&self, key: usize, command: &Command) -> Vec<Server> {
+    pub fn servers_of_all_routes(&self, key: usize, command: &Command) -> Vec<Server> {
         let pools = self.pools_of_all_routes(key, command);
         let mut visited = FxHashSet::default();
         let mut servers = Vec::new();

@@ -8,14 +8,14 @@ use redplane_redis_core::client::features::{Feature, PerClient};
 
 /// A client's requests whose replies are held back, and for how long.
 #[derive(Debug, Default)]
-pub(crate) struct Delays(pub(crate) Vec<(u32, Duration)>);
+pub struct Delays(pub(crate) Vec<(u32, Duration)>);
 
 /// What faults hold back.
-pub(crate) struct Faults {
+pub struct Faults {
     /// Requests whose replies are held back.
-    pub(crate) delays: PerClient<Delays>,
+    pub delays: PerClient<Delays>,
     /// Those replies, by the time they are due.
-    pub(crate) delayed: BTreeMap<(u64, u64), (Waiter, Vec<u8>)>,
+    pub delayed: BTreeMap<(u64, u64), (Waiter, Vec<u8>)>,
 }
 
 impl Default for Faults {

@@ -28,7 +28,7 @@ pub enum Action {
     CloseClient(ClientId, Traffic),
     /// Read from this client again: its socket may hold bytes that no event will tell of.
     Resume(ClientId),
-    /// Resolve a name for a redirection and call [`Engine::resolved`](crate::Engine::resolved) with the ticket.
+    /// Resolve a name for a redirection and call `Engine::resolved` with the ticket.
     Resolve {
         /// To be given back.
         ticket: u64,
@@ -39,7 +39,7 @@ pub enum Action {
         /// The filter's families, where it names any.
         family: Option<DnsFamily>,
     },
-    /// Ask a service about a login and call [`Engine::authenticated`](crate::Engine::authenticated) with the ticket.
+    /// Ask a service about a login and call `Engine::authenticated` with the ticket.
     Authenticate(Box<LoginQuestion>),
     /// Nobody waits for the verdict of this ticket any more.
     ForgetLogin(u64),

@@ -6,34 +6,51 @@
 use std::rc::Rc;
 
 use bytes::Bytes;
-use redplane_command::CommandId;
-
-use crate::core::{Core, Event};
-use crate::dispatch::Request;
+use redplane_command::{CommandId, RequestPolicy, Script};
 use redplane_redis_core::client::Waiter;
 use redplane_redis_core::connection::MAX_HELD;
 use redplane_redis_core::filter::RouteTo;
 use redplane_redis_core::pending::{Pending, Purpose, Travel};
+use redplane_redis_core::scripts::parse_sha;
+
+use crate::core::{Core, Event};
+use crate::request::{Request, Served};
+
+/// The script that a request names by its SHA1.
+#[inline]
+pub fn scripts_in(served: Served, request: &Request<'_>) -> Scripts {
+    match served {
+        Served::Known(command) if command.request == RequestPolicy::Script(Script::Sha) => {
+            parse_sha(request.arg(1)).map_or(Scripts::None, Scripts::One)
+        }
+        _ => Scripts::None,
+    }
+}
 
 /// What is sent on a connection, and for whom.
 #[derive(Clone, Copy)]
-pub(crate) struct Sending {
-    pub(crate) waiter: Waiter,
-    pub(crate) command: CommandId,
-    pub(crate) purpose: Purpose,
+pub struct Sending {
+    /// The place that its reply is for.
+    pub waiter: Waiter,
+    /// What it is counted as.
+    pub command: CommandId,
+    /// What its reply means.
+    pub purpose: Purpose,
 }
 
 /// Bytes of a request, as they are.
 #[derive(Clone)]
-pub(crate) enum Payload<'a> {
+pub enum Payload<'a> {
+    /// Bytes that are copied into the output.
     Copied(&'a [u8]),
+    /// A large buffer that is kept instead.
     Shared(Bytes),
 }
 
 impl<'a> Payload<'a> {
     /// Those of a request, shared where they are many.
     #[inline]
-    pub(crate) fn of(request: &Request<'a>) -> Self {
+    pub fn of(request: &Request<'a>) -> Self {
         match request.large() {
             Some(shared) => Payload::Shared(shared),
             None => Payload::Copied(request.frame),
@@ -50,31 +67,37 @@ impl<'a> Payload<'a> {
 
 /// Which scripts a request names by their SHA1: servers that may lack them are given them first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Scripts {
+pub enum Scripts {
+    /// It names none.
     None,
+    /// The one with this SHA1.
     One(redplane_redis_core::scripts::Sha),
     /// Those in the commands of a block.
     OfBlock,
 }
 
 /// A client's request that leaves by a route.
-pub(crate) struct Outgoing<'a> {
-    pub(crate) sending: Sending,
-    pub(crate) payload: Payload<'a>,
-    pub(crate) route: &'a Rc<RouteTo>,
+pub struct Outgoing<'a> {
+    /// Which reply is waited for.
+    pub sending: Sending,
+    /// The bytes.
+    pub payload: Payload<'a>,
+    /// The route whose mirrors get a copy.
+    pub route: &'a Rc<RouteTo>,
     /// The key that it goes by, under the name that servers know.
-    pub(crate) name: &'a [u8],
+    pub name: &'a [u8],
     /// It changes something, so that mirrors of writes want it.
-    pub(crate) changes: bool,
+    pub changes: bool,
     /// A block has as many replies, those of MULTI and of its commands, in front of EXEC's.
-    pub(crate) queued: u32,
-    pub(crate) scripts: Scripts,
+    pub queued: u32,
+    /// Scripts that it needs.
+    pub scripts: Scripts,
 }
 
 impl Core {
     /// Sends a client's request, and a copy to each mirror of its route that wants one.
     #[inline]
-    pub(crate) fn send_by_route(&mut self, id: u32, outgoing: &Outgoing<'_>) {
+    pub fn send_by_route(&mut self, id: u32, outgoing: &Outgoing<'_>) {
         if outgoing.scripts == Scripts::OfBlock {
             self.load_for_block(id, outgoing.payload.bytes());
         }
@@ -87,19 +110,13 @@ impl Core {
 
     /// Sends a request that has no route, or whose copies are sent apart.
     #[inline]
-    pub(crate) fn send(&mut self, id: u32, sending: Sending, payload: Payload<'_>) {
+    pub fn send(&mut self, id: u32, sending: Sending, payload: Payload<'_>) {
         self.send_behind(id, sending, payload, (Purpose::Queued, 0));
     }
 
     /// Sends what has so many replies of another purpose in front of its own.
     #[inline]
-    pub(crate) fn send_behind(
-        &mut self,
-        id: u32,
-        sending: Sending,
-        payload: Payload<'_>,
-        leading: (Purpose, u32),
-    ) {
+    pub fn send_behind(&mut self, id: u32, sending: Sending, payload: Payload<'_>, leading: (Purpose, u32)) {
         let pending = Pending {
             waiter: sending.waiter,
             since: self.now,
@@ -114,7 +131,7 @@ impl Core {
 
     /// Sends a request that was sent before. It has a new place in time: what it has waited elsewhere says nothing about
     /// this server, and its own deadline condemns nothing but itself.
-    pub(crate) fn send_once_more(
+    pub fn send_once_more(
         &mut self,
         id: u32,
         pending: Pending,

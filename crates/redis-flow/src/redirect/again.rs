@@ -8,17 +8,17 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use redplane_command::{FastKeys, RequestPolicy};
+use redplane_merge::{Answer, Failure, Parts};
+use redplane_redis_core::client::{Slot, Waiter};
+use redplane_redis_core::pending::{Pending, Purpose};
+use redplane_redis_core::split::Split;
 use redplane_resp::encode;
 use redplane_resp::request::{self, Args};
 use redplane_upstream::{Cluster, Host};
 
 use crate::core::Core;
-use crate::redirect::Redirects;
+use crate::redirect::names::Redirects;
 use crate::send::Payload;
-use redplane_merge::{Answer, Failure, Parts};
-use redplane_redis_core::client::{Slot, Waiter};
-use redplane_redis_core::pending::{Pending, Purpose};
-use redplane_redis_core::split::Split;
 
 /// Time between two attempts, in microseconds. Keys of a slot are moved within milliseconds.
 const PAUSE: u64 = 10_000;
@@ -154,7 +154,7 @@ impl Redirects {
     }
 
     /// Sends what is due. It goes where it was; if the slot has moved on, that server says so.
-    pub(crate) fn send_again(&mut self, core: &mut Core) {
+    pub fn send_again(&mut self, core: &mut Core) {
         while let Some(entry) = self.again.first_entry().filter(|entry| entry.key().0 <= core.now) {
             let again = entry.remove();
             core.in_flight -= 1;
@@ -172,7 +172,7 @@ impl Redirects {
     }
 
     /// Those that will be sent again, and to which host.
-    pub(crate) fn requests_to_repeat(&self) -> impl Iterator<Item = (&Pending, String)> {
+    pub fn requests_to_repeat(&self) -> impl Iterator<Item = (&Pending, String)> {
         let again = self.again.values();
         again.map(|again| (&again.pending, again.host.address.to_string()))
     }

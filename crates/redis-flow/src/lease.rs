@@ -9,22 +9,21 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use redplane_config::redis_proxy::ReadPolicy;
+use redplane_merge::Failure;
+use redplane_redis_core::connection::{ConnId, Connection};
+use redplane_redis_core::pool::{Access, Target};
 use redplane_telemetry::stats::{cluster, redis_cluster};
 use redplane_upstream::Host;
 
-use crate::ConnId;
 use crate::action::{Action, Gone};
 use crate::core::Core;
-use redplane_merge::Failure;
-use redplane_redis_core::connection::Connection;
-use redplane_redis_core::pool::{Access, Target};
 
 /// Idle ones that are kept for each host.
 const KEPT: usize = 32;
 
 impl Core {
     /// Leases a connection to the host of a target.
-    pub(crate) fn lease(
+    pub fn lease(
         &mut self,
         pool: usize,
         target: Target,
@@ -60,7 +59,7 @@ impl Core {
     }
 
     /// Leases a connection to this host of the topology.
-    pub(crate) fn lease_host(&mut self, pool: usize, at: usize, client: usize) -> Result<u32, Failure> {
+    pub fn lease_host(&mut self, pool: usize, at: usize, client: usize) -> Result<u32, Failure> {
         let now = self.now;
         let rate = self.pools[pool].key.settings.connection_rate_limit;
         let live = self.pools[pool].live.as_mut().ok_or(Failure::NoHost)?;
@@ -85,7 +84,7 @@ impl Core {
     }
 
     /// Leases a connection to the target of a redirection, which may be a host that the topology does not know.
-    pub(crate) fn lease_at(
+    pub fn lease_at(
         &mut self,
         pool: usize,
         address: SocketAddr,
@@ -132,7 +131,7 @@ impl Core {
 
     /// A lease ends with its last reply: the connection is kept for the next one, unless there are enough of them or
     /// its host is one no more.
-    pub(crate) fn return_lease(&mut self, id: u32) {
+    pub fn return_lease(&mut self, id: u32) {
         let Some(connection) = self.connections.get_mut(id as usize) else {
             return;
         };
@@ -149,7 +148,7 @@ impl Core {
     }
 
     /// Gives a leased connection up for good. Replies still to come on it are waited for first.
-    pub(crate) fn end_lease(&mut self, lease: Option<u32>) {
+    pub fn end_lease(&mut self, lease: Option<u32>) {
         let Some(id) = lease else {
             return;
         };
@@ -164,7 +163,7 @@ impl Core {
     }
 
     /// Closes a leased connection at once, whatever it waits for: nobody is left to whom it could matter.
-    pub(crate) fn break_lease(&mut self, id: u32) {
+    pub fn break_lease(&mut self, id: u32) {
         let Some(connection) = self.connections.get_mut(id as usize) else {
             return;
         };

@@ -7,17 +7,17 @@
 //! [`RouteTo::is_plain`](redplane_redis_core::filter::RouteTo).
 
 use redplane_command::Command;
-
-use crate::core::Core;
-use crate::dispatch::Request;
 use redplane_redis_core::client::{Slot, Waiter};
 use redplane_redis_core::connection::{MAX_HELD, State};
 use redplane_redis_core::pending::{Pending, Purpose, Travel};
 
+use crate::core::Core;
+use crate::request::Request;
+
 impl Core {
     /// Sends a request on if it is plain. False if it is not: then nothing was done.
     #[inline]
-    pub(crate) fn send_straight(&mut self, key: usize, command: &Command, request: &Request<'_>) -> bool {
+    pub fn send_straight(&mut self, key: usize, command: &Command, request: &Request<'_>) -> bool {
         if !command.is_plain() || request.shared.is_some() {
             return false;
         }

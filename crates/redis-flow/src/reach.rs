@@ -6,6 +6,11 @@ use std::sync::Arc;
 
 use redplane_command::CommandId;
 use redplane_config::redis_proxy::{Protocol, ReadPolicy};
+use redplane_merge::Failure;
+use redplane_redis_core::client::Waiter;
+use redplane_redis_core::connection::{Connection, State};
+use redplane_redis_core::pending::Purpose;
+use redplane_redis_core::pool::{Access, Target};
 use redplane_resp::encode;
 use redplane_telemetry::stats::{cluster, redis_cluster};
 use redplane_upstream::{Host, Login};
@@ -13,11 +18,6 @@ use redplane_upstream::{Host, Login};
 use crate::action::Action;
 use crate::core::Core;
 use crate::send::{Payload, Sending};
-use redplane_merge::Failure;
-use redplane_redis_core::client::Waiter;
-use redplane_redis_core::connection::{Connection, State};
-use redplane_redis_core::pending::Purpose;
-use redplane_redis_core::pool::{Access, Target};
 
 /// Draws of a host for a read whose host cannot be reached.
 const DRAWS: usize = 3;
@@ -25,12 +25,7 @@ const DRAWS: usize = 3;
 impl Core {
     /// The connection that a key leads to.
     #[inline]
-    pub(crate) fn connection_for_key(
-        &mut self,
-        pool: usize,
-        name: &[u8],
-        access: Access,
-    ) -> Result<u32, Failure> {
+    pub fn connection_for_key(&mut self, pool: usize, name: &[u8], access: Access) -> Result<u32, Failure> {
         let entry = &self.pools[pool];
         let Some(live) = &entry.live else {
             return Err(Failure::NoHost);
@@ -51,12 +46,7 @@ impl Core {
 
     /// The connection to the host of a target, opened if there is none.
     #[inline]
-    pub(crate) fn connection_for(
-        &mut self,
-        pool: usize,
-        target: Target,
-        access: Access,
-    ) -> Result<u32, Failure> {
+    pub fn connection_for(&mut self, pool: usize, target: Target, access: Access) -> Result<u32, Failure> {
         let policy = self.pools[pool].key.settings.read_policy;
         match self.connection_by(pool, target, access, policy) {
             Err(Failure::Upstream) if access == Access::Read && policy != ReadPolicy::Master => self
@@ -148,7 +138,7 @@ impl Core {
     }
 
     /// Makes a connection and puts in front of all requests what the server must hear first.
-    pub(crate) fn connect(&mut self, pool: usize, host: Arc<Host>, probe: bool) -> Result<u32, Failure> {
+    pub fn connect(&mut self, pool: usize, host: Arc<Host>, probe: bool) -> Result<u32, Failure> {
         let entry = &self.pools[pool];
         let Some(live) = &entry.live else {
             return Err(Failure::NoHost);
@@ -176,9 +166,11 @@ impl Core {
             self.setup(id, Purpose::Probe, &[b"PING"]);
         }
         self.begin_as_greeted(id);
-        self.out
-            .actions
-            .push(Action::Connect(crate::ConnId(id), cluster, host));
+        self.out.actions.push(Action::Connect(
+            redplane_redis_core::connection::ConnId(id),
+            cluster,
+            host,
+        ));
         Ok(id)
     }
 
@@ -203,7 +195,7 @@ impl Core {
     }
 
     /// A command that no client asked for.
-    pub(crate) fn setup(&mut self, id: u32, purpose: Purpose, args: &[&[u8]]) {
+    pub fn setup(&mut self, id: u32, purpose: Purpose, args: &[&[u8]]) {
         let mut frame = self.buffers.take_empty();
         encode::request(&mut frame, args);
         let command = redplane_command::lookup(args[0]).map_or(CommandId(0), |command| command.id);

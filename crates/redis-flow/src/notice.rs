@@ -7,7 +7,7 @@ use redplane_resp::value::{self, Value};
 
 /// What a client is told.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Notice {
+pub enum Notice {
     /// These keys may have changed.
     Keys(Vec<Bytes>),
     /// All of them may have.
@@ -16,7 +16,7 @@ pub(crate) enum Notice {
 
 impl Notice {
     /// Reads a push frame; `None` when it is about something else.
-    pub(crate) fn read(raw: &[u8]) -> Option<Self> {
+    pub fn read(raw: &[u8]) -> Option<Self> {
         let (push, _) = value::decode(raw).ok()??;
         let [kind, keys] = push.elements()? else {
             return None;
@@ -34,7 +34,7 @@ impl Notice {
     }
 
     /// It as a push, or as a message for a client of RESP2, which has subscribed to hear it.
-    pub(crate) fn encoded(&self, protocol: Protocol) -> Vec<u8> {
+    pub fn encoded(&self, protocol: Protocol) -> Vec<u8> {
         let mut out = match protocol {
             Protocol::Resp3 => b">2\r\n$10\r\ninvalidate\r\n".to_vec(),
             Protocol::Resp2 => b"*3\r\n$7\r\nmessage\r\n$20\r\n__redis__:invalidate\r\n".to_vec(),
@@ -53,9 +53,11 @@ impl Notice {
 
 /// Another client that is told instead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Redirect {
-    pub(crate) id: u64,
-    pub(crate) worker: usize,
+pub struct Redirect {
+    /// The client's number, as CLIENT ID says it.
+    pub id: u64,
+    /// The worker whose client it is.
+    pub worker: usize,
 }
 
 #[cfg(test)]

@@ -4,24 +4,26 @@
 //! those of the names that the servers see.
 
 use redplane_config::redis_proxy::{KeyFormatter, KeyPiece};
+use redplane_redis_core::filter::RouteTo;
+use redplane_redis_core::pool::Live;
 use redplane_resp::encode;
 use redplane_resp::request::{Args, decode};
 
 use crate::core::Core;
-use crate::dispatch::{Request, Served};
-use redplane_redis_core::filter::RouteTo;
-use redplane_redis_core::pool::Live;
+use crate::request::{Request, Served};
 
-pub(crate) const TOO_LONG: &[u8] = b"-ERR Protocol error: invalid bulk length\r\n";
+/// The answer to a key that is too long under its name upstream.
+pub const TOO_LONG: &[u8] = b"-ERR Protocol error: invalid bulk length\r\n";
 
 /// A request under the names that its keys have upstream.
-pub(crate) struct Renamed {
+pub struct Renamed {
     frame: Vec<u8>,
     args: Args,
 }
 
 impl Renamed {
-    pub(crate) fn request(&self) -> Request<'_> {
+    /// The request under its new key.
+    pub fn request(&self) -> Request<'_> {
         Request {
             frame: &self.frame,
             args: &self.args,
@@ -33,13 +35,7 @@ impl Renamed {
 impl Core {
     /// A request under the names that its keys have upstream, which each one's own route says; `None` when that makes it
     /// longer than servers take ([`TOO_LONG`]).
-    pub(crate) fn renamed(
-        &self,
-        key: usize,
-        served: Served,
-        request: &Request<'_>,
-        at: usize,
-    ) -> Option<Renamed> {
+    pub fn renamed(&self, key: usize, served: Served, request: &Request<'_>, at: usize) -> Option<Renamed> {
         let mut keys = vec![at];
         if let Served::Known(command) = served {
             keys.extend(redplane_command::keys(command, request.len(), |i| request.arg(i)));
@@ -59,7 +55,7 @@ impl Core {
     }
 
     /// The key as it is forwarded.
-    pub(crate) fn rename(&self, key: usize, route: &RouteTo, name: &[u8]) -> Vec<u8> {
+    pub fn rename(&self, key: usize, route: &RouteTo, name: &[u8]) -> Vec<u8> {
         let cut = if route.remove_prefix {
             route.prefix.len().min(name.len())
         } else {
@@ -102,7 +98,7 @@ impl Core {
     }
 
     /// Whether a key's cluster spreads keys by slot, so that keys in several slots cannot be served as one.
-    pub(crate) fn is_cluster(&self, key: usize, name: &[u8]) -> bool {
+    pub fn is_cluster(&self, key: usize, name: &[u8]) -> bool {
         let route = self.filters[self.clients[key].filter].route(name);
         let live = route.and_then(|route| self.pools[route.pool].live.as_ref());
         live.is_some_and(Live::is_redis)

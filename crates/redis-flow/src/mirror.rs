@@ -3,17 +3,16 @@
 //! A mirror that is slow, full or gone never slows or fails the client; what it loses is counted.
 
 use redplane_command::{Command, CommandId};
-use redplane_telemetry::stats::cluster;
-
-use super::is_mirrored_write;
-use crate::core::Core;
-use crate::dispatch::Served;
-use crate::send::{Outgoing, Payload, Scripts, Sending};
 use redplane_redis_core::client::Waiter;
 use redplane_redis_core::connection::MAX_MIRROR_HELD;
 use redplane_redis_core::filter::RouteTo;
 use redplane_redis_core::pending::Purpose;
 use redplane_redis_core::pool::{Access, Target};
+use redplane_telemetry::stats::cluster;
+
+use crate::core::Core;
+use crate::request::{Served, is_mirrored_write};
+use crate::send::{Outgoing, Payload, Scripts, Sending};
 
 impl Core {
     /// Sends a copy to each mirror that wants it. A mirror that is slow, full or gone costs the client nothing.
@@ -83,7 +82,7 @@ impl Core {
 
     /// A command that takes what is there and perhaps waits for it cannot be repeated on a mirror, which holds and lacks
     /// other things: it is left out, and counted as lost where it was wanted.
-    pub(crate) fn skip_mirrors(&mut self, route: &RouteTo, command: &'static Command) {
+    pub fn skip_mirrors(&mut self, route: &RouteTo, command: &'static Command) {
         for mirror in route.mirrors.iter() {
             let wanted = !mirror.writes_only || is_mirrored_write(Served::Known(command));
             if wanted && self.chance(mirror.parts_per_million) {
