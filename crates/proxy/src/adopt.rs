@@ -15,7 +15,7 @@ impl Engine {
     /// Takes over the published configuration, clusters first, and the topologies of what is in use.
     #[cold]
     pub(crate) fn adopt(&mut self, latest: Arc<Snapshot>, published: u64) {
-        self.published = published;
+        self.turn.published = published;
         let reconfigured = !Arc::ptr_eq(&latest, &self.core.shared.snapshot);
         self.core.shared.snapshot = latest;
         let mut changed = Vec::new();

@@ -16,7 +16,7 @@ use redplane_telemetry::stats::redis_proxy;
 use crate::auth::must_greet;
 use crate::engine::Engine;
 use crate::lessons::Lesson;
-use crate::pubsub;
+use crate::pubsub::is_refused;
 use crate::transaction::steers_transaction;
 
 impl Engine {
@@ -68,7 +68,7 @@ impl Engine {
                 Lesson::Rests => return false,
                 Lesson::Unknown(not_found) => Err(not_found),
                 Lesson::Failed(failure) => {
-                    if let Some(transaction) = self.transactions.open.get_mut(key) {
+                    if let Some(transaction) = self.transactions.of_mut(key) {
                         transaction.spoil();
                     }
                     self.core.fail_now(key, CommandId(u16::MAX), failure);
@@ -103,7 +103,7 @@ impl Engine {
             NotFound::Command => stats.inc(redis_proxy::SPLITTER_UNSUPPORTED_COMMAND),
             _ => stats.inc(redis_proxy::SPLITTER_INVALID_REQUEST),
         }
-        if let Some(transaction) = self.transactions.open.get_mut(key) {
+        if let Some(transaction) = self.transactions.of_mut(key) {
             transaction.spoil();
         }
         if matches!(not_found, NotFound::Command) && is_from_a_browser(request.arg(0)) {
@@ -142,7 +142,7 @@ impl Engine {
         }
         let client = &self.core.clients[key];
         let filter = &self.core.filters[client.filter];
-        if features.has(Feature::Subscriptions) && pubsub::is_refused(filter.greeting.protocol, served) {
+        if features.has(Feature::Subscriptions) && is_refused(filter.greeting.protocol, served) {
             return self.refuse_in_pubsub(key, served);
         }
         self.core

@@ -6,7 +6,6 @@
 //!    so that servers work while clients are answered.
 //! 4. [`Engine::actions`]: sockets to open and to close.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::task::Waker;
@@ -31,7 +30,6 @@ use redplane_world::{Reader, Store};
 
 use crate::blocking::Blocking;
 use crate::external_auth::{Logins, Verdict};
-use crate::inquiry::Inquiry;
 use crate::lessons::Lessons;
 use crate::pause::Pauses;
 use crate::peers::{PeerHandle, Peers};
@@ -39,7 +37,6 @@ use crate::pubsub::PubSub;
 use crate::scan::Scans;
 use crate::tracking::TrackingState;
 use crate::transaction::Transactions;
-use crate::transaction::watch::end_transaction;
 
 /// Rounds of events and of clients that go on, in one step of a turn.
 const ROUNDS: usize = 16;
@@ -63,18 +60,22 @@ pub struct Context {
     pub scripts: Arc<Scripts>,
 }
 
-/// The redis_proxy of one worker: the core, and the features that it is lent to.
-pub struct Engine {
-    pub(crate) core: Core,
-    pub(crate) context: Context,
-    reader: Reader,
+/// What a turn begins with, and what it reads requests with.
+pub(crate) struct Turn {
+    pub(crate) reader: Reader,
     /// Topologies that were published when those in use were taken over.
     pub(crate) published: u64,
     pub(crate) args: Args,
+    /// Of the client that came last.
     pub(crate) generation: u32,
+}
+
+/// The redis_proxy of one worker: the core, and the features that it is lent to.
+pub struct Engine {
+    pub(crate) core: Core,
+    pub(crate) turn: Turn,
     /// The other workers' engines, and what is asked of them.
     pub(crate) peer: PeerHandle,
-    pub(crate) inquiries: BTreeMap<u64, Inquiry>,
     pub(crate) transactions: Transactions,
     /// Commands that go from shard to shard.
     pub(crate) scans: Scans,
@@ -110,12 +111,13 @@ impl Engine {
         Self {
             core,
             pubsub: PubSub::new(&context.peers.subscriptions),
-            reader: context.store.reader(),
-            published: 0,
-            args: Args::default(),
-            generation: 0,
+            turn: Turn {
+                reader: context.store.reader(),
+                published: 0,
+                args: Args::default(),
+                generation: 0,
+            },
             peer,
-            inquiries: BTreeMap::new(),
             transactions: Transactions::new(),
             scans: Scans::new(&context.peers.scans),
             redirects: Redirects::default(),
@@ -124,7 +126,6 @@ impl Engine {
             blocking: Blocking::default(),
             lessons: Lessons::default(),
             tracking: TrackingState::default(),
-            context,
         }
     }
 
@@ -182,9 +183,9 @@ impl Engine {
     /// Starts a turn. `now` is microseconds of a clock that never goes back.
     pub fn begin_turn(&mut self, now: u64) {
         self.core.now = now;
-        let latest = self.reader.load();
+        let latest = self.turn.reader.load();
         let published = redplane_upstream::published();
-        if self.published != published || !Arc::ptr_eq(latest, &self.core.shared.snapshot) {
+        if self.turn.published != published || !Arc::ptr_eq(latest, &self.core.shared.snapshot) {
             let latest = Arc::clone(latest);
             self.adopt(latest, published);
             self.run_events();
@@ -217,12 +218,12 @@ impl Engine {
         entry.stats.inc(redis_proxy::DOWNSTREAM_CX_ACTIVE);
         let logged_in = entry.proxy.auth.is_none();
         let authenticated = logged_in && entry.proxy.protocol == Protocol::Resp2;
-        self.generation = self.generation.wrapping_add(1);
+        self.turn.generation = self.turn.generation.wrapping_add(1);
         self.core.shared.heads.client_came();
         let mut session = Session::new(self.peer.next_client(), &opened, self.core.now);
         session.logged_in = logged_in;
         session.draining = opened.draining;
-        let client = Client::new(self.generation, filter, session, authenticated);
+        let client = Client::new(self.turn.generation, filter, session, authenticated);
         ClientId(self.core.clients.insert(client) as u32)
     }
 
@@ -253,21 +254,14 @@ impl Engine {
             sent: client.replies.sent,
         };
         let key = id.0 as usize;
-        if let Some(transaction) = self.transactions.open.forget(key) {
-            end_transaction(&mut self.core, &transaction);
-        }
-        self.transactions.shares.forget(key);
+        self.transactions.forget(&mut self.core, key);
         self.core.faults.delays.forget(key);
         self.scans.forget(key);
         self.logins.forget_login(&mut self.core, id.0);
         self.blocking.abandon_wait(&mut self.core, id.0);
         self.blocking.abandon_acknowledged(&self.core, id.0);
-        if let Some(subscriber) = self.pubsub.subscribers.forget(key) {
-            self.pubsub.leave_all(&mut self.core, key, *subscriber);
-        }
-        if let Some(tracker) = self.tracking.trackers.forget(key) {
-            self.tracking.forget_tracker(&mut self.core, key, &tracker);
-        }
+        self.pubsub.forget(&mut self.core, key);
+        self.tracking.forget(&mut self.core, key);
         self.core.leave_filter(client.filter, client.replies.open());
         traffic
     }

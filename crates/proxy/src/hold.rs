@@ -32,7 +32,7 @@ impl Engine {
             }
         }
         // Some go out on leased connections, beside the shared ones, or lead to others that are shared.
-        let watches = self.transactions.open.get(key);
+        let watches = self.transactions.of(key);
         let watches = watches.is_some_and(|transaction| transaction.lease().is_some());
         let leaves = match served {
             Served::Custom(_) => false,

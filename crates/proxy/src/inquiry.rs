@@ -49,6 +49,7 @@ pub(crate) enum Finding {
 }
 
 /// A question on its way.
+#[derive(Debug)]
 pub(crate) struct Inquiry {
     question: Question,
     waiter: Waiter,
@@ -90,7 +91,7 @@ impl Engine {
         if missing == 0 {
             self.conclude(inquiry);
         } else {
-            self.inquiries.insert(ticket, inquiry);
+            self.peer.inquiries.insert(ticket, inquiry);
         }
         self.core.rest_until_written(key);
     }
@@ -119,13 +120,13 @@ impl Engine {
     }
 
     fn hear(&mut self, ticket: u64, finding: Finding) {
-        let Some(inquiry) = self.inquiries.get_mut(&ticket) else {
+        let Some(inquiry) = self.peer.inquiries.get_mut(&ticket) else {
             return;
         };
         inquiry.found = std::mem::take(&mut inquiry.found).and(finding);
         inquiry.missing -= 1;
         if inquiry.missing == 0
-            && let Some(inquiry) = self.inquiries.remove(&ticket)
+            && let Some(inquiry) = self.peer.inquiries.remove(&ticket)
         {
             self.conclude(inquiry);
         }

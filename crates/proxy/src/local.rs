@@ -140,9 +140,7 @@ impl Engine {
 
     fn reset(&mut self, key: usize) {
         self.transactions.drop_transaction(&mut self.core, key);
-        if let Some(subscriber) = self.pubsub.subscribers.take(key, &mut self.core.clients[key]) {
-            self.pubsub.leave_all(&mut self.core, key, *subscriber);
-        }
+        self.pubsub.unsubscribe_all(&mut self.core, key);
         self.tracking.untrack(&mut self.core, key);
         let client = &mut self.core.clients[key];
         client.session.name = Box::default();

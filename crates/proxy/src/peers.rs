@@ -15,10 +15,11 @@ use std::time::{Duration, Instant};
 use redplane_redis_core::headcount::Headcount;
 use redplane_redis_flow::notice::Notice;
 
-use crate::inquiry::{Finding, Question};
+use crate::inquiry::{Finding, Inquiry, Question};
 use crate::pubsub::Subscriptions;
 use crate::scan::Kept;
 use crate::waiting::Waiting;
+use std::collections::BTreeMap;
 
 /// All engines of a process, and what they number together.
 #[derive(Debug)]
@@ -196,6 +197,8 @@ impl Mailbox {
 pub(crate) struct PeerHandle {
     peers: Arc<Peers>,
     worker: usize,
+    /// What was asked of the others and is not answered yet, by its ticket.
+    pub(crate) inquiries: BTreeMap<u64, Inquiry>,
 }
 
 impl PeerHandle {
@@ -205,9 +208,15 @@ impl PeerHandle {
         let handle = Self {
             peers: Arc::clone(peers),
             worker,
+            inquiries: BTreeMap::new(),
         };
         handle.mailbox().lock().taken = true;
         handle
+    }
+
+    /// All of them.
+    pub(crate) fn peers(&self) -> &Peers {
+        &self.peers
     }
 
     fn mailbox(&self) -> &Mailbox {
@@ -337,7 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn a_letter_wakes_once_until_it_is_read() {
+    fn a_message_wakes_once_until_it_is_read() {
         struct Count(AtomicUsize);
         impl std::task::Wake for Count {
             fn wake(self: Arc<Self>) {

@@ -113,7 +113,7 @@ pub(crate) struct PubSub {
     ledger: Ledger,
     /// By cluster; kept while the cluster is, so that counters go on from one hub to the next.
     stats: FxHashMap<String, Rc<Block>>,
-    pub(crate) subscribers: PerClient<Subscriber>,
+    subscribers: PerClient<Subscriber>,
     /// Clients above the soft limit.
     slow: Vec<u32>,
 }
@@ -130,6 +130,25 @@ impl PubSub {
             stats: FxHashMap::default(),
             subscribers: PerClient::new(Feature::Subscriptions),
             slow: Vec::new(),
+        }
+    }
+
+    /// What a client is subscribed to.
+    pub(crate) fn subscriber(&self, key: usize) -> Option<&Subscriber> {
+        self.subscribers.get(key)
+    }
+
+    /// A client is gone, and its subscriptions with it.
+    pub(crate) fn forget(&mut self, core: &mut Core, key: usize) {
+        if let Some(subscriber) = self.subscribers.forget(key) {
+            self.leave_all(core, key, *subscriber);
+        }
+    }
+
+    /// Ends all subscriptions of a client without a word.
+    pub(crate) fn unsubscribe_all(&mut self, core: &mut Core, key: usize) {
+        if let Some(subscriber) = self.subscribers.take(key, &mut core.clients[key]) {
+            self.leave_all(core, key, *subscriber);
         }
     }
 

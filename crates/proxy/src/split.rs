@@ -38,7 +38,7 @@ impl Engine {
 
     /// What INFO says to a client of the proxy itself.
     pub(crate) fn own_figures(&self, key: usize) -> Own {
-        let peers = &self.context.peers;
+        let peers = self.peer.peers();
         let local = self.core.clients[key].session.socket.local;
         Own {
             clients: peers.clients() as u64,

@@ -130,7 +130,7 @@ struct OwnWrite {
 /// What one worker knows of which client caches what.
 #[derive(Debug)]
 pub(crate) struct TrackingState {
-    pub(crate) trackers: PerClient<Tracker>,
+    trackers: PerClient<Tracker>,
     table: Table,
     /// Of the bytes that are being read.
     own: Vec<OwnWrite>,

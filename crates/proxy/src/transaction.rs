@@ -24,6 +24,7 @@ use redplane_redis_flow::request::{Request, Served};
 
 use place::script_effect_queued;
 use share::Step as Meaning;
+use watch::end_transaction;
 
 pub(crate) use share::Share;
 
@@ -170,9 +171,9 @@ impl Transaction {
 #[derive(Debug)]
 pub(crate) struct Transactions {
     /// What clients have begun with MULTI or WATCH.
-    pub(crate) open: PerClient<Transaction>,
+    open: PerClient<Transaction>,
     /// What is done here of those whose EXEC was sent.
-    pub(crate) shares: PerClient<Share>,
+    shares: PerClient<Share>,
 }
 
 impl Transactions {
@@ -181,6 +182,35 @@ impl Transactions {
             open: PerClient::new(Feature::Transaction),
             shares: PerClient::new(Feature::Share),
         }
+    }
+
+    /// What a client has begun.
+    #[inline]
+    pub(crate) fn of(&self, key: usize) -> Option<&Transaction> {
+        self.open.get(key)
+    }
+
+    /// The same, to be changed.
+    pub(crate) fn of_mut(&mut self, key: usize) -> Option<&mut Transaction> {
+        self.open.get_mut(key)
+    }
+
+    /// A client is gone, and all that it had begun.
+    pub(crate) fn forget(&mut self, core: &mut Core, key: usize) {
+        if let Some(transaction) = self.open.forget(key) {
+            end_transaction(core, &transaction);
+        }
+        self.shares.forget(key);
+    }
+
+    /// What is left to be done here of a client's transaction, lent until it is put back.
+    pub(crate) fn take_share(&mut self, core: &mut Core, key: usize) -> Option<Box<Share>> {
+        self.shares.take(key, &mut core.clients[key])
+    }
+
+    /// Puts it back.
+    pub(crate) fn put_share(&mut self, core: &mut Core, key: usize, share: Box<Share>) {
+        self.shares.put(key, &mut core.clients[key], share);
     }
 }
 

@@ -97,11 +97,11 @@ pub(crate) fn kill_clients(core: &mut Core, selection: &Selection, asker: Option
 }
 
 impl Engine {
-    /// Redis's messages for what is special about it; `N` for nothing.
+    /// Redis's letters for what is special about it; `N` for nothing.
     fn client_flags(&self, key: usize, client: &Client) -> String {
-        let transaction = self.transactions.open.get(key);
-        let tracker = self.tracking.trackers.get(key);
-        let messages = [
+        let transaction = self.transactions.of(key);
+        let tracker = self.tracking.tracker(key);
+        let letters = [
             ('P', client.features.has(Feature::Subscriptions)),
             (
                 'b',
@@ -117,7 +117,7 @@ impl Engine {
             ('e', client.session.no_evict),
             ('T', client.session.no_touch),
         ];
-        let set: String = messages
+        let set: String = letters
             .iter()
             .filter_map(|(letter, set)| set.then_some(*letter))
             .collect();
@@ -147,8 +147,7 @@ impl Engine {
         line.push_str(&String::from_utf8_lossy(&session.name));
         let queued = self
             .transactions
-            .open
-            .get(key)
+            .of(key)
             .filter(|transaction| transaction.is_open())
             .map_or((-1, 0), |transaction| {
                 (i64::from(transaction.queued()), transaction.size())
@@ -161,8 +160,7 @@ impl Engine {
         let total = used + free + arguments + queued.1 + held + client.replies.backlog() - waits;
         let subscribed = |kind| {
             self.pubsub
-                .subscribers
-                .get(key)
+                .subscriber(key)
                 .map_or(0, |subscriber| subscriber.count(kind))
         };
         let events = if waits > 0 { "rw" } else { "r" };
@@ -183,7 +181,7 @@ impl Engine {
             queued.1,
             command_name(&self.core, client),
             one_word(session.user()),
-            self.tracking.trackers.get(key).map_or(-1, redirect_of),
+            self.tracking.tracker(key).map_or(-1, redirect_of),
             if self.core.is_resp3(key) { 3 } else { 2 },
             session.library.name,
             session.library.version,

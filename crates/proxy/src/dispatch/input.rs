@@ -84,7 +84,7 @@ impl Engine {
 
     /// Decodes and dispatches all whole requests; says how many bytes they had, and how many the next one needs.
     fn decode_all(&mut self, key: usize, data: &[u8], shared: Option<&Bytes>) -> (usize, usize) {
-        let mut args = std::mem::take(&mut self.args);
+        let mut args = std::mem::take(&mut self.turn.args);
         let mut at = 0;
         let mut need = 0;
         while at < data.len() {
@@ -133,7 +133,7 @@ impl Engine {
                 }
             }
         }
-        self.args = args;
+        self.turn.args = args;
         self.core.after_input(key);
         (at, need)
     }

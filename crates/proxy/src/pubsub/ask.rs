@@ -194,7 +194,7 @@ impl PubSub {
 
     /// Ends all subscriptions of a client without a word. Clients that are gone leave this way, too.
     #[cold]
-    pub(crate) fn leave_all(&mut self, core: &mut Core, key: usize, subscriber: super::Subscriber) {
+    pub(super) fn leave_all(&mut self, core: &mut Core, key: usize, subscriber: super::Subscriber) {
         for topic in subscriber
             .names_held
             .into_iter()

@@ -296,8 +296,20 @@ impl TrackingState {
         }
     }
 
+    /// What a client caches, where it tracks.
+    pub(crate) fn tracker(&self, key: usize) -> Option<&Tracker> {
+        self.trackers.get(key)
+    }
+
+    /// A client is gone.
+    pub(crate) fn forget(&mut self, core: &mut Core, key: usize) {
+        if let Some(tracker) = self.trackers.forget(key) {
+            self.forget_tracker(core, key, &tracker);
+        }
+    }
+
     /// What is known of a client that tracked is forgotten; keys that it read go when they change.
-    pub(crate) fn forget_tracker(&mut self, core: &mut Core, key: usize, tracker: &Tracker) {
+    pub(super) fn forget_tracker(&mut self, core: &mut Core, key: usize, tracker: &Tracker) {
         core.release_pools(&tracker.pools);
         let key = key as u32;
         self.clients -= 1;

@@ -12,6 +12,7 @@ use std::ops::Range;
 
 use redplane_command::{Command, Pubsub, RequestPolicy, error};
 use redplane_merge::Answer;
+use redplane_redis_core::client::Client;
 use redplane_redis_core::client::muting::ReplyMode;
 use redplane_redis_core::client::queue::MAX_ANSWERED;
 use redplane_redis_core::pending::Pending;
@@ -191,33 +192,127 @@ impl Transactions {
     }
 }
 
+/// How far a share has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// EXEC was answered with an error or with null: nothing was executed.
+    Nothing,
+    /// Something is left to be answered.
+    Open,
+    /// All elements of the array are out.
+    Whole,
+}
+
+/// What comes next in EXEC's array.
+#[derive(Debug)]
+pub(crate) enum Piece<'a> {
+    /// Elements that the server gave, as they came.
+    Elements(&'a [u8]),
+    /// A command that runs here, and its request.
+    Run(&'static Command, &'a [u8]),
+    /// What the server said to SELECT of this database.
+    Select(u32, &'a [u8]),
+    /// What the server said to a PUBLISH.
+    Publish {
+        /// PUBLISH or SPUBLISH.
+        step: Pubsub,
+        /// The channel.
+        channel: &'a [u8],
+        /// The server's count.
+        element: &'a [u8],
+        /// The cluster and the host that ran it.
+        ran_at: (&'a str, u64),
+    },
+}
+
+impl Share {
+    /// How far it has come.
+    pub(crate) fn standing(&self) -> Standing {
+        match &self.reply {
+            None => Standing::Nothing,
+            Some(given) if given.at == given.total => Standing::Whole,
+            Some(_) => Standing::Open,
+        }
+    }
+
+    /// The next element, or all up to the next that means something here.
+    pub(crate) fn next(&mut self) -> Option<Piece<'_>> {
+        let given = self.reply.as_mut()?;
+        let next = self.steps.get(given.done);
+        let at = next.map_or(given.total, |(at, _)| *at);
+        if given.at < at {
+            let own = given.take(at - given.at);
+            given.at = at;
+            return Some(Piece::Elements(given.elements.get(own).unwrap_or_default()));
+        }
+        given.at += 1;
+        given.done += 1;
+        let (_, step) = next?;
+        if let Step::Run(command, request) = step {
+            let request = self.requests.get(request.clone()).unwrap_or_default();
+            return Some(Piece::Run(command, request));
+        }
+        let own = given.take(1);
+        let element = given.elements.get(own).unwrap_or_default();
+        Some(match step {
+            Step::Run(command, _) => Piece::Run(command, element),
+            Step::Select(database) => Piece::Select(*database, element),
+            Step::Publish(step, channel) => Piece::Publish {
+                step: *step,
+                channel,
+                element,
+                ran_at: (&given.cluster, given.host),
+            },
+        })
+    }
+
+    /// CLIENT REPLY SKIP was among the commands. Redis: it is for the reply behind EXEC's.
+    pub(crate) fn note_skip(&mut self) {
+        if let Some(given) = &mut self.reply {
+            given.skips = true;
+        }
+    }
+
+    /// The array is whole: replies are wanted again as they were, or as its commands said.
+    pub(crate) fn end(self, client: &mut Client) {
+        let skips = self.reply.is_some_and(|given| given.skips);
+        if self.muted {
+            client.replies.set_mode(ReplyMode::On);
+        }
+        if skips {
+            client.replies.set_mode(ReplyMode::Skip);
+        }
+    }
+}
+
 impl Engine {
     /// Does what is left, until a command has to be waited for. True when nothing is left and the client's input may be
     /// looked at.
     pub(crate) fn go_on_with_share(&mut self, key: usize) -> bool {
         for count in 0.. {
-            let Some(client) = self.core.clients.get_mut(key) else {
+            if self.core.clients.get(key).is_none() {
                 return false;
-            };
-            let Some(mut share) = self.transactions.shares.take(key, client) else {
+            }
+            let Some(mut share) = self.transactions.take_share(&mut self.core, key) else {
                 return true;
             };
-            let Some(given) = &mut share.reply else {
-                // EXEC was answered with an error or with null: nothing was executed.
+            let standing = share.standing();
+            if standing == Standing::Nothing {
                 return true;
-            };
+            }
+            let client = &self.core.clients[key];
             let much = count == AT_ONCE || client.replies.out.unwritten() > MAX_ANSWERED;
             if !client.replies.is_empty() || much {
-                self.transactions.shares.put(key, client, share);
+                self.transactions.put_share(&mut self.core, key, share);
                 self.core.rest_a_turn(key);
                 return false;
             }
-            if given.at == given.total {
+            if standing == Standing::Whole {
                 return self.end_share(key, *share);
             }
             self.next_of_share(key, &mut share);
-            if let Some(client) = self.core.clients.get_mut(key) {
-                self.transactions.shares.put(key, client, share);
+            if self.core.clients.get(key).is_some() {
+                self.transactions.put_share(&mut self.core, key, share);
             }
         }
         false
@@ -225,47 +320,30 @@ impl Engine {
 
     /// The next element, or all up to the next that means something here.
     fn next_of_share(&mut self, key: usize, share: &mut Share) {
-        let Some(given) = &mut share.reply else {
-            return;
-        };
-        let next = share.steps.get(given.done);
-        let at = next.map_or(given.total, |(at, _)| *at);
-        if given.at < at {
-            let own = given.take(at - given.at);
-            given.at = at;
-            let elements = given.elements.get(own).unwrap_or_default();
-            return self.core.answer(key, elements);
-        }
-        given.at += 1;
-        given.done += 1;
-        match next {
+        match share.next() {
             None => {}
-            Some((_, Step::Run(command, request))) => {
-                let request = share.requests.get(request.clone()).unwrap_or_default();
+            Some(Piece::Elements(elements)) => self.core.answer(key, elements),
+            Some(Piece::Run(command, request)) => {
                 self.run_here(key, command, request);
-                // Redis: it is for the reply behind EXEC's.
-                given.skips |= self
-                    .core
-                    .clients
-                    .get_mut(key)
-                    .is_some_and(|client| client.replies.take_skip());
+                let client = self.core.clients.get_mut(key);
+                if client.is_some_and(|client| client.replies.take_skip()) {
+                    share.note_skip();
+                }
             }
-            Some((_, Step::Select(database))) => {
-                let own = given.take(1);
-                let element = given.elements.get(own).unwrap_or_default();
+            Some(Piece::Select(database, element)) => {
                 if element == b"+OK\r\n" {
                     let greeting = self.core.filters[self.core.clients[key].filter].greeting;
-                    let database = *database;
                     self.core.greet_with(key, Greeting { database, ..greeting });
                 }
                 self.core.answer(key, element);
             }
-            Some((_, Step::Publish(step, channel))) => {
-                let own = given.take(1);
-                let element = given.elements.get(own).unwrap_or_default();
-                let beyond = self
-                    .pubsub
-                    .clients_beyond(*step, channel, (&given.cluster, given.host));
+            Some(Piece::Publish {
+                step,
+                channel,
+                element,
+                ran_at,
+            }) => {
+                let beyond = self.pubsub.clients_beyond(step, channel, ran_at);
                 match reply::integer(element) {
                     Some(count) => self
                         .core
@@ -295,16 +373,7 @@ impl Engine {
 
     /// The array is whole.
     fn end_share(&mut self, key: usize, share: Share) -> bool {
-        let client = &mut self.core.clients[key];
-        let Some(given) = share.reply else {
-            return true;
-        };
-        if share.muted {
-            client.replies.set_mode(ReplyMode::On);
-        }
-        if given.skips {
-            client.replies.set_mode(ReplyMode::Skip);
-        }
+        share.end(&mut self.core.clients[key]);
         self.tracking.forget_caching(key);
         let client = &mut self.core.clients[key];
         client.replies.end_pieces();
