@@ -18,9 +18,9 @@ const MODEL: &[&str] = &["config", "config-core", "config-http"];
 const TABLES: &[(&str, &str)] = &[];
 
 /// What is larger than it may be, with the bound that holds until it is not: the work on it is under way.
-const CRATES: &[(&str, usize)] = &[("proxy", 19_000)];
-const FILES: &[(&str, usize)] = &[("config-http", 380), ("proxy", 500)];
-const TYPES: &[(&str, &str, usize)] = &[("listener", "Session", 13), ("proxy", "Engine", 17)];
+const CRATES: &[(&str, usize)] = &[];
+const FILES: &[(&str, usize)] = &[("config-http", 380)];
+const TYPES: &[(&str, &str, usize)] = &[("listener", "Session", 13)];
 
 #[test]
 fn no_crate_is_too_large() {

@@ -9,7 +9,6 @@
 mod answer;
 mod ask;
 mod contacts;
-
 mod refresh;
 mod subscription;
 

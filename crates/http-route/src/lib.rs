@@ -7,15 +7,14 @@
 pub mod grpc;
 pub mod hash;
 pub mod headers;
+mod hosts;
+mod matching;
 pub mod path;
 pub mod request;
 pub mod retry;
 pub mod rewrite;
 pub mod table;
 pub mod watch;
-
-mod hosts;
-mod matching;
 
 pub use request::Head;
 pub use table::{Choice, RouteTable};

@@ -11,7 +11,7 @@ use subtle::{Choice, ConstantTimeEq};
 
 use crate::engine::Engine;
 use crate::external_auth::{AfterLogin, external_auth};
-use crate::local::{hello_map, is_client_name};
+use crate::session::{admit, hello_map, is_client_name, log_in, must_greet};
 
 /// What a login attempt comes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,28 +106,6 @@ fn greet(core: &mut Core, key: usize, login: Option<(&[u8], &[u8])>, name: Optio
         core.clients[key].session.name = name.into();
     }
     true
-}
-
-/// Notes that a client has logged in as a user, empty for the default one; with `None` it has to do so again.
-pub(crate) fn log_in(core: &mut Core, key: usize, user: Option<&[u8]>) {
-    let session = &mut core.clients[key].session;
-    session.logged_in = user.is_some();
-    session.user = match user {
-        None | Some(b"default") => Box::default(),
-        Some(user) => user.into(),
-    };
-    admit(core, key);
-}
-
-/// Decides whether a client may run commands: one test of one flag is all that each command has to pay.
-pub(crate) fn admit(core: &mut Core, key: usize) {
-    core.clients[key].authenticated = core.clients[key].session.logged_in && !must_greet(core, key);
-}
-
-/// Whether the filter is for RESP3 alone and the client has not said HELLO 3 yet.
-pub(crate) fn must_greet(core: &Core, key: usize) -> bool {
-    let filter = &core.filters[core.clients[key].filter];
-    filter.proxy.protocol == Protocol::Resp3 && filter.greeting.protocol == Protocol::Resp2
 }
 
 fn answer_noproto(core: &mut Core, key: usize) {

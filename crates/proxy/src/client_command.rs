@@ -4,8 +4,6 @@
 
 pub(crate) mod listing;
 
-pub(crate) mod selection;
-
 use std::sync::Arc;
 
 use redplane_command::{Command, Local, error};
@@ -18,11 +16,10 @@ use redplane_resp::encode;
 use redplane_resp::number::integer;
 
 use crate::engine::Engine;
-use crate::inquiry::Question;
-use crate::local::{is_client_name, set_name};
 use crate::pause::Paused;
-use listing::Asking;
-use selection::Selection;
+use crate::question::Question;
+use crate::selection::{Asking, Selection};
+use crate::session::{is_client_name, set_name};
 
 fn chain_of(core: &Core, key: usize) -> ChainName {
     core.filters[core.clients[key].filter].chain_name()

@@ -3,21 +3,19 @@
 //! The order is known command, arity, login, transaction, fault, policy. The engine matches on the table's policies,
 //! never on a name.
 
-mod input;
-
 use redplane_command::{Command, CommandId, NotFound, Refusal, RequestPolicy, error};
 use redplane_merge::Failure;
+use redplane_pubsub::is_refused;
 use redplane_redis_core::client::features::Feature;
 use redplane_redis_core::client::inlet::Rest;
 use redplane_redis_flow::request::{Request, Served};
 use redplane_resp::encode;
 use redplane_telemetry::stats::redis_proxy;
+use redplane_transaction::steers_transaction;
 
-use crate::auth::must_greet;
 use crate::engine::Engine;
-use crate::lessons::Lesson;
-use crate::pubsub::is_refused;
-use crate::transaction::steers_transaction;
+use crate::lessons::{Lesson, is_from_a_browser};
+use crate::session::must_greet;
 
 impl Engine {
     /// Refuses a command of a client with subscriptions.
@@ -235,11 +233,6 @@ fn find_with_custom(
         return Ok(Served::Custom(*id));
     }
     redplane_command::find(request.len(), |i| request.arg(i)).map(Served::Known)
-}
-
-/// Redis: a web page that was made to speak to a server must not get further than its first line.
-pub(crate) fn is_from_a_browser(name: &[u8]) -> bool {
-    name.eq_ignore_ascii_case(b"post") || name.eq_ignore_ascii_case(b"host:")
 }
 
 fn may_come_before_login(served: Served) -> bool {

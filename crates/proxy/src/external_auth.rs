@@ -19,8 +19,7 @@ use redplane_redis_flow::core::Core;
 use redplane_redis_flow::request::Request;
 use redplane_resp::encode;
 
-use crate::auth::{admit, log_in};
-use crate::local::hello_map;
+use crate::session::{admit, hello_map, log_in};
 
 /// What came of a question.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -80,18 +79,7 @@ impl Logins {
             self.ends.insert((end, client));
         }
     }
-}
 
-/// The service that decides about a client's login, if there is one.
-pub(crate) fn external_auth(core: &Core, key: usize) -> Option<Arc<ExternalAuth>> {
-    use redplane_config::redis_proxy::DownstreamAuth;
-    match &core.filters[core.clients[key].filter].proxy.auth {
-        Some(DownstreamAuth::External(provider)) => Some(Arc::clone(provider)),
-        _ => None,
-    }
-}
-
-impl Logins {
     /// Asks whether a client may log in. What it sends meanwhile rests.
     pub(crate) fn ask_for_login(
         &mut self,
@@ -219,5 +207,14 @@ impl Logins {
             self.asked.remove(&ticket);
             core.out.actions.push(Action::ForgetLogin(ticket));
         }
+    }
+}
+
+/// The service that decides about a client's login, if there is one.
+pub(crate) fn external_auth(core: &Core, key: usize) -> Option<Arc<ExternalAuth>> {
+    use redplane_config::redis_proxy::DownstreamAuth;
+    match &core.filters[core.clients[key].filter].proxy.auth {
+        Some(DownstreamAuth::External(provider)) => Some(Arc::clone(provider)),
+        _ => None,
     }
 }

@@ -4,75 +4,16 @@
 //! answers at once, the others in their next turn; the last answer completes the reply. An engine that is gone has
 //! nothing to say, which [`crate::peers`] says for it.
 
-use crate::client_command::listing::kill_clients;
-use std::sync::Arc;
-
-use redplane_command::{Command, CommandId};
-use redplane_resp::encode;
-
-use crate::client_command::selection::Selection;
-use crate::engine::Engine;
-use crate::pause::Paused;
-use crate::peers::{Forwarded, Message};
-use crate::tracking::{Joining, Wanted};
+use redplane_command::Command;
 use redplane_merge::Answer;
-use redplane_redis_core::client::{Slot, Waiter};
-use redplane_redis_core::filter::ChainName;
+use redplane_redis_core::client::Slot;
+use redplane_resp::encode;
+use redplane_tracking::Joining;
 
-/// What is asked. The answers to one question are all of one kind.
-#[derive(Clone, Debug)]
-pub(crate) enum Question {
-    /// CLIENT LIST: the lines of these clients.
-    List(Arc<Selection>),
-    /// CLIENT KILL: close these clients and say how many they were.
-    Kill(Arc<Selection>),
-    /// CLIENT PAUSE, for so many milliseconds.
-    Pause(Arc<ChainName>, Paused, u64),
-    /// CLIENT UNPAUSE.
-    Unpause(Arc<ChainName>),
-    /// CLIENT UNBLOCK: end the wait of the client with this id, with an error or as if its time were over.
-    Unblock(Arc<ChainName>, u64, bool),
-    /// CLIENT TRACKING … REDIRECT: whose client that is.
-    Whereabouts(Arc<Wanted>),
-}
-
-/// What one engine answers.
-#[derive(Debug, Default)]
-pub(crate) enum Finding {
-    /// There is no engine any more, and nothing that it could say.
-    #[default]
-    Nobody,
-    /// So many.
-    Count(u64),
-    /// Clients by id, each with its line.
-    Lines(Vec<(u64, Vec<u8>)>),
-}
-
-/// A question on its way.
-#[derive(Debug)]
-pub(crate) struct Inquiry {
-    question: Question,
-    waiter: Waiter,
-    command: CommandId,
-    since: u64,
-    resp3: bool,
-    missing: usize,
-    found: Finding,
-}
-
-impl Finding {
-    /// Two answers made into one.
-    fn and(self, other: Self) -> Self {
-        match (self, other) {
-            (Self::Count(a), Self::Count(b)) => Self::Count(a + b),
-            (Self::Lines(mut a), Self::Lines(b)) => {
-                a.extend(b);
-                Self::Lines(a)
-            }
-            (Self::Nobody, other) | (other, _) => other,
-        }
-    }
-}
+use crate::client_command::listing::kill_clients;
+use crate::engine::Engine;
+use crate::peers::{Forwarded, Message};
+use crate::question::{Finding, Inquiry, Question};
 
 impl Engine {
     /// Asks every engine, this one too, and answers the client when all have answered.

@@ -20,12 +20,12 @@ use redplane_resp::encode;
 use redplane_resp::value::{self, Value};
 use slab::Slab;
 
-use crate::dispatch::is_from_a_browser;
-
 /// A longer name is no command's.
 const MAX_NAME: usize = 64;
+
 /// How long a name stays unknown, in microseconds.
 const MISSING_TIME: u64 = 60_000_000;
+
 /// How long a failure to ask counts as the answer, in microseconds.
 const FAILED_TIME: u64 = 100_000;
 
@@ -290,6 +290,11 @@ fn field<'a>(value: &'a Value, name: &str) -> Option<&'a Value> {
     pairs
         .find(|pair| pair[0].text() == Some(name.as_bytes()))
         .map(|pair| &pair[1])
+}
+
+/// Redis: a web page that was made to speak to a server must not get further than its first line.
+pub(crate) fn is_from_a_browser(name: &[u8]) -> bool {
+    name.eq_ignore_ascii_case(b"post") || name.eq_ignore_ascii_case(b"host:")
 }
 
 #[cfg(test)]

@@ -4,47 +4,46 @@
 //! and writes what the engine has put into the connections' outputs. One engine serves one worker; nothing in it
 //! is shared, locked or atomic but the configuration and the counters that the admin side reads.
 //!
-//! A newcomer reads `engine` (the turn), `core` (what all features work with), `dispatch` (what a request becomes),
-//! `forward` (where it goes) and `settle` (how replies find back), in this order.
+//! A newcomer reads `turn` (what the driver calls), `dispatch` (what a request becomes), `forward` (where it goes) and
+//! `upstream` (what servers answer), in this order. What all of them work with is `redplane_redis_flow::core`. `engine`
+//! names the parts; of the features, publish and subscribe, tracking, blocking and transactions are crates of their own.
 
 mod adopt;
 mod auth;
-mod blocking;
 mod client_command;
+mod clients;
 mod dispatch;
 mod engine;
 mod external_auth;
-mod fanout;
 mod fault;
 mod forward;
-mod hold;
+mod input;
 mod inquiry;
 mod introspect;
+mod late;
 mod lessons;
 mod local;
+mod order;
+mod output;
 mod pause;
 mod peers;
-mod pubsub;
+mod question;
 mod scan;
-mod scripts;
-mod select;
-mod settle;
+mod selection;
+mod session;
+mod share;
 mod split;
-mod tracking;
-mod transaction;
+mod turn;
 mod upstream;
 mod waiting;
 
 pub use engine::{Context, Engine};
 pub use external_auth::Verdict;
+pub use late::{Oldest, Waiting, WaitingClient, WaitsAt};
 pub use peers::Peers;
 pub use redplane_redis_core::client::{ClientId, Opened};
 pub use redplane_redis_core::connection::ConnId;
 pub use redplane_redis_core::output::Output;
 pub use redplane_redis_core::scripts::Scripts;
 pub use redplane_redis_core::statistics::Statistics;
-pub use redplane_redis_flow::action::Action;
-pub use redplane_redis_flow::action::Gone;
-pub use redplane_redis_flow::action::LoginQuestion;
-pub use redplane_redis_flow::action::Traffic;
-pub use waiting::{Oldest, Waiting, WaitingClient, WaitsAt};
+pub use redplane_redis_flow::action::{Action, Gone, LoginQuestion, Traffic};

@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use redplane_command::{Command, Local, RequestPolicy, error};
+use redplane_merge::Own;
 use redplane_redis_core::client::inlet::Rest;
 use redplane_redis_core::client::muting::ReplyMode;
 use redplane_redis_core::pool::Greeting;
@@ -11,23 +12,12 @@ use redplane_redis_flow::core::Core;
 use redplane_redis_flow::request::{Request, Served};
 use redplane_resp::encode;
 
-use crate::auth::admit;
 use crate::engine::Engine;
-
-/// What HELLO and INFO say of the server's version: the command table is that of Redis 7.
-const VERSION: &str = "7.0.15";
+use crate::session::admit;
 
 fn quit(core: &mut Core, key: usize) {
     core.answer(key, b"+OK\r\n");
     core.clients[key].inlet.rest(Rest::End);
-}
-
-pub(crate) fn set_name(core: &mut Core, key: usize, name: &[u8]) {
-    if !is_client_name(name) {
-        return core.answer(key, error::BAD_CLIENT_NAME);
-    }
-    core.clients[key].session.name = name.into();
-    core.answer(key, b"+OK\r\n");
 }
 
 /// A cluster of one node, at the address the client came to: cluster clients work through the proxy, not around it.
@@ -57,26 +47,6 @@ fn one_node_cluster(core: &mut Core, key: usize, local: Local) {
         Local::ClusterInfo => encode::text(out, CLUSTER_INFO.as_bytes(), resp3),
         _ => encode::bulk(out, id.as_bytes()),
     });
-}
-
-/// HELLO's map.
-pub(crate) fn hello_map(core: &Core, key: usize, out: &mut Vec<u8>) {
-    let resp3 = core.is_resp3(key);
-    encode::map(out, 7, resp3);
-    for (name, value) in [("server", "redis"), ("version", VERSION)] {
-        encode::bulk(out, name.as_bytes());
-        encode::bulk(out, value.as_bytes());
-    }
-    encode::bulk(out, b"proto");
-    encode::integer(out, if resp3 { 3 } else { 2 });
-    encode::bulk(out, b"id");
-    encode::integer(out, core.clients[key].session.id as i64);
-    for (name, value) in [("mode", "standalone"), ("role", "master")] {
-        encode::bulk(out, name.as_bytes());
-        encode::bulk(out, value.as_bytes());
-    }
-    encode::bulk(out, b"modules");
-    encode::array(out, 0);
 }
 
 /// Whether a command is one that the proxy answers without looking at faults or transactions.
@@ -152,11 +122,20 @@ impl Engine {
         admit(&mut self.core, key);
         self.core.answer(key, b"+RESET\r\n");
     }
-}
 
-/// Redis: no blanks, no control characters, nothing beyond ASCII.
-pub(crate) fn is_client_name(name: &[u8]) -> bool {
-    name.iter().all(|byte| (b'!'..=b'~').contains(byte))
+    /// What INFO says to a client of the proxy itself.
+    pub(crate) fn own_figures(&self, key: usize) -> Own {
+        let peers = self.peer.peers();
+        let local = self.core.clients[key].session.socket.local;
+        Own {
+            clients: peers.clients() as u64,
+            blocked: peers.blocked() as u64,
+            tracking: peers.tracking() as u64,
+            max_clients: peers.max_clients(),
+            port: local.map_or(0, |local| u64::from(local.port())),
+            uptime: self.core.now / 1_000_000,
+        }
+    }
 }
 
 const CLUSTER_INFO: &str = "cluster_state:ok\r\ncluster_slots_assigned:16384\r\ncluster_slots_ok:16384\r\n\

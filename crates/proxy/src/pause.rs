@@ -1,7 +1,7 @@
 //! CLIENT PAUSE and UNPAUSE: the commands of all clients of a filter chain wait, on all workers, or only those that may
 //! write.
 //!
-//! A command that has to wait is put back undecoded, as at any barrier ([`crate::hold`]); what its client sends behind
+//! A command that has to wait is put back undecoded, as at any barrier (`order`); what its client sends behind
 //! it stays undecoded too. The pause ends by the engine's clock. Redis: `CLIENT PAUSE`; a pause within a pause can make
 //! it longer and stricter, not shorter.
 

@@ -5,6 +5,7 @@
 //! written to a mailbox that nobody reads is answered at once, so that nobody waits for an engine that cannot answer. What is asked and answered
 //! is the business of `inquiry`; no request of a client comes through here.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::mpsc::{Sender, channel};
@@ -12,14 +13,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
+use redplane_pubsub::Subscriptions;
 use redplane_redis_core::headcount::Headcount;
 use redplane_redis_flow::notice::Notice;
 
-use crate::inquiry::{Finding, Inquiry, Question};
-use crate::pubsub::Subscriptions;
+use crate::late::Waiting;
+use crate::question::{Finding, Inquiry, Question};
 use crate::scan::Kept;
-use crate::waiting::Waiting;
-use std::collections::BTreeMap;
 
 /// All engines of a process, and what they number together.
 #[derive(Debug)]

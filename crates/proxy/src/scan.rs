@@ -10,6 +10,8 @@
 mod clusters;
 mod cursor;
 mod kept;
+mod page;
+mod seek;
 
 use std::sync::Arc;
 
@@ -23,13 +25,12 @@ use redplane_redis_flow::core::Core;
 use redplane_redis_flow::request::Request;
 use redplane_redis_flow::send::Payload;
 use redplane_redis_flow::settle::Ended;
-use redplane_resp::number::integer;
-use redplane_resp::{encode, reply};
+use redplane_resp::encode;
 use redplane_upstream::Signal;
 
-use crate::engine::Engine;
 use crate::scan::clusters::{Cluster, cluster_at, cluster_from};
 use crate::scan::cursor::{Cursor, Position, is_settled, own_line};
+use crate::scan::page::{count_option, page, scan_frame};
 
 pub(crate) use crate::scan::kept::Kept;
 
@@ -83,27 +84,7 @@ impl Scans {
     pub(crate) fn forget(&mut self, key: usize) {
         self.walks.forget(key);
     }
-}
 
-fn answer_page(core: &mut Core, key: usize, offset: usize, split: &Split, scan: &Scan, cursor: u64) {
-    let mut answer = Vec::with_capacity(scan.elements.len() + 48);
-    encode::array(&mut answer, 2);
-    encode::bulk(&mut answer, cursor.to_string().as_bytes());
-    encode::array(&mut answer, scan.found as usize);
-    answer.extend_from_slice(&scan.elements);
-    end_walk(core, key, offset, split, &answer);
-}
-
-fn end_walk(core: &mut Core, key: usize, offset: usize, split: &Split, reply: &[u8]) {
-    let ended = Ended {
-        command: split.command().id,
-        success: !reply.starts_with(b"-"),
-        since: split.since,
-    };
-    core.deliver(key, offset, ended, reply);
-}
-
-impl Scans {
     fn keep_walk(&mut self, core: &mut Core, key: usize, sequence: u32, walk: Walk) {
         let walks = self.walks.of(key, &mut core.clients[key], Walks::default);
         walks.0.push((sequence, walk));
@@ -165,41 +146,6 @@ impl Scans {
             command,
             waiter,
             Payload::Copied(&frame),
-        );
-    }
-
-    /// RANDOMKEY.
-    pub(crate) fn seek(
-        &mut self,
-        core: &mut Core,
-        key: usize,
-        command: &'static Command,
-        request: Request<'_>,
-    ) {
-        let servers = core.servers_of_all_routes(key, command);
-        let there = servers
-            .iter()
-            .filter(|server| !matches!(server.target, Target::Any));
-        let mut places: Vec<(usize, Target)> = there.map(|server| (server.cluster, server.target)).collect();
-        core.shared.random.shuffle(&mut places);
-        let pools = core.pools_of_all_routes(key, command);
-        let Some((cluster, target)) = places.pop() else {
-            return core.fail_now(key, command.id, Failure::NoHost);
-        };
-        let split = Split::walking(Parts::new(command, 1, Vec::new()), core.now);
-        let waiter = core.expect_reply(key, Slot::Split(Box::new(split)));
-        let walk = Walk::Seek {
-            places,
-            frame: request.frame.to_vec(),
-        };
-        self.keep_walk(core, key, waiter.sequence, walk);
-        core.send_to(
-            pools[cluster],
-            target,
-            Access::Primary,
-            command,
-            waiter,
-            Payload::Copied(request.frame),
         );
     }
 
@@ -376,82 +322,20 @@ impl Scans {
     }
 }
 
-impl Engine {
-    /// All servers that were asked have answered, and more is to be done than to join their replies.
-    pub(crate) fn whole(&mut self, waiter: Waiter, split: Box<Split>) {
-        let key = waiter.client as usize;
-        let Some(client) = self.core.clients.of_mut(waiter) else {
-            return;
-        };
-        let Some((offset, _)) = client.replies.slot(waiter.sequence) else {
-            return;
-        };
-        if split.walks {
-            return self.scans.walk_on(&mut self.core, key, offset, split);
-        }
-        let own = self.own_figures(key);
-        self.core.join_parts(key, offset, &split, &own);
-    }
+fn answer_page(core: &mut Core, key: usize, offset: usize, split: &Split, scan: &Scan, cursor: u64) {
+    let mut answer = Vec::with_capacity(scan.elements.len() + 48);
+    encode::array(&mut answer, 2);
+    encode::bulk(&mut answer, cursor.to_string().as_bytes());
+    encode::array(&mut answer, scan.found as usize);
+    answer.extend_from_slice(&scan.elements);
+    end_walk(core, key, offset, split, &answer);
 }
 
-/// The number behind COUNT, as far as it makes sense; 10 is Redis's default.
-fn count_option(options: &[Vec<u8>]) -> u64 {
-    let count = options
-        .windows(2)
-        .rev()
-        .find(|pair| pair[0].eq_ignore_ascii_case(b"COUNT"));
-    count
-        .and_then(|pair| u64::try_from(integer(&pair[1])?).ok())
-        .unwrap_or(10)
-}
-
-fn scan_frame(cursor: u64, options: &[Vec<u8>]) -> Vec<u8> {
-    let cursor = cursor.to_string();
-    let mut args: Vec<&[u8]> = vec![b"SCAN", cursor.as_bytes()];
-    args.extend(options.iter().map(Vec::as_slice));
-    let mut frame = Vec::new();
-    encode::request(&mut frame, &args);
-    frame
-}
-
-/// The cursor, the count and the raw elements of a server's answer.
-fn page(raw: &[u8]) -> Option<(u64, u64, &[u8])> {
-    let (2, start) = reply::array_header(raw)? else {
-        return None;
+fn end_walk(core: &mut Core, key: usize, offset: usize, split: &Split, reply: &[u8]) {
+    let ended = Ended {
+        command: split.command().id,
+        success: !reply.starts_with(b"-"),
+        since: split.since,
     };
-    let reply::Scan::Whole(cursor_len) = reply::Scanner::default().scan(raw.get(start..)?).ok()? else {
-        return None;
-    };
-    let cursor = std::str::from_utf8(reply::bulk_payload(&raw[start..])?)
-        .ok()?
-        .parse()
-        .ok()?;
-    let list = raw.get(start + cursor_len..)?;
-    let (count, first) = reply::array_header(list)?;
-    Some((cursor, count, list.get(first..)?))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pages_are_read() {
-        assert_eq!(
-            page(b"*2\r\n$2\r\n17\r\n*2\r\n$1\r\na\r\n$1\r\nb\r\n"),
-            Some((17, 2, &b"$1\r\na\r\n$1\r\nb\r\n"[..]))
-        );
-        assert_eq!(page(b"*2\r\n$1\r\n0\r\n*0\r\n"), Some((0, 0, &b""[..])));
-        assert_eq!(page(b"-ERR invalid cursor\r\n"), None);
-    }
-
-    #[test]
-    fn the_last_count_counts() {
-        let options = |words: &[&str]| words.iter().map(|w| w.as_bytes().to_vec()).collect::<Vec<_>>();
-        assert_eq!(count_option(&options(&["MATCH", "*"])), 10);
-        assert_eq!(
-            count_option(&options(&["count", "3", "MATCH", "x", "COUNT", "50"])),
-            50
-        );
-    }
+    core.deliver(key, offset, ended, reply);
 }

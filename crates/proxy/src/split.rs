@@ -4,13 +4,30 @@
 //! in a cluster; a command whose keys share a slot passes through whole and is.
 
 use redplane_command::Command;
-use redplane_merge::Own;
+use redplane_redis_core::client::Waiter;
+use redplane_redis_core::split::Split;
 use redplane_redis_flow::answer::error_line;
 use redplane_redis_flow::request::{Request, Served};
 
 use crate::engine::Engine;
 
 impl Engine {
+    /// All servers that were asked have answered, and more is to be done than to join their replies.
+    pub(crate) fn whole(&mut self, waiter: Waiter, split: Box<Split>) {
+        let key = waiter.client as usize;
+        let Some(client) = self.core.clients.of_mut(waiter) else {
+            return;
+        };
+        let Some((offset, _)) = client.replies.slot(waiter.sequence) else {
+            return;
+        };
+        if split.walks {
+            return self.scans.walk_on(&mut self.core, key, offset, split);
+        }
+        let own = self.own_figures(key);
+        self.core.join_parts(key, offset, &split, &own);
+    }
+
     /// MGET, MSET, DEL, UNLINK, EXISTS, TOUCH.
     pub(crate) fn split(&mut self, key: usize, command: &'static Command, request: Request<'_>) {
         if let Some(at) = self.core.split_up(key, command, request) {
@@ -34,20 +51,6 @@ impl Engine {
             });
         }
         self.by_keys(key, command, request);
-    }
-
-    /// What INFO says to a client of the proxy itself.
-    pub(crate) fn own_figures(&self, key: usize) -> Own {
-        let peers = self.peer.peers();
-        let local = self.core.clients[key].session.socket.local;
-        Own {
-            clients: peers.clients() as u64,
-            blocked: peers.blocked() as u64,
-            tracking: peers.tracking() as u64,
-            max_clients: peers.max_clients(),
-            port: local.map_or(0, |local| u64::from(local.port())),
-            uptime: self.core.now / 1_000_000,
-        }
     }
 }
 

@@ -82,6 +82,24 @@ impl Core {
         let shortest = times.flatten().min().unwrap_or(Duration::from_secs(1));
         (shortest / 16).clamp(Duration::from_millis(1), longest)
     }
+
+    /// One without clients.
+    pub fn new(shared: Shared) -> Self {
+        Self {
+            now: 0,
+            clients: Places::new(),
+            connections: Places::new(),
+            pools: Slab::new(),
+            filters: Slab::new(),
+            buffers: Buffers::default(),
+            tally: tally::Downstream::default(),
+            in_flight: 0,
+            due: Due::default(),
+            out: Outbox::default(),
+            faults: Faults::default(),
+            shared,
+        }
+    }
 }
 
 /// Marks a client for writing at the end of the turn.
@@ -219,24 +237,4 @@ pub struct Core {
     pub faults: Faults,
     /// What comes from outside the worker.
     pub shared: Shared,
-}
-
-impl Core {
-    /// One without clients.
-    pub fn new(shared: Shared) -> Self {
-        Self {
-            now: 0,
-            clients: Places::new(),
-            connections: Places::new(),
-            pools: Slab::new(),
-            filters: Slab::new(),
-            buffers: Buffers::default(),
-            tally: tally::Downstream::default(),
-            in_flight: 0,
-            due: Due::default(),
-            out: Outbox::default(),
-            faults: Faults::default(),
-            shared,
-        }
-    }
 }

@@ -58,9 +58,7 @@ impl Core {
             self.out.events.push_back(Event::WantsFeed(id));
         }
     }
-}
 
-impl Core {
     /// A server has refused the login: counted and logged.
     pub fn login_refused(&self, key: usize, raw: &[u8]) {
         let connection = &self.connections[key];

@@ -51,9 +51,7 @@ impl Core {
             client.rest_behind();
         }
     }
-}
 
-impl Core {
     /// So little waits at a connection again that the clients which rest for it go on.
     pub fn unchoke(&mut self, key: usize) {
         let choked = std::mem::take(&mut self.connections[key].flush.choked);

@@ -35,31 +35,7 @@ impl Core {
         };
         declared.unwrap_or_else(|| command.is_write() || command.flags.contains(Flags::MAY_REPLICATE))
     }
-}
 
-/// Whether a script may write by its first line, `#!lua flags=no-writes`; `None` where it has no such line.
-pub fn writes_by_shebang(body: &[u8]) -> Option<bool> {
-    let line = body.strip_prefix(b"#!")?;
-    let line = line.split(|byte| *byte == b'\n').next()?;
-    let words = line.split(|byte| *byte == b' ').skip(1);
-    let mut flags = words.filter_map(|word| word.strip_prefix(b"flags="));
-    let declared = |flags: &[u8]| flags.split(|byte| *byte == b',').any(|flag| flag == b"no-writes");
-    Some(!flags.any(declared))
-}
-
-/// The script that a request of this command names by its SHA1.
-pub(crate) fn scripts_named(command: &Command, frame: &[u8]) -> Named {
-    let mut args = Args::default();
-    let by_sha = command.request == RequestPolicy::Script(Argument::Sha);
-    if !by_sha || decode(frame, &mut args, &mut None, true).is_err() || args.len() < 2 {
-        return Named::None;
-    }
-    parse_sha(args.arg(frame, 1)).map_or(Named::None, Named::One)
-}
-
-const MISSING: &[u8] = b"-NOSCRIPT No matching script";
-
-impl Core {
     /// Always the same primary for one script, so that its SHA1 is known there from the first EVAL on.
     pub fn keyless_script(
         &mut self,
@@ -249,6 +225,28 @@ impl Core {
         Vec::new()
     }
 }
+
+/// Whether a script may write by its first line, `#!lua flags=no-writes`; `None` where it has no such line.
+pub fn writes_by_shebang(body: &[u8]) -> Option<bool> {
+    let line = body.strip_prefix(b"#!")?;
+    let line = line.split(|byte| *byte == b'\n').next()?;
+    let words = line.split(|byte| *byte == b' ').skip(1);
+    let mut flags = words.filter_map(|word| word.strip_prefix(b"flags="));
+    let declared = |flags: &[u8]| flags.split(|byte| *byte == b',').any(|flag| flag == b"no-writes");
+    Some(!flags.any(declared))
+}
+
+/// The script that a request of this command names by its SHA1.
+pub(crate) fn scripts_named(command: &Command, frame: &[u8]) -> Named {
+    let mut args = Args::default();
+    let by_sha = command.request == RequestPolicy::Script(Argument::Sha);
+    if !by_sha || decode(frame, &mut args, &mut None, true).is_err() || args.len() < 2 {
+        return Named::None;
+    }
+    parse_sha(args.arg(frame, 1)).map_or(Named::None, Named::One)
+}
+
+const MISSING: &[u8] = b"-NOSCRIPT No matching script";
 
 #[cfg(test)]
 mod tests {

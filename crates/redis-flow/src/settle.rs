@@ -131,9 +131,7 @@ impl Core {
             None => {}
         }
     }
-}
 
-impl Core {
     /// The place of the reply at this offset of the client's queue.
     pub fn place_of(&self, key: usize, offset: usize) -> Waiter {
         let client = &self.clients[key];

@@ -6,78 +6,15 @@
 
 use std::fmt::Write as _;
 
-use redplane_command::CommandId;
+use redplane_pubsub::Kind as Subscribed;
 use redplane_redis_core::client::features::Feature;
 use redplane_redis_core::client::inlet::Rest;
 use redplane_redis_core::client::{Client, ClientId, Session};
 use redplane_redis_flow::core::Core;
-use redplane_redis_flow::request::Request;
+use redplane_tracking::{Tracker, redirect_of};
 
-use super::selection::{Kind, Selection};
 use crate::engine::Engine;
-use crate::pubsub::Kind as Subscribed;
-use crate::tracking::{Tracker, redirect_of};
-
-/// The request for the list: whose it is, its bytes, and those of its arguments.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Asking {
-    client: u64,
-    frame: usize,
-    arguments: usize,
-}
-
-impl Asking {
-    pub(crate) fn new(client: &Client, request: &Request<'_>) -> Self {
-        Self {
-            client: client.session.id,
-            frame: request.frame.len(),
-            arguments: (0..request.len()).map(|at| request.arg(at).len()).sum(),
-        }
-    }
-
-    /// Bytes of the request and of its arguments, if it is this client's.
-    fn of(&self, session: &Session) -> (usize, usize) {
-        match self.client == session.id {
-            true => (self.frame, self.arguments),
-            false => (0, 0),
-        }
-    }
-}
-
-/// A name that nothing has checked, so that it can end neither its field nor the line.
-fn one_word(name: &[u8]) -> String {
-    let shown = name.iter().map(|byte| match byte {
-        b'!'..=b'~' => char::from(*byte),
-        _ => '?',
-    });
-    shown.collect()
-}
-
-/// Its type, as CLIENT LIST and KILL choose by it.
-pub(super) fn kind(client: &Client) -> Kind {
-    match client.features.has(Feature::Subscriptions) {
-        true => Kind::Pubsub,
-        false => Kind::Normal,
-    }
-}
-
-/// The last command that a client sent, as the server writes it.
-pub(crate) fn command_name(core: &Core, client: &Client) -> String {
-    match client.inlet.last {
-        None => "NULL".to_owned(),
-        Some(CommandId(id)) => match redplane_command::all().get(usize::from(id)) {
-            Some(command) => command.name.to_owned(),
-            None => {
-                let custom = &core.filters[client.filter].custom;
-                let name = custom.iter().find(|(_, custom)| custom.0 == id);
-                name.map_or_else(
-                    || "NULL".to_owned(),
-                    |(name, _)| String::from_utf8_lossy(name).into_owned(),
-                )
-            }
-        },
-    }
-}
+use crate::selection::{Asking, Selection, command_name, one_word};
 
 /// Closes the clients that are meant, the one that asks after its reply; says how many they are.
 pub(crate) fn kill_clients(core: &mut Core, selection: &Selection, asker: Option<usize>) -> u64 {

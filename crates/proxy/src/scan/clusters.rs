@@ -1,5 +1,5 @@
 //! From cluster to cluster: a scan walks through those of all routes in the order of
-//! [`pools_of_all_routes`](Engine::pools_of_all_routes).
+//! `Core::pools_of_all_routes`.
 //!
 //! They are looked up anew at each step, since a push may change the routes meanwhile; pools are not held.
 
@@ -13,8 +13,9 @@ use redplane_redis_flow::core::Core;
 use redplane_upstream::Topology;
 
 use super::cursor::Position;
-use super::{Scan, Walk, answer_page, scan_frame};
+use super::{Scan, Walk, answer_page};
 use crate::scan::Scans;
+use crate::scan::page::scan_frame;
 
 /// One of the routes' clusters.
 pub(super) struct Cluster {

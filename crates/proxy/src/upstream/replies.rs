@@ -9,9 +9,9 @@ use redplane_redis_core::pending::{Pending, Purpose};
 use redplane_redis_flow::action::Gone;
 use redplane_resp::reply::{Scan, Scanner};
 use redplane_telemetry::stats::cluster;
+use redplane_transaction::queued_reply;
 
 use crate::engine::Engine;
-use crate::transaction::exec::queued_reply;
 
 /// Bytes of one reply above which its connection is given up: twice what Redis allows a string to have. A reply is kept
 /// until it is whole, and a server that never ends one must not fill the memory.
