@@ -28,6 +28,8 @@ mod learn;
 mod limits;
 #[path = "integration/load.rs"]
 mod load;
+#[path = "integration/logins.rs"]
+mod logins;
 #[path = "integration/mirror.rs"]
 mod mirror;
 #[path = "integration/protocol.rs"]

@@ -31,7 +31,7 @@ pub use sentinel::SentinelCluster;
 pub use transport::{Transport, TransportMatch};
 
 use load_balancing::LoadBalancing;
-use protocol::Options;
+use protocol::{Options, client_logins};
 
 use crate::field::{non_empty, positive_or};
 use crate::http::HttpCluster;
@@ -58,6 +58,9 @@ pub struct Cluster {
     pub transport_matches: Vec<TransportMatch>,
     /// Upstream credentials, from `RedisProtocolOptions`.
     pub redis_auth: RedisAuth,
+    /// Whether its servers decide on logins that clients of a filter without a password bring, where it has no credentials
+    /// of its own. `metadata.filter_metadata.redplane.client_logins`, a field of redplane's; true without it.
+    pub client_logins: bool,
     /// Locality and panic settings.
     pub common_lb: CommonLb,
     /// `upstream_connection_options.tcp_keepalive`; `None` leaves the socket as it is.
@@ -130,6 +133,7 @@ impl Cluster {
                 Ok(read)
             })?,
             redis_auth: options.redis_auth,
+            client_logins: client_logins(message)?,
             common_lb,
             keepalive: keepalive(message, &mut ignored),
             source_address: source_address(message.upstream_bind_config.as_ref(), &mut ignored)?,

@@ -1,5 +1,5 @@
 //! Logging in: AUTH, and HELLO with its options. Checked against the filter's configuration, in Redis's words, or left
-//! to a service (`external_auth`).
+//! to a service or to servers (`external_auth`).
 
 use redplane_command::{RequestPolicy, Transaction, error};
 use redplane_config::redis_proxy::{DownstreamAuth, Passwords, Protocol};
@@ -133,6 +133,10 @@ impl Engine {
                 None,
             );
         }
+        if self.core.passes_logins(key) {
+            let login = (user.unwrap_or_default(), password);
+            return self.logins.offer(&mut self.core, key, login, request, None);
+        }
         match check_login(&self.core, key, user, password) {
             Login::Granted => {
                 log_in(&mut self.core, key, Some(user.unwrap_or_default()));
@@ -153,15 +157,22 @@ impl Engine {
         else {
             return;
         };
-        if let (Some(login), Some(provider)) = (login, external_auth(&self.core, key)) {
+        let provider = external_auth(&self.core, key);
+        if let Some(login) = login
+            && (provider.is_some() || self.core.passes_logins(key))
+        {
             if name.is_some_and(|name| !is_client_name(name)) {
                 return self.core.answer(key, error::BAD_CLIENT_NAME);
             }
             let name = name.map(<[u8]>::to_vec);
-            let after = AfterLogin { protocol, name };
-            return self
-                .logins
-                .ask_for_login(&mut self.core, key, provider, login, request, Some(after));
+            let after = Some(AfterLogin { protocol, name });
+            return match provider {
+                Some(provider) => {
+                    self.logins
+                        .ask_for_login(&mut self.core, key, provider, login, request, after);
+                }
+                None => self.logins.offer(&mut self.core, key, login, request, after),
+            };
         }
         if greet(&mut self.core, key, login, name) {
             if let Some(protocol) = protocol {

@@ -6,6 +6,8 @@
 //!
 //! Envoy: `source/extensions/filters/network/redis_proxy/proxy_filter.cc`, `onAuthenticateExternal`.
 
+mod by_servers;
+
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +16,7 @@ use redplane_command::error;
 use redplane_config::redis_proxy::{ExternalAuth, Protocol};
 use redplane_merge::Answer;
 use redplane_redis_core::client::{Slot, Waiter};
+use redplane_redis_core::pool::LoginId;
 use redplane_redis_flow::action::{Action, LoginQuestion};
 use redplane_redis_flow::core::Core;
 use redplane_redis_flow::request::Request;
@@ -51,6 +54,8 @@ struct LoginAttempt {
     /// `None` for AUTH.
     after: Option<AfterLogin>,
     expires: bool,
+    /// Where a server decides: the login that the client had before.
+    former: Option<LoginId>,
 }
 
 /// Questions under way, and logins that end.
@@ -107,6 +112,7 @@ impl Logins {
             user: user.as_bytes().to_vec(),
             after,
             expires: provider.expires,
+            former: None,
         };
         self.asked.insert(ticket, asked);
         let cluster = core.shared.snapshot.clusters.get(&provider.cluster).cloned();
@@ -204,8 +210,11 @@ impl Logins {
         let own = |(ticket, asked): (&u64, &LoginAttempt)| (asked.waiter.client == client).then_some(*ticket);
         let tickets: Vec<u64> = self.asked.iter().filter_map(own).collect();
         for ticket in tickets {
-            self.asked.remove(&ticket);
-            core.out.actions.push(Action::ForgetLogin(ticket));
+            let attempt = self.asked.remove(&ticket);
+            // A server's answer finds nobody, as any reply to a client that is gone.
+            if attempt.is_some_and(|attempt| attempt.former.is_none()) {
+                core.out.actions.push(Action::ForgetLogin(ticket));
+            }
         }
     }
 }

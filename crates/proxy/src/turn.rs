@@ -20,6 +20,7 @@ use redplane_redis_core::output::Output;
 use redplane_redis_core::scripts::Known;
 use redplane_redis_flow::action::Action;
 use redplane_redis_flow::core::{Core, Event, Forward, Moved, Shared};
+use redplane_redis_flow::known_logins::ClientLogins;
 use redplane_redis_flow::redirect::names::Redirects;
 use redplane_resp::request::Args;
 use redplane_tracking::TrackingState;
@@ -45,6 +46,7 @@ impl Engine {
             zone: Arc::clone(&context.zone),
             scripts: Arc::clone(&context.scripts),
             known: Known::default(),
+            logins: ClientLogins::default(),
             random: fastrand::Rng::with_seed(context.seed),
             tickets: 0,
             worker: peer.worker(),

@@ -119,6 +119,10 @@ impl PubSub {
     ) -> Result<Vec<usize>, Failure> {
         let filter = &core.filters[core.clients[key].filter];
         let settings = filter.proxy.settings.clone();
+        let greeting = Greeting {
+            login: filter.greeting.login,
+            ..Greeting::default()
+        };
         let mut clusters: Vec<String> = Vec::new();
         for route in routes_of(filter, kind, name) {
             let cluster = &core.pools[route.pool].key.cluster;
@@ -129,13 +133,17 @@ impl PubSub {
         if clusters.is_empty() {
             return Err(Failure::NoHost);
         }
-        let hub = |cluster: String| match self.hubs.iter().find(|(_, hub)| hub.cluster == cluster) {
+        // What a user may hear is a matter of the connection, too.
+        let same = |hub: &Hub, cluster: &str, core: &Core| {
+            hub.cluster == cluster && core.pools[hub.pool].key.greeting == greeting
+        };
+        let hub = |cluster: String| match self.hubs.iter().find(|(_, hub)| same(hub, &cluster, core)) {
             Some((known, _)) => known,
             None => {
                 let pool = core.acquire_pool(PoolKey {
                     cluster: cluster.clone(),
                     settings: settings.clone(),
-                    greeting: Greeting::default(),
+                    greeting,
                     purpose: PoolUse::Subscriptions,
                 });
                 self.add_hub(core, cluster, pool)

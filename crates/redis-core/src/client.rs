@@ -22,7 +22,7 @@ pub use queue::Slot;
 pub struct ClientId(pub u32);
 
 /// Names a client's request wherever its reply may come from. A reply whose generation has passed finds nobody.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Waiter {
     /// The client's place.
     pub client: u32,

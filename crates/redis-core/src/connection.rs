@@ -67,6 +67,8 @@ pub struct Life {
     pub draining: bool,
     /// When it was opened.
     pub opened: u64,
+    /// With which words a server refused the clients' login that it began with.
+    pub refusal: Option<Box<[u8]>>,
 }
 
 /// Whether a connection is one client's alone.
@@ -81,8 +83,8 @@ pub struct Lease {
 /// When the output of a connection is written, and what waits for that.
 #[derive(Debug)]
 pub struct Flush {
-    /// What must be answered before anything of the output is written; only on connections with tracking or to a
-    /// database other than 0.
+    /// What must be answered before anything of the output is written; only on connections with tracking, with a
+    /// client's login or to a database other than 0.
     pub greeting: Option<Box<Output>>,
     /// It is among those that are written at the end of the turn.
     pub dirty: bool,
@@ -171,6 +173,7 @@ impl Connection {
                 connected: false,
                 draining: false,
                 opened: now,
+                refusal: None,
             },
             lease: Lease::default(),
             carries: Carries::Replies,

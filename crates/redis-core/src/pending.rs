@@ -41,10 +41,12 @@ pub enum Purpose {
     Published,
     /// A command on a connection that carries subscriptions.
     Feed,
-    /// SELECT and CLIENT TRACKING in front of all requests: until they are granted none of those is written.
+    /// AUTH of a client's login, SELECT and CLIENT TRACKING in front of all requests: until they are granted none of those is written.
     Greeting,
     /// A client's own SELECT: it waits, and goes back to where it was (`part` of the waiter) when it is refused.
     Select,
+    /// A client's own AUTH, which a server decides on: it is who it was when that is refused.
+    Login,
     /// A PING whose reply a client's CLIENT TRACKING waits for: the server has granted what stands in front of it.
     Track,
     /// CLIENT ID of a connection that invalidations are redirected to.
@@ -102,7 +104,7 @@ const fn row(purpose: Purpose, flags: &[u8; 7], deadline: Deadline) -> Row {
 }
 
 #[rustfmt::skip]
-const ROWS: [Row; 21] = [
+const ROWS: [Row; 22] = [
     row(Purpose::Reply,        b"crfxabm", Deadline::Usual),
     row(Purpose::Mirror,       b"c......", Deadline::Usual),
     row(Purpose::Lesson,       b".......", Deadline::Usual),
@@ -121,6 +123,7 @@ const ROWS: [Row; 21] = [
     row(Purpose::Feed,         b".......", Deadline::Usual),
     row(Purpose::Greeting,     b".......", Deadline::Usual),
     row(Purpose::Select,       b"..f..b.", Deadline::Usual),
+    row(Purpose::Login,        b".....b.", Deadline::Usual),
     row(Purpose::Track,        b".......", Deadline::Usual),
     row(Purpose::Relay,        b".......", Deadline::Usual),
     row(Purpose::Fence,        b".......", Deadline::Usual),

@@ -13,7 +13,7 @@ use redplane_telemetry::{Block, TableBlock};
 use redplane_upstream::{Cluster, Host, Layout, Pick, Topology, Want};
 use rustc_hash::FxHashMap;
 
-pub use greeting::{Greeting, Tracking};
+pub use greeting::{Greeting, LoginId, Tracking};
 
 use crate::leases::Leases;
 use crate::lessons::Lessons;

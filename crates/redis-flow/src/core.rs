@@ -28,6 +28,7 @@ use slab::Slab;
 
 use crate::action::{Action, Gone};
 use crate::delays::Faults;
+use crate::known_logins::ClientLogins;
 use crate::notice::{Notice, Redirect};
 
 impl Core {
@@ -205,6 +206,8 @@ pub struct Shared {
     pub random: fastrand::Rng,
     /// Numbers for what waits by time, so that no two are alike.
     pub tickets: u64,
+    /// The logins that its clients brought.
+    pub logins: ClientLogins,
     /// Its number.
     pub worker: usize,
     /// Where its clients are counted.

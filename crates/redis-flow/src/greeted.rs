@@ -5,10 +5,10 @@ use redplane_config::redis_proxy::Protocol;
 use redplane_redis_core::client::Waiter;
 use redplane_redis_core::connection::{Carries, ConnId, State};
 use redplane_redis_core::pending::{Pending, Purpose, Travel};
-use redplane_redis_core::pool::Tracking;
+use redplane_redis_core::pool::{LoginId, Tracking};
 use redplane_telemetry::stats::redis_cluster;
 
-use crate::action::Gone;
+use crate::action::{Action, Gone};
 use crate::core::{Core, Event};
 
 impl Core {
@@ -21,7 +21,9 @@ impl Core {
     /// are granted.
     pub(crate) fn begin_as_greeted(&mut self, id: u32) {
         let greeting = self.pools[self.connections[id as usize].pool].key.greeting;
-        if greeting.database == 0 && greeting.tracking == Tracking::Off {
+        let own = &self.connections[id as usize].pending;
+        let logs_in = own.iter().any(|pending| pending.purpose == Purpose::Greeting);
+        if greeting.database == 0 && greeting.tracking == Tracking::Off && !logs_in {
             return;
         }
         if greeting.database != 0 {
@@ -67,6 +69,23 @@ impl Core {
         }
         let text = String::from_utf8_lossy(raw);
         tracing::warn!(target: "redis", cluster = connection.server.cluster.name(), host = %connection.server.host.address, reply = text.trim_end(), "upstream refused AUTH");
+    }
+
+    /// A server's refusal of what a connection begins with, where that is a client's login: the connection goes, and those
+    /// that wait on it hear the server's words. False where it has no such login.
+    pub fn login_was_refused(&mut self, key: usize, raw: &[u8]) -> bool {
+        let words = [&b"-WRONGPASS"[..], b"-NOAUTH", b"-ERR AUTH", b"-NOPERM"];
+        let connection = &mut self.connections[key];
+        let own = self.pools[connection.pool].key.greeting.login != LoginId::NONE;
+        if !own || !words.iter().any(|word| raw.starts_with(word)) {
+            return false;
+        }
+        connection.life.refusal = Some(raw.into());
+        let id = ConnId(key as u32);
+        // It says nothing about the host.
+        self.out.actions.push(Action::CloseUpstream(id));
+        self.lose(id, Gone::Local);
+        true
     }
 
     /// A server that does not speak RESP3 cannot serve a client that does.

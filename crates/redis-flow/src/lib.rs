@@ -7,6 +7,7 @@
 pub mod action;
 pub mod answer;
 pub mod busy;
+pub mod client_logins;
 pub mod core;
 pub mod delays;
 pub mod departures;
@@ -14,6 +15,7 @@ pub mod fan_out;
 pub mod fault;
 pub mod greeted;
 pub mod input;
+pub mod known_logins;
 pub mod lease;
 pub mod mirror;
 pub mod notice;

@@ -10,7 +10,7 @@ use redplane_config::redis_proxy::{Protocol, RedisProxy};
 use redplane_redis_core::client::Client;
 use redplane_redis_core::client::features::Feature;
 use redplane_redis_core::filter::{self, Answered, ChainLife, Filter};
-use redplane_redis_core::pool::{Greeting, Live, Pool, PoolKey, PoolUse, Tracking};
+use redplane_redis_core::pool::{Greeting, Live, LoginId, Pool, PoolKey, PoolUse, Tracking};
 use redplane_telemetry::stats::redis_proxy;
 
 use crate::core::{Core, Event, Moved};
@@ -18,7 +18,7 @@ use crate::core::{Core, Event, Moved};
 /// Microseconds for which a pool is kept that nobody uses.
 const IDLE: u64 = 60_000_000;
 
-/// Pools of databases other than 0 that are kept so.
+/// Pools of databases other than 0, or of clients' logins, that are kept so.
 const MAX_IDLE: usize = 16;
 
 impl Core {
@@ -101,7 +101,7 @@ impl Core {
                 settings: settings.clone(),
                 greeting: match answered {
                     Answered::ToClients => greeting,
-                    Answered::ToNobody => greeting.untracked(),
+                    Answered::ToNobody => greeting.for_mirrors(),
                 },
                 purpose: PoolUse::Requests,
             })
@@ -154,10 +154,11 @@ impl Core {
         }
     }
 
-    /// Whether a pool is kept though nobody uses it. What clients ask for (databases) is without number; a server goes on
+    /// Whether a pool is kept though nobody uses it. What clients ask for (databases, logins) is without number; a server goes on
     /// telling what nobody reads to those that track or are subscribed.
     fn may_idle(&self, key: usize) -> bool {
-        let asked_for = |pool: &Pool| pool.key.greeting.database != 0;
+        let asked_for =
+            |pool: &Pool| pool.key.greeting.database != 0 || pool.key.greeting.login != LoginId::NONE;
         let pool = &self.pools[key];
         let others = self.pools.iter().map(|(_, pool)| pool);
         pool.key.greeting.tracking == Tracking::Off

@@ -10,7 +10,7 @@ use redplane_merge::Failure;
 use redplane_redis_core::client::Waiter;
 use redplane_redis_core::connection::{Connection, State};
 use redplane_redis_core::pending::Purpose;
-use redplane_redis_core::pool::{Access, Target};
+use redplane_redis_core::pool::{Access, LoginId, Target};
 use redplane_resp::encode;
 use redplane_telemetry::stats::{cluster, redis_cluster};
 use redplane_upstream::{Host, Login};
@@ -143,9 +143,17 @@ impl Core {
         let Some(live) = &entry.live else {
             return Err(Failure::NoHost);
         };
-        let (user, password) = match live.cluster.login(&host.address) {
-            Login::None => (String::new(), Vec::new()),
-            Login::Password(user, password) => (user.to_owned(), password.into_owned()),
+        let own = entry.key.greeting.login;
+        let (user, password, purpose) = match live.cluster.login(&host.address) {
+            Login::None if own != LoginId::NONE && live.cluster.takes_logins() => {
+                // One that is forgotten must not become nobody's.
+                let words = self.shared.logins.words(own).ok_or(Failure::Upstream)?;
+                (words.0.to_vec(), words.1.to_vec(), Purpose::Greeting)
+            }
+            Login::None => (Vec::new(), Vec::new(), Purpose::Auth),
+            Login::Password(user, password) => {
+                (user.as_bytes().to_vec(), password.into_owned(), Purpose::Auth)
+            }
             Login::Unavailable => {
                 live.redis_stats.inc(redis_cluster::UPSTREAM_AUTH_FAILURE);
                 return Err(Failure::Upstream);
@@ -158,7 +166,7 @@ impl Core {
             connection.life.state = State::Probing;
         }
         let id = self.connections.insert(connection) as u32;
-        self.authenticate(id, &user, &password);
+        self.authenticate(id, (&user, &password), purpose);
         if readonly {
             self.setup(id, Purpose::Setup, &[b"readonly"]);
         }
@@ -174,23 +182,26 @@ impl Core {
         Ok(id)
     }
 
-    /// Login and protocol, in front of everything else.
-    fn authenticate(&mut self, id: u32, user: &str, password: &[u8]) {
+    /// Login and protocol, in front of everything else. A client's login is a [`Purpose::Greeting`]: nothing else is written
+    /// before it is granted.
+    fn authenticate(&mut self, id: u32, (user, password): (&[u8], &[u8]), purpose: Purpose) {
         let connection = &self.connections[id as usize];
-        let named = if user.is_empty() { "default" } else { user };
+        let named = if user.is_empty() { b"default" } else { user };
+        let greets = purpose == Purpose::Greeting;
         if self.pools[connection.pool].key.greeting.protocol == Protocol::Resp3 {
-            return match password.is_empty() {
-                true => self.setup(id, Purpose::Hello, &[b"HELLO", b"3"]),
-                false => {
-                    let args: [&[u8]; 5] = [b"HELLO", b"3", b"AUTH", named.as_bytes(), password];
-                    self.setup(id, Purpose::Hello, &args);
-                }
+            let purpose = if greets { purpose } else { Purpose::Hello };
+            return match password.is_empty() && !greets {
+                true => self.setup(id, purpose, &[b"HELLO", b"3"]),
+                false => self.setup(id, purpose, &[b"HELLO", b"3", b"AUTH", named, password]),
             };
         }
-        match (named == "default", password.is_empty()) {
-            (_, true) => {}
-            (true, false) => self.setup(id, Purpose::Auth, &[b"auth", password]),
-            (false, false) => self.setup(id, Purpose::Auth, &[b"auth", user.as_bytes(), password]),
+        match (
+            user.is_empty() || !greets && user == b"default",
+            password.is_empty(),
+        ) {
+            (_, true) if !greets => {}
+            (true, _) => self.setup(id, purpose, &[b"auth", password]),
+            (false, _) => self.setup(id, purpose, &[b"auth", user, password]),
         }
     }
 

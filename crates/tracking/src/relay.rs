@@ -82,6 +82,7 @@ impl TrackingState {
         let (host, pool) = (connection.server.host.clone(), connection.pool);
         let greeting = Greeting {
             protocol: Protocol::Resp3,
+            login: core.pools[pool].key.greeting.login,
             ..Greeting::default()
         };
         let former = core.pools[pool].key.clone();
@@ -119,6 +120,10 @@ impl TrackingState {
             }
             return self.tracking_granted(core, key);
         }
+        if core.login_was_refused(key, raw) {
+            return;
+        }
+        let connection = &core.connections[key];
         let host = connection.server.host.address.clone();
         tracing::debug!(target: "redis", cluster = connection.server.cluster.name(), %host, reply = %String::from_utf8_lossy(raw).trim_end(), "upstream refused SELECT or CLIENT TRACKING");
         let asked: Vec<Pending> = connection

@@ -54,6 +54,29 @@ fn alpn_override(message: &proto::Cluster) -> bool {
     istio.and_then(|istio| istio.get("alpn_override")?.as_str()) != Some("false")
 }
 
+/// redplane's own word in the metadata. One that is mistyped there must not let logins through.
+pub(super) fn client_logins(message: &proto::Cluster) -> Result<bool, Invalid> {
+    let objects = message.metadata.as_ref().and_then(metadata::objects);
+    let Some(own) = objects.as_ref().and_then(|objects| objects.get("redplane")) else {
+        return Ok(true);
+    };
+    let mut passes = true;
+    for (name, value) in own.as_object().into_iter().flatten() {
+        let refused = |reason| {
+            Err(Invalid::new(
+                format!("metadata.filter_metadata[redplane].{name}"),
+                reason,
+            ))
+        };
+        match (name.as_str(), value.as_bool()) {
+            ("client_logins", Some(given)) => passes = given,
+            ("client_logins", None) => return refused("must be true or false"),
+            _ => return refused("not known"),
+        }
+    }
+    Ok(passes)
+}
+
 impl Options {
     pub(super) fn from_proto(message: &proto::Cluster, ignored: &mut Ignored) -> Result<Self, Invalid> {
         let mut options = Self {

@@ -723,3 +723,22 @@ fn outliers() {
         "outlier_detection.max_ejection_percent: value must be less than or equal to 100"
     );
 }
+
+#[test]
+fn a_cluster_may_keep_logins_to_itself() {
+    let own = |fields: &str| with(&format!("metadata: {{filter_metadata: {{redplane: {fields}}}}}"));
+    assert!(with("").unwrap().client_logins);
+    assert!(own("{}").unwrap().client_logins);
+    assert!(own("{client_logins: true}").unwrap().client_logins);
+    assert!(!own("{client_logins: false}").unwrap().client_logins);
+    let path = "metadata.filter_metadata[redplane]";
+    for (fields, expected) in [
+        (
+            "{client_logins: 'false'}",
+            format!("{path}.client_logins: must be true or false"),
+        ),
+        ("{client_login: false}", format!("{path}.client_login: not known")),
+    ] {
+        assert_eq!(refusal(own(fields)), expected);
+    }
+}

@@ -20,6 +20,7 @@ pub(crate) fn context() -> Context {
 
 pub(crate) fn config(name: &str, discovery: Discovery, lb_policy: LbPolicy) -> Config {
     Config {
+        client_logins: true,
         name: name.to_owned(),
         stat_name: name.to_owned(),
         discovery,

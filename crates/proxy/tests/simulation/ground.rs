@@ -287,6 +287,7 @@ fn assignment(hosts: &[SocketAddr]) -> Assignment {
 
 fn config(name: &str, discovery: Discovery, lb_policy: LbPolicy) -> Config {
     Config {
+        client_logins: true,
         name: name.to_owned(),
         stat_name: name.to_owned(),
         discovery,

@@ -1,4 +1,4 @@
-//! What the connections of a pool begin with: protocol, database and tracking are matters of a connection, so each
+//! What the connections of a pool begin with: protocol, login, database and tracking are matters of a connection, so each
 //! choice of them has connections of its own.
 
 use redplane_config::redis_proxy::Protocol;
@@ -15,6 +15,15 @@ pub enum Tracking {
     Broadcast,
 }
 
+/// A login that clients brought, by its number; 0 is none of a client's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LoginId(pub u32);
+
+impl LoginId {
+    /// The cluster's own login, or none at all.
+    pub const NONE: Self = Self(0);
+}
+
 /// What connections of a pool begin with. A filter has a variant for each greeting that its clients ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Greeting {
@@ -24,13 +33,16 @@ pub struct Greeting {
     pub database: u32,
     /// And what servers are asked to tell: they do so on the connection that asked.
     pub tracking: Tracking,
+    /// And whose commands servers take them for.
+    pub login: LoginId,
 }
 
 impl Greeting {
-    /// The same without tracking.
-    pub fn untracked(self) -> Self {
+    /// The same for a cluster whose replies nobody reads: without tracking, and without a client's login.
+    pub fn for_mirrors(self) -> Self {
         Self {
             tracking: Tracking::Off,
+            login: LoginId::NONE,
             ..self
         }
     }
@@ -42,6 +54,7 @@ impl Default for Greeting {
             protocol: Protocol::Resp2,
             database: 0,
             tracking: Tracking::Off,
+            login: LoginId::NONE,
         }
     }
 }

@@ -110,6 +110,15 @@ impl Cluster {
         }
     }
 
+    /// Whether its servers decide on logins that clients bring: it has no password of its own, and is not kept from it.
+    pub fn takes_logins(&self) -> bool {
+        let auth = &self.config.redis_auth;
+        self.config.client_logins
+            && auth.aws_iam.is_none()
+            && auth.password.is_empty()
+            && auth.hosts.is_empty()
+    }
+
     /// Whether a connection could say what it has to: where tokens are needed, there is one.
     pub fn can_log_in(&self) -> bool {
         self.tokens.get().is_none_or(|tokens| tokens.current().is_some())
