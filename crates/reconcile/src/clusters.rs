@@ -6,7 +6,7 @@
 
 mod removal;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,78 +15,18 @@ use redplane_config::cluster::{Cluster as Config, Discovery};
 use redplane_proto::pb::envoy::config::cluster::v3 as proto;
 use redplane_proto::{Any, pack, unpack};
 use redplane_telemetry::stats::{cluster_manager as names, server};
-use redplane_telemetry::{Block, Registry};
 use redplane_upstream::Cluster;
 use redplane_xds::{Rejected, Resource, Update};
-use tokio::task::AbortHandle;
 
 use crate::book::{Origin, version};
 use crate::incoming::Incoming;
-use crate::needs::{Need, Waiter};
-use crate::owner::{Needs, Reconcile};
-use crate::{endpoints, listeners, secrets};
-
-/// How long a DNS answer, a Redis topology or a token is worth waiting for. A cluster without one goes on looking.
-pub(crate) const MOMENT: Duration = Duration::from_secs(2);
+use crate::needs::{MOMENT, Need, Needs, Waiter};
+use crate::owner::Reconcile;
+use crate::references;
+use crate::state::clusters::{Warming, Watching};
 
 /// How long the predecessor serves on when its successor finds no Redis topology.
 const REPLACEMENT: Duration = Duration::from_secs(10);
-
-/// What is known of clusters beside the snapshot.
-pub(crate) struct Clusters {
-    /// Those of the bootstrap, which CDS cannot change.
-    fixed: HashSet<String>,
-    warming: HashMap<String, Warming>,
-    /// Those of the bootstrap that have their place and are not warm yet.
-    settling: HashMap<String, Option<Watching>>,
-    /// Removed, with the number of their wait.
-    lingering: HashMap<String, u64>,
-    /// Replaced or removed, to be stopped when the next snapshot is out.
-    retired: Vec<Arc<Cluster>>,
-    discoveries: u64,
-    stats: Block,
-}
-
-/// A cluster that does not serve yet.
-struct Warming {
-    wait: u64,
-    cluster: Arc<Cluster>,
-    resource: ResourceVersion,
-    assignment: Option<Any>,
-    /// Ends with the wait.
-    _watching: Option<Watching>,
-}
-
-/// The task that waits for a cluster's discovery.
-struct Watching(AbortHandle);
-
-impl Drop for Watching {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
-
-impl Clusters {
-    pub(crate) fn new(registry: &Registry) -> Self {
-        Self {
-            fixed: HashSet::new(),
-            warming: HashMap::new(),
-            settling: HashMap::new(),
-            lingering: HashMap::new(),
-            retired: Vec::new(),
-            discoveries: 0,
-            stats: registry.scope("cluster_manager.", &names::SCHEMA).block(),
-        }
-    }
-
-    pub(crate) fn stop_retired(&mut self) {
-        self.retired.drain(..).for_each(|cluster| cluster.stop());
-    }
-
-    pub(crate) fn gauge_warming(&self) {
-        self.stats.set(names::WARMING_CLUSTERS, self.warming.len() as u64);
-    }
-}
 
 impl Reconcile {
     pub(crate) fn add_static_cluster(
@@ -120,7 +60,7 @@ impl Reconcile {
             let Some(cluster) = self.draft.cluster(&name).cloned() else {
                 continue;
             };
-            let asked = self.join_secrets(&secrets::of_cluster(cluster.config()));
+            let asked = self.join_secrets(&references::secrets_of_cluster(cluster.config()));
             let mut needs =
                 asked.map_err(|reason| format!("static_resources.clusters: '{name}': {reason}"))?;
             let watching = self.discovery_needs(&cluster, None, &mut needs);
@@ -182,14 +122,14 @@ impl Reconcile {
         resource: ResourceVersion,
         assignment: Option<Any>,
     ) -> Result<(), String> {
-        let mut needs = self.join_secrets(&secrets::of_cluster(config))?;
+        let mut needs = self.join_secrets(&references::secrets_of_cluster(config))?;
         let started = redplane_discovery::start_after(Arc::clone(config), &self.context, active.as_deref())
             .map_err(|invalid| invalid.to_string())
             .and_then(|cluster| self.join(&cluster).map(|()| cluster));
         let cluster = match started {
             Ok(cluster) => cluster,
             Err(reason) => {
-                self.leave_secrets(&secrets::of_cluster(config));
+                self.leave_secrets(&references::secrets_of_cluster(config));
                 return Err(reason);
             }
         };
@@ -227,9 +167,10 @@ impl Reconcile {
         needs: &mut Needs,
     ) -> Option<Watching> {
         let mut discovers = !cluster.can_log_in();
-        if let (Discovery::Eds { source, .. }, Some(service)) =
-            (&cluster.config().discovery, endpoints::service(cluster))
-        {
+        if let (Discovery::Eds { source, .. }, Some(service)) = (
+            &cluster.config().discovery,
+            references::service_of(cluster.config()),
+        ) {
             if !cluster.is_warm() && !self.endpoints.are_answered(&service) {
                 needs.push((Need::Endpoints(service), source.initial_fetch_timeout));
             }
@@ -322,7 +263,7 @@ impl Reconcile {
     /// Every cluster that a listener or a route configuration names.
     fn named_clusters(&self) -> HashSet<String> {
         let listeners = self.draft.listeners();
-        let by_listeners = listeners.flat_map(|listener| listeners::clusters_of(&listener.config));
+        let by_listeners = listeners.flat_map(|listener| references::clusters_of(&listener.config));
         by_listeners
             .chain(self.routes.clusters())
             .map(str::to_owned)

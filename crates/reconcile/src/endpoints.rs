@@ -4,11 +4,10 @@
 //! changed cluster is warm at once. An assignment that the control plane removes stays in use, as in Envoy; one that is
 //! refused or removed before there was any is an answer: nothing better will come.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use redplane_config::Ignored;
-use redplane_config::cluster::{Discovery, Source};
+use redplane_config::cluster::Source;
 use redplane_config::endpoint::Assignment;
 use redplane_proto::unpack;
 use redplane_upstream::Cluster;
@@ -20,43 +19,12 @@ use crate::incoming::From;
 use crate::needs::{Named, Need};
 use crate::owner::Reconcile;
 
-/// Assignments and what uses them.
-#[derive(Default)]
-pub(crate) struct Endpoints {
-    services: HashMap<Named, Users>,
-    /// Names to be asked of the control plane, all in one request.
-    asked: Vec<String>,
-    /// Names to be taken back.
-    forgotten: Vec<String>,
-}
-
-#[derive(Default)]
-struct Users {
-    clusters: Vec<Arc<Cluster>>,
-    last: Option<Arc<Assignment>>,
-    /// There was an answer, if only a bad one.
-    answered: bool,
-}
-
-impl Endpoints {
-    /// Whether there was an answer about a service, if only a bad one.
-    pub(crate) fn are_answered(&self, service: &Named) -> bool {
-        self.services.get(service).is_some_and(|users| users.answered)
-    }
-}
-
-/// Source and name of an EDS cluster's service.
-pub(crate) fn service(cluster: &Cluster) -> Option<Named> {
-    match &cluster.config().discovery {
-        Discovery::Eds { service_name, source } => Some((source.source.clone(), service_name.clone())),
-        _ => None,
-    }
-}
+pub(crate) use crate::references::service_of;
 
 impl Reconcile {
     /// Lets a cluster have its endpoints: those known already at once, others when they come.
     pub(crate) fn join(&mut self, cluster: &Arc<Cluster>) -> Result<(), String> {
-        let Some(service) = service(cluster) else {
+        let Some(service) = service_of(cluster.config()) else {
             return Ok(());
         };
         if !self.endpoints.services.contains_key(&service) {
@@ -76,7 +44,7 @@ impl Reconcile {
 
     /// Ends what [`join`](Self::join) began; the last one to leave takes the subscription along.
     pub(crate) fn leave(&mut self, cluster: &Arc<Cluster>) {
-        let Some(service) = service(cluster) else {
+        let Some(service) = service_of(cluster.config()) else {
             return;
         };
         let Some(users) = self.endpoints.services.get_mut(&service) else {

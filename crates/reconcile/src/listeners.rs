@@ -5,100 +5,32 @@
 //! published with everything else by one swap, and only then do workers accept for it. What cannot be bound refuses that
 //! listener alone, at once, also when it has to wait.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Instant, SystemTime};
 
 use redplane_admin::{FailedUpdate, ResourceVersion};
-use redplane_config::listener::{FilterChain, Listener as Config, Terminal};
+use redplane_config::listener::Listener as Config;
 use redplane_proto::pb::envoy::config::listener::v3 as proto;
 use redplane_proto::{pack, unpack};
 use redplane_proxy::Statistics;
 use redplane_telemetry::stats::{listener_manager as names, server};
-use redplane_telemetry::{Block, Registry};
 use redplane_xds::{Rejected, Resource, Update};
 
 use crate::book::{Origin, version};
-use crate::clusters::MOMENT;
-use crate::needs::{Need, Waiter};
-use crate::owner::{Needs, Reconcile};
-use crate::secrets;
-use crate::start_up::Phase;
+use crate::needs::{HANDOVER, MOMENT, Need, Needs, Waiter};
+use crate::owner::Reconcile;
+use crate::references;
+use crate::state::listeners::Waiting;
+use crate::state::start::Phase;
 
-/// How long a listener that serves goes on as it is while the clusters of its next version warm.
-pub(crate) const HANDOVER: Duration = Duration::from_secs(5);
-
-/// What is known of listeners beside the snapshot.
-pub(crate) struct Listeners {
-    /// Those of the bootstrap, which LDS cannot change.
-    fixed: HashSet<String>,
-    waiting: HashMap<String, Waiting>,
-    /// Held so that a listener's statistics stand from its beginning to its end.
-    statistics: HashMap<String, Vec<Statistics>>,
-    stats: Block,
-}
-
-/// A listener that does not serve yet.
-struct Waiting {
-    wait: u64,
-    config: Arc<Config>,
-    origin: Origin,
-    resource: ResourceVersion,
-    /// Start-up is not over without it.
-    first: bool,
-}
+pub(crate) use crate::references::clusters_of;
 
 /// A version of a listener that was accepted.
 struct Draft {
     config: Arc<Config>,
     origin: Origin,
     resource: ResourceVersion,
-}
-
-impl Listeners {
-    pub(crate) fn new(registry: &Registry) -> Self {
-        Self {
-            fixed: HashSet::new(),
-            waiting: HashMap::new(),
-            statistics: HashMap::new(),
-            stats: registry.scope("listener_manager.", &names::SCHEMA).block(),
-        }
-    }
-
-    /// Whether start-up still waits for one.
-    pub(crate) fn are_first_ones_waiting(&self) -> bool {
-        self.waiting.values().any(|waiting| waiting.first)
-    }
-}
-
-/// All chains of a listener.
-pub(crate) fn chains(listener: &Config) -> impl Iterator<Item = &Arc<FilterChain>> {
-    listener.chains.iter().chain(&listener.default_chain)
-}
-
-/// Every cluster that a listener sends something to.
-pub(crate) fn clusters_of(listener: &Config) -> impl Iterator<Item = &str> {
-    chains(listener).flat_map(|chain| -> Vec<&str> {
-        match &chain.terminal {
-            Terminal::Redis(proxy) => {
-                let routes = proxy.routes.prefixes.iter().chain(&proxy.routes.catch_all);
-                let clusters = routes.flat_map(|route| {
-                    let mirrors = route.mirrors.iter().map(|mirror| &mirror.cluster);
-                    std::iter::once(&route.cluster)
-                        .chain(&route.read_cluster)
-                        .chain(mirrors)
-                });
-                clusters.map(String::as_str).collect()
-            }
-            Terminal::Tcp(proxy) => proxy
-                .clusters
-                .iter()
-                .map(|weighted| weighted.cluster.as_str())
-                .collect(),
-            Terminal::Http(manager) => manager.clusters(),
-            Terminal::Inert { .. } => Vec::new(),
-        }
-    })
 }
 
 impl Reconcile {
@@ -188,11 +120,11 @@ impl Reconcile {
     /// Lets a listener wait for what it needs; answers it when it needs nothing.
     fn wait_or_go(&mut self, draft: Draft) -> Result<Option<Draft>, String> {
         let config = Arc::clone(&draft.config);
-        let mut needs = self.join_secrets(&secrets::of_listener(&config))?;
+        let mut needs = self.join_secrets(&references::secrets_of_listener(&config))?;
         match self.join_routes(&config) {
             Ok(routes) => needs.extend(routes),
             Err(reason) => {
-                self.leave_secrets(&secrets::of_listener(&config));
+                self.leave_secrets(&references::secrets_of_listener(&config));
                 return Err(reason);
             }
         }
@@ -310,7 +242,7 @@ impl Reconcile {
 
     /// Its secrets and routes are held for it no longer.
     fn leave_needs(&mut self, config: &Config) {
-        self.leave_secrets(&secrets::of_listener(config));
+        self.leave_secrets(&references::secrets_of_listener(config));
         self.leave_routes(config);
     }
 

@@ -1,7 +1,12 @@
 //! What something can need before it lives, and what can need it.
 
+use std::time::Duration;
+
 use redplane_config::cluster::Source;
 use redplane_upstream::tls::secrets::SecretKey;
+
+/// How long a DNS answer, a Redis topology or a token is worth waiting for. A cluster without one goes on looking.
+pub(crate) const MOMENT: Duration = Duration::from_secs(2);
 
 /// A name at a source. The same name at two sources is two things.
 pub(crate) type Named = (Source, String);
@@ -39,3 +44,12 @@ pub(crate) enum Waiter {
     /// A cluster that has been removed.
     Removed(String),
 }
+
+/// How long a listener that serves goes on as it is while the clusters of its next version warm.
+pub(crate) const HANDOVER: Duration = Duration::from_secs(5);
+
+/// How long something is waited for; `None` is for ever.
+pub(crate) type Patience = Option<Duration>;
+
+/// What has to be there first.
+pub(crate) type Needs = Vec<(Need, Patience)>;

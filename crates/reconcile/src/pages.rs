@@ -6,10 +6,8 @@ use redplane_admin::{Levels, Order, ServerView, Sources};
 use redplane_config::matcher::StringMatcher;
 use tokio::sync::mpsc;
 
-use crate::dump;
-use crate::views;
-use crate::waiting;
 use crate::world::World;
+use crate::{dump, views, waiting};
 
 /// The admin interface's view of the world; no `allowed` paths allow all.
 pub fn sources(

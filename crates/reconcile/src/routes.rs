@@ -3,78 +3,25 @@
 //! A subscription lives as long as a listener that names it; the last good configuration stays when a later one is refused
 //! or removed. One that names clusters which warm takes its place when they are warm, or after a moment.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
 use redplane_admin::ResourceVersion;
-use redplane_config::cluster::{ConfigSource, Source};
-use redplane_config::http::{HttpConnectionManager, RouteConfiguration, RouteSource};
-use redplane_config::listener::{Listener, Terminal};
+use redplane_config::cluster::Source;
+use redplane_config::http::RouteConfiguration;
+use redplane_config::listener::Listener;
 use redplane_proto::pb::envoy::config::route::v3 as proto;
 use redplane_proto::unpack;
 use redplane_xds::type_url::ROUTE;
 use redplane_xds::{Names, Rejected, Resource, Update};
 
 use crate::book::{Origin, version};
-use crate::clusters::MOMENT;
 use crate::incoming::From;
-use crate::listeners::{HANDOVER, chains};
-use crate::needs::{Named, Need, Waiter};
-use crate::owner::{Needs, Reconcile};
+use crate::needs::{HANDOVER, MOMENT, Named, Need, Needs, Waiter};
+use crate::owner::Reconcile;
+use crate::references::routes_of;
+use crate::state::routes::{Known, Next};
 use crate::stats::Subscription;
-
-/// Route configurations and how many name them.
-#[derive(Default)]
-pub(crate) struct Routes {
-    known: HashMap<Named, Known>,
-}
-
-struct Known {
-    users: usize,
-    /// There was an answer, if only a bad one.
-    answered: bool,
-    /// What serves.
-    table: Option<Arc<RouteConfiguration>>,
-    /// What waits for clusters.
-    next: Option<Next>,
-    /// `http.<stat_prefix>.rds.<name>.`, of the connection manager that asked first.
-    stats: Subscription,
-}
-
-/// A route configuration that does not serve yet.
-struct Next {
-    wait: u64,
-    config: Arc<RouteConfiguration>,
-    resource: ResourceVersion,
-}
-
-impl Routes {
-    /// Every cluster that a route configuration names.
-    pub(crate) fn clusters(&self) -> impl Iterator<Item = &str> {
-        let known = self.known.values();
-        let tables = known.flat_map(|known| {
-            known
-                .table
-                .iter()
-                .chain(known.next.as_ref().map(|next| &next.config))
-        });
-        tables.flat_map(|table| table.clusters())
-    }
-}
-
-/// The connection managers of a listener that name their routes, with the name and where it is asked for.
-pub(crate) fn of_listener(
-    listener: &Listener,
-) -> impl Iterator<Item = (&HttpConnectionManager, &String, &ConfigSource)> {
-    chains(listener).filter_map(|chain| match &chain.terminal {
-        Terminal::Http(manager) => match &manager.routes {
-            RouteSource::Rds { name, source } => Some((&**manager, name, source)),
-            RouteSource::Inline(_) => None,
-        },
-        _ => None,
-    })
-}
 
 impl Reconcile {
     /// Asks for a listener's route configurations. Answers those that it has to wait for.
@@ -83,10 +30,10 @@ impl Reconcile {
     /// One that can never come; none of them is asked for then.
     pub(crate) fn join_routes(&mut self, listener: &Listener) -> Result<Needs, String> {
         let mut needs = Needs::new();
-        for (at, (manager, name, source)) in of_listener(listener).enumerate() {
+        for (at, (manager, name, source)) in routes_of(listener).enumerate() {
             let named = (source.source.clone(), name.clone());
             if let Err(reason) = self.join_route(&named, &manager.stat_prefix) {
-                for (_, name, source) in of_listener(listener).take(at) {
+                for (_, name, source) in routes_of(listener).take(at) {
                     self.leave_route((source.source.clone(), name.clone()));
                 }
                 return Err(format!("rds: route configuration `{name}`: {reason}"));
@@ -122,7 +69,7 @@ impl Reconcile {
 
     /// Ends what [`join_routes`](Self::join_routes) began.
     pub(crate) fn leave_routes(&mut self, listener: &Listener) {
-        for (_, name, source) in of_listener(listener) {
+        for (_, name, source) in routes_of(listener) {
             self.leave_route((source.source.clone(), name.clone()));
         }
     }

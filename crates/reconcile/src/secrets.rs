@@ -4,13 +4,11 @@
 //! pilot-agent ends a stream for any one name that it cannot serve. A secret that is refused leaves the former one in use
 //! and is named in the NACK. Those of the bootstrap are there from the start.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
 use redplane_config::Ignored;
-use redplane_config::cluster::{Cluster, GrpcSource, Source, Transport};
-use redplane_config::listener::Listener;
+use redplane_config::cluster::{GrpcSource, Source};
 use redplane_config::tls::{NamedSecret, SecretKind, SecretName};
 use redplane_proto::pb::envoy::extensions::transport_sockets::tls::v3 as proto;
 use redplane_proto::{pack, unpack};
@@ -21,47 +19,9 @@ use redplane_xds::{Names, Rejected, Resource, Service, Update};
 use crate::book::{Origin, version};
 use crate::feeds;
 use crate::incoming::From;
-use crate::needs::{Named, Need};
-use crate::owner::{Needs, Patience, Reconcile};
+use crate::needs::{Named, Need, Needs, Patience};
+use crate::owner::Reconcile;
 use crate::stats::Subscription;
-
-/// Secrets and how many name them.
-#[derive(Default)]
-pub(crate) struct Secrets {
-    known: HashMap<SecretKey, Known>,
-    /// `sds.<name>.`, one for each name.
-    stats: HashMap<String, Subscription>,
-}
-
-#[derive(Default)]
-struct Known {
-    users: usize,
-    /// There was an answer, if only a bad one.
-    answered: bool,
-    /// The first one has not come in time.
-    late: bool,
-}
-
-/// The secrets that a cluster needs by name.
-pub(crate) fn of_cluster(cluster: &Cluster) -> Vec<(SecretKind, &SecretName)> {
-    let matches = cluster
-        .transport_matches
-        .iter()
-        .map(|matching| &matching.transport);
-    let transports = std::iter::once(&cluster.transport).chain(matches);
-    let tls = transports.filter_map(|transport| match transport {
-        Transport::Tls(tls) => Some(tls),
-        Transport::RawBuffer | Transport::Inert(_) => None,
-    });
-    tls.flat_map(|tls| tls.secrets()).collect()
-}
-
-/// The secrets that a listener's chains need by name.
-pub(crate) fn of_listener(listener: &Listener) -> Vec<(SecretKind, &SecretName)> {
-    let chains = listener.chains.iter().chain(&listener.default_chain);
-    let tls = chains.filter_map(|chain| chain.tls.as_ref());
-    tls.flat_map(|tls| tls.secrets()).collect()
-}
 
 impl Reconcile {
     /// Takes in the secrets of the bootstrap.

@@ -9,7 +9,7 @@ use redplane_config::tls::{SecretKind, SecretName};
 use redplane_upstream::tls::secrets::{SecretKey, Secrets};
 
 use crate::bootstrap::Bootstrap;
-use crate::{feeds, routes, secrets};
+use crate::{feeds, references, secrets};
 
 /// Checks a bootstrap as far as it can be checked without a network.
 ///
@@ -45,7 +45,7 @@ pub fn validate(bootstrap: &Bootstrap) -> Result<(), String> {
     redplane_listener::check(&config.listeners, &known)
         .map_err(|(name, reason)| format!("static_resources.listeners: '{name}': {reason}"))?;
     for listener in &config.listeners {
-        let names = secrets::of_listener(listener);
+        let names = references::secrets_of_listener(listener);
         let checked = check.secrets(&names);
         let checked = checked.and_then(|()| check.routes(listener));
         checked.map_err(|reason| format!("static_resources.listeners: '{}': {reason}", listener.name))?;
@@ -69,7 +69,7 @@ impl Check<'_> {
         if let redplane_config::cluster::Discovery::Eds { source, .. } = &cluster.discovery {
             self.source(source)?;
         }
-        self.secrets(&secrets::of_cluster(cluster))
+        self.secrets(&references::secrets_of_cluster(cluster))
     }
 
     fn secrets(&self, names: &[(SecretKind, &SecretName)]) -> Result<(), String> {
@@ -86,7 +86,7 @@ impl Check<'_> {
     }
 
     fn routes(&self, listener: &Listener) -> Result<(), String> {
-        for (_, name, source) in routes::of_listener(listener) {
+        for (_, name, source) in references::routes_of(listener) {
             let checked = match &source.source {
                 Source::Grpc(_) => Err("api_config_source: only ads and files are supported".to_owned()),
                 _ => self.source(source),

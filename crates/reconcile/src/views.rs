@@ -1,7 +1,8 @@
 //! The world as the admin pages show it: plain data made from what lives, when somebody looks.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::SystemTime;
 
 use redplane_admin::{

@@ -1,6 +1,7 @@
 //! What the control thread and the admin pages share: written by the one, looked at by the others.
 
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicU8};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 

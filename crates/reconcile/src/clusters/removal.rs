@@ -7,9 +7,9 @@ use redplane_telemetry::stats::cluster_manager as names;
 use redplane_upstream::Cluster;
 
 use crate::book::Origin;
-use crate::needs::{Need, Waiter};
-use crate::owner::{Needs, Reconcile};
-use crate::secrets;
+use crate::needs::{Need, Needs, Waiter};
+use crate::owner::Reconcile;
+use crate::references;
 
 /// How long a removed cluster serves on while a listener names it. Clusters come before listeners on the stream, and
 /// what was configured must come to pass.
@@ -80,7 +80,7 @@ impl Reconcile {
 
     pub(super) fn retire(&mut self, cluster: Arc<Cluster>) {
         self.leave(&cluster);
-        self.leave_secrets(&secrets::of_cluster(cluster.config()));
+        self.leave_secrets(&references::secrets_of_cluster(cluster.config()));
         self.clusters.retired.push(cluster);
     }
 
