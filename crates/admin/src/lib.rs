@@ -24,7 +24,7 @@ mod view;
 pub use dump::{DumpInput, Dumped, DynamicResource, FailedUpdate, ResourceVersion};
 pub use levels::{LOGGERS, Level, Levels};
 pub use server::serve;
-pub use sources::{Action, Order, Source, Sources};
+pub use sources::{Action, Order, Source, Sources, Views};
 pub use view::{
     Address, CertificateFile, ClusterView, EdsHealth, HealthFlags, HostStats, HostView, InitTargets,
     ListenerView, Locality, OldestView, RedisHostView, Role, RuntimeView, ServerState, ServerView,

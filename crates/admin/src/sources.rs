@@ -18,6 +18,18 @@ pub struct Sources {
     pub registry: Registry,
     /// Brings gauges up to date that are computed only when they are read (`server.uptime`, `server.memory_*`), before stats are printed.
     pub refresh: Source<()>,
+    /// What the other pages show.
+    pub views: Views,
+    /// `/logging`: the levels, and the way to make them count.
+    pub levels: Levels,
+    /// Whether a path, with its query, may be asked for (`admin.allow_paths`).
+    pub allows: Box<dyn Fn(&str) -> bool + Send + Sync>,
+    /// Where orders go.
+    pub orders: mpsc::Sender<Order>,
+}
+
+/// Looks at what is configured and what lives, one for each page.
+pub struct Views {
     /// `/clusters`.
     pub clusters: Source<Vec<ClusterView>>,
     /// `/listeners`, in the order of their names.
@@ -34,12 +46,6 @@ pub struct Sources {
     pub init: Source<Vec<InitTargets>>,
     /// `/redis/waiting`
     pub waiting: Source<WaitingView>,
-    /// `/logging`: the levels, and the way to make them count.
-    pub levels: Levels,
-    /// Whether a path, with its query, may be asked for (`admin.allow_paths`).
-    pub allows: Box<dyn Fn(&str) -> bool + Send + Sync>,
-    /// Where orders go.
-    pub orders: mpsc::Sender<Order>,
 }
 
 /// Something to be done, and the way to say that it was. A dropped `done` counts as refused.

@@ -40,6 +40,11 @@ pub(crate) struct Session {
     chain: Option<Arc<Chain>>,
     /// URIs of the client's certificate, as logs print them.
     uri_san: Option<String>,
+    begun: Begun,
+}
+
+/// When a connection came: for people, and for its length.
+struct Begun {
     start: SystemTime,
     since: Instant,
 }
@@ -81,8 +86,10 @@ impl Session {
             details: None,
             chain: None,
             uri_san: None,
-            start: SystemTime::now(),
-            since: Instant::now(),
+            begun: Begun {
+                start: SystemTime::now(),
+                since: Instant::now(),
+            },
         }
     }
 
@@ -167,7 +174,7 @@ impl Session {
             response_flags: self.flags,
             connection_termination_details: self.details.as_deref(),
             filter_chain_name: name.filter(|name| !name.is_empty()),
-            ..Record::new(self.start, Instant::now().duration_since(self.since))
+            ..Record::new(self.begun.start, Instant::now().duration_since(self.begun.since))
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, PoisonError};
 
-use redplane_admin::{Levels, Order, ServerView, Sources};
+use redplane_admin::{Levels, Order, ServerView, Sources, Views};
 use redplane_config::matcher::StringMatcher;
 use tokio::sync::mpsc;
 
@@ -28,26 +28,28 @@ pub fn sources(
         refresh: look(world, |world| {
             world.server.refresh(world.uptime(), views::connections(world));
         }),
-        clusters: look(world, views::clusters),
-        listeners: look(world, views::listeners),
-        config: look(world, dump::config),
-        server: look(world, |world| ServerView {
-            version: world.about.version.clone(),
-            state: world.state(),
-            uptime: world.uptime(),
-            command_line_options: world.about.options.clone(),
-            node: world.about.node.clone(),
-        }),
-        certificates: look(world, views::certificates),
-        runtime: look(world, |world| {
-            world
-                .runtime
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .clone()
-        }),
-        init: look(world, views::init),
-        waiting: look(world, |world| waiting::view(&world.peers)),
+        views: Views {
+            clusters: look(world, views::clusters),
+            listeners: look(world, views::listeners),
+            config: look(world, dump::config),
+            server: look(world, |world| ServerView {
+                version: world.about.version.clone(),
+                state: world.state(),
+                uptime: world.uptime(),
+                command_line_options: world.about.options.clone(),
+                node: world.about.node.clone(),
+            }),
+            certificates: look(world, views::certificates),
+            runtime: look(world, |world| {
+                world
+                    .runtime
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .clone()
+            }),
+            init: look(world, views::init),
+            waiting: look(world, |world| waiting::view(&world.peers)),
+        },
         levels,
         allows: Box::new(move |path| {
             let mut paths = allowed.iter();

@@ -16,7 +16,7 @@ use crate::{CertificateFile, Sources};
 
 /// The page.
 pub(crate) fn page(sources: &Sources, _: &Request) -> Reply {
-    let contexts = (sources.certificates)().into_iter().map(|context| {
+    let contexts = (sources.views.certificates)().into_iter().map(|context| {
         let list = |files: &[CertificateFile]| files.iter().flat_map(file_json).collect::<Vec<_>>();
         json!({"ca_cert": list(&context.ca_cert), "cert_chain": list(&context.cert_chain)})
     });

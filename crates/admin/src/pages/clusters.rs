@@ -21,7 +21,7 @@ pub(crate) fn page(sources: &Sources, request: &Request) -> Reply {
     let Ok(filter) = request.params.filled("filter").map(Pattern::search).transpose() else {
         return Reply::bad_request("Invalid re2 regex");
     };
-    let mut clusters = (sources.clusters)();
+    let mut clusters = (sources.views.clusters)();
     clusters.retain(|cluster| filter.as_ref().is_none_or(|filter| filter.matches(&cluster.name)));
     if request.params.first("format") == Some("json") {
         let statuses: Vec<Value> = clusters.iter().map(cluster_json).collect();

@@ -35,7 +35,7 @@ pub(crate) fn page(sources: &Sources, request: &Request) -> Reply {
         names,
         endpoints: params.has("include_eds"),
     };
-    let input = (sources.config)();
+    let input = (sources.views.config)();
     let selected = match (params.filled("resource"), params.filled("mask")) {
         (None, None) => Ok(sections::all(&filter, &input)),
         (None, Some(mask)) => select::masked(&filter, &input, mask),

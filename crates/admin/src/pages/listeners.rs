@@ -11,7 +11,7 @@ use crate::{ListenerView, Sources};
 
 /// The page.
 pub(crate) fn page(sources: &Sources, request: &Request) -> Reply {
-    let listeners = (sources.listeners)();
+    let listeners = (sources.views.listeners)();
     if request.params.first("format") == Some("json") {
         let mut page = Map::new();
         put(

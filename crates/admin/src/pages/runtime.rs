@@ -10,7 +10,7 @@ use crate::{Action, Sources};
 
 /// `/runtime`: each key with its value in every layer, the last one that is set wins.
 pub(crate) fn page(sources: &Sources, _: &Request) -> Reply {
-    let runtime = (sources.runtime)();
+    let runtime = (sources.views.runtime)();
     let entries = runtime.entries.iter().map(|(key, values)| {
         let last = values.iter().rfind(|value| !value.is_empty());
         let entry = json!({"layer_values": values, "final_value": last.map_or("", String::as_str)});
@@ -29,7 +29,7 @@ pub(crate) fn modify(sources: &Sources, request: &Request) -> Reply {
              values\nuse an empty value to remove a previously added override",
         );
     }
-    if !(sources.runtime)().admin_layer {
+    if !(sources.views.runtime)().admin_layer {
         return Reply::error(StatusCode::SERVICE_UNAVAILABLE, "No admin layer specified");
     }
     carry_out(sources, Action::ModifyRuntime(pairs))

@@ -10,7 +10,7 @@ use crate::{ServerState, Sources};
 
 /// `/server_info`
 pub(crate) fn info(sources: &Sources, _: &Request) -> Reply {
-    let server = (sources.server)();
+    let server = (sources.views.server)();
     let uptime = format!("{}s", server.uptime.as_secs());
     Reply::json(&json!({
         "version": server.version,
@@ -25,7 +25,7 @@ pub(crate) fn info(sources: &Sources, _: &Request) -> Reply {
 
 /// `/ready`
 pub(crate) fn ready(sources: &Sources, _: &Request) -> Reply {
-    let state = (sources.server)().state;
+    let state = (sources.views.server)().state;
     let status = if state == ServerState::Live {
         StatusCode::OK
     } else {
@@ -60,7 +60,7 @@ pub(crate) fn memory(_: &Sources, _: &Request) -> Reply {
 pub(crate) fn init_dump(sources: &Sources, request: &Request) -> Reply {
     // The mask names a component (`listener`); components carry its word in their names.
     let mask = request.params.filled("mask").unwrap_or_default();
-    let unready = (sources.init)()
+    let unready = (sources.views.init)()
         .into_iter()
         .filter(|component| component.name.contains(mask));
     let dumps = unready.map(|component| json!({"name": component.name, "target_names": component.targets}));

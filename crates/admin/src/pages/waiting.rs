@@ -11,7 +11,7 @@ use crate::{Sources, WaitingClientView, WaitingView};
 
 /// The page.
 pub(crate) fn page(sources: &Sources, request: &Request) -> Reply {
-    let waiting = (sources.waiting)();
+    let waiting = (sources.views.waiting)();
     if request.params.first("format") == Some("json") {
         return Reply::json(&json!({
             "clients": waiting.clients.iter().map(client_json).collect::<Vec<Value>>(),
