@@ -148,12 +148,8 @@ impl Command {
     /// Whether a request of `argc` arguments, its name included, has the right length.
     #[inline]
     pub fn arity_ok(&self, argc: usize) -> bool {
-        let wanted = usize::from(self.arity.unsigned_abs());
-        if self.arity < 0 {
-            argc >= wanted
-        } else {
-            argc == wanted
-        }
+        let (arity, argc) = (isize::from(self.arity), argc as isize);
+        argc == arity || arity < 0 && argc >= -arity
     }
 
     /// Its subcommands, sorted by name; empty for most commands.

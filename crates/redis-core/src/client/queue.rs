@@ -172,8 +172,7 @@ impl ReplyQueue {
         let dropped = self.muting.is_some() && self.drops(offset);
         let reply = if dropped { b"" } else { reply };
         if offset == 0 {
-            self.slots.pop_front();
-            self.head = self.head.wrapping_add(1);
+            self.leave_front();
             self.out.append(reply);
             if !self.slots.is_empty() {
                 self.release_early();
@@ -186,8 +185,14 @@ impl ReplyQueue {
         let start = self.parked.len() as u32;
         self.parked.extend_from_slice(reply);
         self.parked_live += reply.len() as u32;
-        if let Some(slot) = self.slots.get_mut(offset) {
-            *slot = Slot::Parked(start, reply.len() as u32);
+        let parked = Slot::Parked(start, reply.len() as u32);
+        match self
+            .slots
+            .get_mut(offset)
+            .map(|slot| std::mem::replace(slot, parked))
+        {
+            None | Some(Slot::Waiting) => {}
+            Some(owner) => drop(owner),
         }
     }
 
@@ -198,10 +203,19 @@ impl ReplyQueue {
         if offset > 0 {
             return self.park_shared(offset, reply);
         }
-        self.slots.pop_front();
-        self.head = self.head.wrapping_add(1);
+        self.leave_front();
         self.out.append_shared(reply);
         self.release_early();
+    }
+
+    /// The place at the front is free. Nearly all places own nothing, and cost no look at what they might.
+    #[inline]
+    fn leave_front(&mut self) {
+        self.head = self.head.wrapping_add(1);
+        match self.slots.pop_front() {
+            None | Some(Slot::Waiting | Slot::Parked(..)) => {}
+            Some(owner) => drop(owner),
+        }
     }
 
     fn park_shared(&mut self, offset: usize, reply: Bytes) {
@@ -282,8 +296,7 @@ impl ReplyQueue {
                 }
                 _ => break,
             }
-            self.slots.pop_front();
-            self.head = self.head.wrapping_add(1);
+            self.leave_front();
         }
         let live = self.parked_live as usize;
         if self.parked.len() - live > live.max(COMPACT) {
