@@ -99,6 +99,49 @@ fn the_clients_of_both_workers_are_listed_and_closed() {
 }
 
 #[test]
+fn functions_that_only_read_run_while_writes_are_paused() {
+    let (front, server) = front();
+    let code = "#!lua name=lib\n\
+        redis.register_function{function_name='looks', callback=function() return 'seen' end, flags={'no-writes'}}\n\
+        redis.register_function('puts', function(keys) return redis.call('SET', keys[1], 'v') end)";
+    let loaded = server.command(&["FUNCTION", "LOAD", code]);
+    assert!(!loaded.is_error(), "{loaded}");
+    let mut admin = front.client();
+    assert_eq!(ask(&mut admin, "CLIENT PAUSE 60000 WRITE"), "OK");
+    for protocol in ["2", "3"] {
+        let mut client = front.client();
+        assert!(
+            !client
+                .command(&["HELLO", protocol])
+                .expect("an answer")
+                .is_error()
+        );
+        assert_eq!(ask(&mut client, "FCALL looks 0"), "seen");
+        assert_eq!(ask(&mut client, "FCALL looks 1 key"), "seen");
+        assert_eq!(ask(&mut client, "MULTI"), "OK");
+        assert_eq!(ask(&mut client, "FCALL looks 0"), "QUEUED");
+        let all = client.command(&["EXEC"]).expect("an answer");
+        assert!(all.to_string().contains("seen"), "{all}");
+    }
+    // One that does not say so waits, and what nobody knows.
+    let (mut writer, mut unknown) = (front.client(), front.client());
+    writer
+        .send(&command_bytes(&["FCALL", "puts", "1", "key"]))
+        .expect("it is sent");
+    unknown
+        .send(&command_bytes(&["FCALL", "nobody", "0"]))
+        .expect("it is sent");
+    until("both wait", PATIENCE, || {
+        ask(&mut admin, "INFO clients").contains("blocked_clients:2")
+    });
+    assert_eq!(server.command(&["EXISTS", "key"]).integer(), Some(0));
+    assert_eq!(ask(&mut admin, "CLIENT UNPAUSE"), "OK");
+    assert_eq!(writer.read_replies(1)[0].to_string(), "+OK");
+    let said = unknown.read_replies(1)[0].to_string();
+    assert!(said.starts_with("-ERR Function not found"), "{said}");
+}
+
+#[test]
 fn a_pause_holds_both_workers() {
     let (front, _redis) = front();
     let mut crowd = crowd(&front, 20);

@@ -4,6 +4,8 @@
 //! kept with the cluster, so that it goes when a push replaces that. "Unknown" is kept for a while only, and not when the
 //! topology changes: servers are upgraded and load modules. All of it is bounded, since names come from clients.
 
+mod functions;
+
 use redplane_command::{
     CommandId, DescribedBegin, DescribedKeys, Description, Find, Learnt, NotFound, learn,
 };
@@ -18,7 +20,10 @@ use redplane_redis_flow::request::{Request, Served};
 use redplane_redis_flow::send::{Payload, Sending};
 use redplane_resp::encode;
 use redplane_resp::value::{self, Value};
+use rustc_hash::FxHashMap;
 use slab::Slab;
+
+use functions::KnownFunctions;
 
 /// A longer name is no command's.
 const MAX_NAME: usize = 64;
@@ -33,12 +38,23 @@ const FAILED_TIME: u64 = 100_000;
 #[derive(Default)]
 pub(crate) struct Lessons {
     pub(crate) requests: Slab<LessonRequest>,
+    /// By pool.
+    functions: FxHashMap<usize, KnownFunctions>,
+}
+
+/// What is asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum About {
+    /// A command by its name.
+    Command(Vec<u8>),
+    /// All functions.
+    Functions,
 }
 
 /// A question that is not answered yet, and the clients that wait for it.
 pub(crate) struct LessonRequest {
     pool: usize,
-    name: Vec<u8>,
+    about: About,
     clients: Vec<(u32, u32)>,
 }
 
@@ -100,25 +116,49 @@ impl Lessons {
 
     /// Asks one primary, once for all clients that use the name meanwhile.
     fn ask(&mut self, core: &mut Core, key: usize, pool: usize, name: Vec<u8>) -> Lesson {
-        let client = &mut core.clients[key];
-        let waiting = (key as u32, client.generation);
-        let same = |asked: &LessonRequest| asked.pool == pool && asked.name == name;
-        if let Some((_, asked)) = self.requests.iter_mut().find(|(_, asked)| same(asked)) {
-            asked.clients.push(waiting);
-            client.inlet.rest(Rest::Lesson);
+        let about = About::Command(name.clone());
+        if self.join(core, key, pool, &about) {
             return Lesson::Rests;
         }
         let connection = match core.connection_for(pool, Target::Any, Access::Primary) {
             Ok(connection) => connection,
             Err(failure) => return Lesson::Failed(failure),
         };
-        core.clients[key].inlet.rest(Rest::Lesson);
         let mut frame = core.buffers.take_empty();
         encode::request(&mut frame, &[b"COMMAND", b"INFO", &name]);
+        self.send(core, key, pool, about, connection, &frame);
+        core.buffers.give(frame);
+        Lesson::Rests
+    }
+
+    /// A client waits for an answer that is on its way; false where there is none.
+    fn join(&mut self, core: &mut Core, key: usize, pool: usize, about: &About) -> bool {
+        let client = &mut core.clients[key];
+        let same = |asked: &LessonRequest| asked.pool == pool && asked.about == *about;
+        let Some((_, asked)) = self.requests.iter_mut().find(|(_, asked)| same(asked)) else {
+            return false;
+        };
+        asked.clients.push((key as u32, client.generation));
+        client.inlet.rest(Rest::Lesson);
+        true
+    }
+
+    /// Sends a question, whose answer its client waits for.
+    fn send(
+        &mut self,
+        core: &mut Core,
+        key: usize,
+        pool: usize,
+        about: About,
+        connection: u32,
+        frame: &[u8],
+    ) {
+        let client = &mut core.clients[key];
+        client.inlet.rest(Rest::Lesson);
         let ticket = self.requests.insert(LessonRequest {
             pool,
-            name,
-            clients: vec![waiting],
+            about,
+            clients: vec![(key as u32, client.generation)],
         });
         let sending = Sending {
             waiter: Waiter {
@@ -128,9 +168,7 @@ impl Lessons {
             command: CommandId(u16::MAX),
             purpose: Purpose::Lesson,
         };
-        core.send(connection, sending, Payload::Copied(&frame));
-        core.buffers.give(frame);
-        Lesson::Rests
+        core.send(connection, sending, Payload::Copied(frame));
     }
 
     /// A server has answered, or it never will (`None`): the clients that waited go on.
@@ -139,34 +177,9 @@ impl Lessons {
         let Some(asked) = self.requests.try_remove(pending.waiter.sequence as usize) else {
             return;
         };
-        let now = core.now;
-        let live = core.pools.get_mut(asked.pool).and_then(|pool| pool.live.as_mut());
-        if let Some(live) = live {
-            let failed = Missing {
-                until: now + FAILED_TIME,
-                failure: Some(Failure::Upstream),
-            };
-            let unknown = Missing {
-                until: now + MISSING_TIME,
-                failure: None,
-            };
-            let learnt = match raw.map(entry) {
-                None => Err(failed),
-                // A server that does not tell (NOPERM, LOADING) is asked again before long.
-                Some(Err(())) => Err(Missing {
-                    until: now + FAILED_TIME,
-                    ..unknown
-                }),
-                Some(Ok(None)) => Err(unknown),
-                Some(Ok(Some(description))) => std::str::from_utf8(&asked.name)
-                    .ok()
-                    .and_then(|name| learn(name, &description))
-                    .ok_or(unknown),
-            };
-            match learnt {
-                Ok(learnt) => live.lessons.note_known(asked.name, learnt),
-                Err(missing) => live.lessons.note_missing(asked.name, missing, now),
-            }
+        match asked.about {
+            About::Command(name) => note_command(core, asked.pool, name, raw),
+            About::Functions => self.note_functions(core.now, asked.pool, raw),
         }
         for (client, generation) in asked.clients {
             let own = core.clients.known(client, generation);
@@ -178,11 +191,44 @@ impl Lessons {
     }
 }
 
+/// What a server has said of a command is kept with its cluster.
+fn note_command(core: &mut Core, pool: usize, name: Vec<u8>, raw: Option<&[u8]>) {
+    let now = core.now;
+    let live = core.pools.get_mut(pool).and_then(|pool| pool.live.as_mut());
+    if let Some(live) = live {
+        let failed = Missing {
+            until: now + FAILED_TIME,
+            failure: Some(Failure::Upstream),
+        };
+        let unknown = Missing {
+            until: now + MISSING_TIME,
+            failure: None,
+        };
+        let learnt = match raw.map(entry) {
+            None => Err(failed),
+            // A server that does not tell (NOPERM, LOADING) is asked again before long.
+            Some(Err(())) => Err(Missing {
+                until: now + FAILED_TIME,
+                ..unknown
+            }),
+            Some(Ok(None)) => Err(unknown),
+            Some(Ok(Some(description))) => std::str::from_utf8(&name)
+                .ok()
+                .and_then(|name| learn(name, &description))
+                .ok_or(unknown),
+        };
+        match learnt {
+            Ok(learnt) => live.lessons.note_known(name, learnt),
+            Err(missing) => live.lessons.note_missing(name, missing, now),
+        }
+    }
+}
+
 /// The name to ask for: of the command, or of a subcommand that the table's container lacks. `None` for what can be none.
 fn name_of(not_found: NotFound, request: &Request<'_>) -> Option<Vec<u8>> {
     let plausible = |name: &[u8]| {
-        let messages = name.iter().all(|byte| byte.is_ascii_graphic() && *byte != b'|');
-        messages && !name.is_empty() && name.len() <= MAX_NAME
+        let readable = name.iter().all(|byte| byte.is_ascii_graphic() && *byte != b'|');
+        readable && !name.is_empty() && name.len() <= MAX_NAME
     };
     let name = match not_found {
         NotFound::Command => request.arg(0).to_vec(),

@@ -10,6 +10,7 @@
 //! it. Nothing here costs a client that never waits more than one comparison a request.
 
 use redplane_blocking::Blocking;
+use redplane_command::{RequestPolicy, Script};
 use redplane_redis_core::client::ClientId;
 use redplane_redis_core::client::features::Feature;
 use redplane_redis_core::client::inlet::Rest;
@@ -22,14 +23,8 @@ impl Engine {
     /// Whether a request has to wait for its client's earlier replies; if so it is to be put back.
     #[inline]
     pub(crate) fn must_rest(&mut self, key: usize, served: Served, request: &Request<'_>) -> bool {
-        if !self.pauses.list.is_empty() {
-            let executes = self.transactions.executes_writes(key, served);
-            if self
-                .pauses
-                .must_pause(&mut self.core, key, served, request, executes)
-            {
-                return true;
-            }
+        if !self.pauses.list.is_empty() && self.must_pause(key, served, request) {
+            return true;
         }
         // Some go out on leased connections, beside the shared ones, or lead to others that are shared.
         let watches = self.transactions.of(key);
@@ -50,6 +45,51 @@ impl Engine {
         }
         client.inlet.rest(Rest::Order);
         true
+    }
+
+    /// Whether a request waits for the end of a pause, or for what servers say of the functions that it calls.
+    #[cold]
+    fn must_pause(&mut self, key: usize, served: Served, request: &Request<'_>) -> bool {
+        let Some(reads) = self.calls_readers(key, served, request) else {
+            return true;
+        };
+        let executes = self.transactions.executes_writes(key, served);
+        let calls = !reads && self.transactions.executed_calls(key, served).is_some();
+        self.pauses
+            .must_pause(&mut self.core, key, served, request, executes || calls, reads)
+    }
+
+    /// Whether a request calls functions that only read, or executes a block that does; `None` while servers are asked.
+    fn calls_readers(&mut self, key: usize, served: Served, request: &Request<'_>) -> Option<bool> {
+        if !self.pauses.holds_writes(&self.core, key) {
+            return Some(false);
+        }
+        if let Some((pool, names)) = self.transactions.executed_calls(key, served) {
+            let pool = pool.or_else(|| self.core.keyless_route(key).map(|route| route.pool));
+            let names = names.iter().map(Vec::as_slice);
+            return match pool {
+                Some(pool) => self.lessons.only_read(&mut self.core, key, pool, names),
+                None => Some(false),
+            };
+        }
+        let Served::Known(command) = served else {
+            return Some(false);
+        };
+        if command.request != RequestPolicy::Script(Script::Function) || command.is_read() {
+            return Some(false);
+        }
+        let first = redplane_command::first_key(command, request.len(), |i| request.arg(i));
+        let filter = &self.core.filters[self.core.clients[key].filter];
+        match filter
+            .route(first.map_or(b"", |at| request.arg(at)))
+            .map(|route| route.pool)
+        {
+            Some(pool) => {
+                let name = std::iter::once(request.arg(1));
+                self.lessons.only_read(&mut self.core, key, pool, name)
+            }
+            None => Some(false),
+        }
     }
 
     /// All that a client was owed has come and has been written.

@@ -64,8 +64,14 @@ impl Pauses {
         pauses.find(|pause| filter.is_of(&pause.chain) && core.now < pause.end)
     }
 
+    /// Whether only what may write waits now.
+    pub(crate) fn holds_writes(&self, core: &Core, key: usize) -> bool {
+        self.pause_of(core, key)
+            .is_some_and(|pause| pause.what == Paused::Writes)
+    }
+
     /// Whether a command has to wait for the end of a pause; if so it is to be put back. `executes` is an EXEC of a
-    /// transaction that may write.
+    /// transaction that may write, `reads` a call of a function that does not.
     #[cold]
     pub(crate) fn must_pause(
         &self,
@@ -74,13 +80,14 @@ impl Pauses {
         served: Served,
         request: &Request<'_>,
         executes: bool,
+        reads: bool,
     ) -> bool {
         let Some(what) = self.pause_of(core, key).map(|pause| pause.what) else {
             return false;
         };
         // A client that has not logged in is told so at once.
         let waits = core.clients[key].authenticated
-            && (what == Paused::All || executes || core.may_replicate(served, request));
+            && (what == Paused::All || executes || !reads && core.may_replicate(served, request));
         if waits {
             core.clients[key].inlet.rest(Rest::Pause);
             core.shared.heads.client_blocked();

@@ -70,6 +70,8 @@ struct Block {
     writes: bool,
     /// A command waits while writes are paused.
     pausable: bool,
+    /// Functions that are called, which may write.
+    calls: Vec<Vec<u8>>,
     /// A script is named by its SHA1.
     scripts: bool,
     /// It leaves the client's database: the connection has to be led back.
@@ -256,6 +258,15 @@ impl Transactions {
             out.extend_from_slice(b"-EXECABORT Transaction discarded because of: ");
             out.extend_from_slice(reason);
         });
+    }
+
+    /// Of an EXEC: the functions that its block calls, which may write, and the pool that it goes to where that is known.
+    pub fn executed_calls(&self, key: usize, served: Served) -> Option<(Option<usize>, &[Vec<u8>])> {
+        let executes = matches!(served, Served::Known(command) if command.executes());
+        let transaction = self.open.get(key).filter(|_| executes)?;
+        let calls = &transaction.block.calls;
+        let pool = transaction.destination.target.map(|(pool, _)| pool);
+        (!calls.is_empty()).then_some((pool, calls))
     }
 
     /// Whether this is the EXEC of a transaction that may write.

@@ -1,6 +1,6 @@
 //! Commands between MULTI and EXEC: each gets its place, in the block that a server runs or beside it.
 
-use redplane_command::{Effect, error};
+use redplane_command::{Effect, RequestPolicy, Script, error};
 use redplane_merge::Failure;
 use redplane_redis_core::filter::RouteTo;
 use redplane_redis_core::pool::Target;
@@ -25,6 +25,9 @@ pub(crate) const TOO_LARGE: &[u8] = b"-ERR the transaction is too large\r\n";
 
 /// Bytes above which nothing more is queued.
 pub(crate) const MAX_BLOCK: usize = 512 * 1024 * 1024;
+
+/// Functions of one block that are remembered by their names; with more it counts as writing.
+const MOST_CALLS: usize = 64;
 
 pub(crate) fn place_queued(
     core: &mut Core,
@@ -78,7 +81,8 @@ impl Transactions {
         let first_name = at.map_or_else(Vec::new, |at| queued.arg(at).to_vec());
         let writes =
             matches!(served, Served::Custom(_)) || matches!(served, Served::Known(c) if !c.is_read());
-        let pausable = core.may_replicate(served, request);
+        let called = function_called(served, request);
+        let pausable = called.is_none() && core.may_replicate(served, request);
         let scripts = matches!(served, Served::Known(c) if core.script_queued(c, request));
         script_effect_queued(core, served, request);
         let meaning = self.meaning_in_block(core, key, served, request, corrects);
@@ -91,7 +95,9 @@ impl Transactions {
         transaction.block.count += 1;
         transaction.block.scripts |= scripts;
         transaction.block.writes |= writes;
-        transaction.block.pausable |= pausable;
+        transaction.block.pausable |= pausable || transaction.block.calls.len() == MOST_CALLS;
+        let room = MOST_CALLS - transaction.block.calls.len();
+        transaction.block.calls.extend(called.into_iter().take(room));
         transaction.block.frames.extend_from_slice(queued.frame);
         transaction.destination.nowhere |= at.is_some() && placed.is_none();
         if let Some((pool, target, route)) = placed {
@@ -121,6 +127,13 @@ impl Transactions {
         }
         core.answer(key, reply);
     }
+}
+
+/// The function that a command calls and that may write, by its name.
+fn function_called(served: Served, request: &Request<'_>) -> Option<Vec<u8>> {
+    let calls = matches!(served, Served::Known(command)
+        if command.request == RequestPolicy::Script(Script::Function) && !command.is_read());
+    calls.then(|| request.arg(1).to_vec())
 }
 
 pub(crate) fn same_place(a: Target, b: Target) -> bool {
