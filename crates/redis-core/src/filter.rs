@@ -57,7 +57,7 @@ impl RouteTo {
 }
 
 /// How requests ended: the same for a whole run of them.
-#[derive(Clone, Copy, Debug, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Outcome {
     /// `None` where Envoy has no row for it.
     pub command: Option<CommandId>,
@@ -67,15 +67,21 @@ pub struct Outcome {
     pub micros: u64,
 }
 
-/// All at once: it is compared for each reply.
-impl PartialEq for Outcome {
+impl Outcome {
+    /// It as one word; the time has 46 bits of it, which are two years.
     #[inline]
-    fn eq(&self, other: &Self) -> bool {
-        let word = |outcome: &Self| {
-            let command = outcome.command.map_or(u32::MAX, |command| u32::from(command.0));
-            command << 1 | u32::from(outcome.success)
-        };
-        (word(self) == word(other)) & (self.micros == other.micros)
+    pub(crate) fn word(self) -> u64 {
+        let command = self.command.map_or(0, |command| u64::from(command.0) + 1);
+        self.micros << 18 | command << 1 | u64::from(self.success)
+    }
+
+    pub(crate) fn of_word(word: u64) -> Self {
+        let command = (word >> 1 & 0x1_ffff).checked_sub(1);
+        Self {
+            command: command.map(|command| CommandId(command as u16)),
+            success: word & 1 == 1,
+            micros: word >> 18,
+        }
     }
 }
 
@@ -342,4 +348,23 @@ fn resolve(route: &Route, settings: &Settings, pool: &mut impl FnMut(&str, Answe
 pub fn find(snapshot: &Snapshot, listener: &str, chain: &str, life: u64) -> Option<Arc<RedisProxy>> {
     let chain = snapshot.listener(listener)?.chain(chain)?;
     chain.redis().filter(|_| chain.life.number == life).cloned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn outcomes_are_words_and_back() {
+        for command in [None, Some(CommandId(0)), Some(CommandId(u16::MAX))] {
+            for (success, micros) in [(true, 0), (false, 1), (true, (1 << 46) - 1)] {
+                let outcome = Outcome {
+                    command,
+                    success,
+                    micros,
+                };
+                assert_eq!(Outcome::of_word(outcome.word()), outcome);
+            }
+        }
+    }
 }

@@ -14,39 +14,30 @@ use slab::Slab;
 use crate::filter::{Filter, Outcome};
 use crate::pool::Live;
 
-/// A row of the same thing.
-#[derive(Clone, Copy, Debug)]
-struct Run<T> {
-    what: Option<T>,
+/// A row of the same thing, which is one word: it is compared for each request and each reply.
+#[derive(Clone, Copy, Debug, Default)]
+struct Run {
+    what: u64,
     count: u64,
 }
 
-impl<T> Default for Run<T> {
-    fn default() -> Self {
-        Self { what: None, count: 0 }
-    }
-}
-
-impl<T: Copy + PartialEq> Run<T> {
+impl Run {
     /// Counts one more. Gives back the former run when another begins.
     #[inline]
-    fn note(&mut self, what: T) -> Option<(T, u64)> {
-        if self.what == Some(what) {
+    fn note(&mut self, what: u64) -> Option<(u64, u64)> {
+        if self.what == what {
             self.count += 1;
             return None;
         }
         let former = self.take();
-        *self = Self {
-            what: Some(what),
-            count: 1,
-        };
+        *self = Self { what, count: 1 };
         former
     }
 
     #[inline]
-    fn take(&mut self) -> Option<(T, u64)> {
+    fn take(&mut self) -> Option<(u64, u64)> {
         let count = std::mem::take(&mut self.count);
-        self.what.take().map(|what| (what, count))
+        (count > 0).then_some((self.what, count))
     }
 }
 
@@ -58,8 +49,8 @@ pub struct Downstream {
     sent: u64,
     requests: u64,
     begun: u64,
-    asked: Run<CommandId>,
-    ended: Run<Outcome>,
+    asked: Run,
+    ended: Run,
     ended_count: u64,
 }
 
@@ -89,7 +80,7 @@ impl Downstream {
     #[inline]
     pub fn asked(&mut self, filter: usize, filters: &Slab<Filter>, command: CommandId) {
         self.face(filter, filters);
-        if let Some(former) = self.asked.note(command) {
+        if let Some(former) = self.asked.note(u64::from(command.0)) {
             self.add_asked(filters, former);
         }
     }
@@ -114,7 +105,7 @@ impl Downstream {
     pub fn ended(&mut self, filter: usize, filters: &Slab<Filter>, outcome: Outcome) {
         self.face(filter, filters);
         self.ended_count += 1;
-        if let Some(former) = self.ended.note(outcome) {
+        if let Some(former) = self.ended.note(outcome.word()) {
             self.add_ended(filters, former);
         }
     }
@@ -134,16 +125,17 @@ impl Downstream {
     }
 
     #[inline(never)]
-    fn add_asked(&self, filters: &Slab<Filter>, (command, count): (CommandId, u64)) {
+    fn add_asked(&self, filters: &Slab<Filter>, (command, count): (u64, u64)) {
+        let command = CommandId(command as u16);
         if let Some(cells) = filters.get(self.filter).and_then(|filter| filter.cells(command)) {
             cells.add(redis_command::TOTAL, count);
         }
     }
 
     #[inline(never)]
-    fn add_ended(&self, filters: &Slab<Filter>, (outcome, count): (Outcome, u64)) {
+    fn add_ended(&self, filters: &Slab<Filter>, (outcome, count): (u64, u64)) {
         if let Some(filter) = filters.get(self.filter) {
-            filter.count(outcome, count);
+            filter.count(Outcome::of_word(outcome), count);
         }
     }
 
@@ -190,8 +182,8 @@ pub struct Upstream {
     requests: u64,
     successes: u64,
     errors: u64,
-    asked: Run<CommandId>,
-    ended: Run<Outcome>,
+    asked: Run,
+    ended: Run,
 }
 
 impl Upstream {
@@ -200,7 +192,7 @@ impl Upstream {
     pub fn sent(&mut self, command: Option<CommandId>, live: Option<&mut Live>) {
         self.requests += 1;
         if let Some(command) = command
-            && let Some(former) = self.asked.note(command)
+            && let Some(former) = self.asked.note(u64::from(command.0))
         {
             add_asked(live, former);
         }
@@ -214,7 +206,7 @@ impl Upstream {
         } else {
             self.errors += 1;
         }
-        if let Some(former) = self.ended.note(outcome) {
+        if let Some(former) = self.ended.note(outcome.word()) {
             add_ended(live, former);
         }
     }
@@ -260,17 +252,19 @@ impl Upstream {
 }
 
 #[inline(never)]
-fn add_asked(live: Option<&mut Live>, (command, count): (CommandId, u64)) {
+fn add_asked(live: Option<&mut Live>, (command, count): (u64, u64)) {
+    let command = CommandId(command as u16);
     if let Some(commands) = live.and_then(|live| live.commands.as_mut()) {
         commands.row(command).add(upstream_command::TOTAL, count);
     }
 }
 
 #[inline(never)]
-fn add_ended(live: Option<&mut Live>, (outcome, count): (Outcome, u64)) {
+fn add_ended(live: Option<&mut Live>, (outcome, count): (u64, u64)) {
     let Some(live) = live else {
         return;
     };
+    let outcome = Outcome::of_word(outcome);
     live.redis_stats
         .record_many(redis_cluster::UPSTREAM_RQ_TIME, outcome.micros, count);
     if let (Some(commands), Some(command)) = (&mut live.commands, outcome.command) {
