@@ -99,6 +99,68 @@ fn the_clients_of_both_workers_are_listed_and_closed() {
 }
 
 #[test]
+fn keys_do_not_expire_while_clients_pause() {
+    let (front, server) = front();
+    let (mut own, mut crowd) = (front.client(), crowd(&front, 20));
+    for (n, member) in crowd.iter_mut().enumerate() {
+        assert_eq!(ask(member, &format!("SET k{n} v PX 300")), "OK");
+    }
+    assert_eq!(ask(&mut own, "CLIENT PAUSE 60000 WRITE"), "OK");
+    // The server itself says whether it holds keys whose time is over.
+    until("the keys have no time left", PATIENCE, || {
+        server.command(&["PTTL", "k0"]).integer() == Some(-2)
+    });
+    assert_eq!(server.info("expired_keys").as_deref(), Some("0"));
+    assert_eq!(server.command(&["DBSIZE"]).integer(), Some(20));
+    // A write of somebody else waits at the server, as one of ours does here.
+    let mut direct = server.client();
+    direct
+        .send(&command_bytes(&["SET", "direct", "v"]))
+        .expect("it is sent");
+    assert!(silent(&mut direct));
+    assert_eq!(ask(&mut own, "CLIENT UNPAUSE"), "OK");
+    assert_eq!(direct.read_replies(1), [Reply::Simple(b"OK".to_vec())]);
+    until("the keys are gone", PATIENCE, || {
+        server.command(&["DBSIZE"]).integer() == Some(1)
+    });
+    for member in &mut crowd {
+        assert_eq!(ask(member, "SET other v"), "OK");
+    }
+}
+
+#[test]
+fn a_pause_loses_nothing_that_is_on_its_way() {
+    let (front, server) = front();
+    let mut crowd = crowd(&front, 20);
+    let mut own = front.client();
+    for round in 0..20 {
+        // Writes leave from both workers while the pause begins.
+        for member in &mut crowd {
+            member
+                .send(&command_bytes(&["INCR", "sum"]).repeat(50))
+                .expect("it is sent");
+        }
+        let pause = if round % 2 == 0 {
+            "CLIENT PAUSE 30 WRITE"
+        } else {
+            "CLIENT PAUSE 30"
+        };
+        assert_eq!(ask(&mut own, pause), "OK");
+        if round % 3 == 0 {
+            assert_eq!(ask(&mut own, "CLIENT UNPAUSE"), "OK");
+        }
+        for member in &mut crowd {
+            let replies = member.read_replies(50);
+            assert!(
+                replies.iter().all(|reply| reply.integer().is_some()),
+                "{replies:?}"
+            );
+        }
+    }
+    assert_eq!(server.command(&["GET", "sum"]).to_string(), "\"20000\"");
+}
+
+#[test]
 fn functions_that_only_read_run_while_writes_are_paused() {
     let (front, server) = front();
     let code = "#!lua name=lib\n\

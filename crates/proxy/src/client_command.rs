@@ -143,6 +143,7 @@ impl Engine {
             Local::ClientPause => self.client_pause(key, command, request),
             Local::ClientUnpause => {
                 let chain = Arc::new(chain_of(&self.core, key));
+                self.unpause_servers(key, command, &chain);
                 self.ask_all(key, command, Question::Unpause(chain));
             }
             Local::ClientUnblock => self.client_unblock(key, command, request),

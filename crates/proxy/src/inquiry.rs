@@ -12,6 +12,7 @@ use redplane_tracking::Joining;
 
 use crate::client_command::listing::kill_clients;
 use crate::engine::Engine;
+use crate::peers::settling::Asker;
 use crate::peers::{Forwarded, Message};
 use crate::question::{Finding, Inquiry, Question};
 
@@ -19,14 +20,24 @@ impl Engine {
     /// Asks every engine, this one too, and answers the client when all have answered.
     pub(crate) fn ask_all(&mut self, key: usize, command: &'static Command, question: Question) {
         let waiter = self.core.expect_reply(key, Slot::Waiting);
-        let (missing, ticket) = self.peer.ask(&question);
+        let (others, ticket) = self.peer.ask(&question);
+        let found = self.find_out(&question, Some(key));
+        let own = match &question {
+            Question::Pause(chain, ..) => self
+                .peer
+                .settling
+                .begin(&mut self.core, chain, Asker::Here(ticket))
+                .is_none(),
+            _ => false,
+        };
+        let missing = others + usize::from(own);
         let inquiry = Inquiry {
             waiter,
-            command: command.id,
+            command,
             since: self.core.now,
             resp3: self.core.is_resp3(key),
             missing,
-            found: self.find_out(&question, Some(key)),
+            found,
             question,
         };
         if missing == 0 {
@@ -44,7 +55,14 @@ impl Engine {
             match message {
                 Message::Question(question, address) => {
                     let finding = self.find_out(&question, None);
-                    address.answer(finding);
+                    let mut asker = Some(Asker::There(address));
+                    if let Question::Pause(chain, ..) = &question {
+                        asker =
+                            asker.and_then(|asker| self.peer.settling.begin(&mut self.core, chain, asker));
+                    }
+                    if let Some(Asker::There(address)) = asker {
+                        address.answer(finding);
+                    }
                 }
                 Message::Answer(ticket, finding) => self.hear(ticket, finding),
                 Message::Forwarded(Forwarded { to, notice, from }) => {
@@ -60,7 +78,7 @@ impl Engine {
         self.pauses.resume_paused(&mut self.core);
     }
 
-    fn hear(&mut self, ticket: u64, finding: Finding) {
+    pub(crate) fn hear(&mut self, ticket: u64, finding: Finding) {
         let Some(inquiry) = self.peer.inquiries.get_mut(&ticket) else {
             return;
         };
@@ -100,6 +118,7 @@ impl Engine {
     /// All have answered.
     fn conclude(&mut self, inquiry: Inquiry) {
         let mut reply = self.core.buffers.take_empty();
+        self.pause_servers(inquiry.waiter, inquiry.command, &inquiry.question);
         match (inquiry.question, inquiry.found) {
             (Question::List(selection), Finding::Lines(lines)) => {
                 encode::text(&mut reply, &selection.in_order(lines), inquiry.resp3);
@@ -108,7 +127,7 @@ impl Engine {
             (Question::Pause(..) | Question::Unpause(_), _) => reply.extend_from_slice(b"+OK\r\n"),
             (Question::Unblock(..), Finding::Count(count)) => encode::integer(&mut reply, count as i64),
             (Question::Whereabouts(wanted), Finding::Count(found)) => {
-                let joining = Joining::new(inquiry.waiter, inquiry.command, inquiry.since);
+                let joining = Joining::new(inquiry.waiter, inquiry.command.id, inquiry.since);
                 self.tracking
                     .redirect_found(&mut self.core, joining, &wanted, found);
                 return self.core.buffers.give(reply);
@@ -117,7 +136,7 @@ impl Engine {
         }
         self.core.settle(
             inquiry.waiter,
-            inquiry.command,
+            inquiry.command.id,
             inquiry.since,
             Answer::Raw(&reply),
         );

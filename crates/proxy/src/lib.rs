@@ -28,6 +28,7 @@ mod output;
 mod pause;
 mod peers;
 mod question;
+mod quiet;
 mod scan;
 mod selection;
 mod session;

@@ -3,7 +3,7 @@
 //!
 //! A command that has to wait is put back undecoded, as at any barrier (`order`); what its client sends behind
 //! it stays undecoded too. The pause ends by the engine's clock. Redis: `CLIENT PAUSE`; a pause within a pause can make
-//! it longer and stricter, not shorter.
+//! it longer and stricter, not shorter. Servers are told of it too (`quiet`).
 
 use std::sync::Arc;
 
@@ -51,6 +51,13 @@ impl Pauses {
                 end,
             }),
         }
+    }
+
+    /// Milliseconds of a chain's pause that are left.
+    pub(crate) fn left(&self, core: &Core, chain: &ChainName) -> u64 {
+        let mut pauses = self.list.iter();
+        let own = pauses.find(|pause| *pause.chain == *chain);
+        own.map_or(0, |pause| pause.end.saturating_sub(core.now) / 1000)
     }
 
     /// They go on in the next turn: this one may be in the middle of a client's input.

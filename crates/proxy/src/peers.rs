@@ -5,6 +5,8 @@
 //! written to a mailbox that nobody reads is answered at once, so that nobody waits for an engine that cannot answer. What is asked and answered
 //! is the business of `inquiry`; no request of a client comes through here.
 
+pub(crate) mod settling;
+
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicU64};
@@ -20,6 +22,7 @@ use redplane_redis_flow::notice::Notice;
 use crate::late::Waiting;
 use crate::question::{Finding, Inquiry, Question};
 use crate::scan::Kept;
+use settling::Settling;
 
 /// All engines of a process, and what they number together.
 #[derive(Debug)]
@@ -199,6 +202,8 @@ pub(crate) struct PeerHandle {
     worker: usize,
     /// What was asked of the others and is not answered yet, by its ticket.
     pub(crate) inquiries: BTreeMap<u64, Inquiry>,
+    /// Answers that wait for servers.
+    pub(crate) settling: Settling,
 }
 
 impl PeerHandle {
@@ -209,6 +214,7 @@ impl PeerHandle {
             peers: Arc::clone(peers),
             worker,
             inquiries: BTreeMap::new(),
+            settling: Settling::default(),
         };
         handle.mailbox().lock().taken = true;
         handle

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use redplane_command::CommandId;
+use redplane_command::Command;
 use redplane_redis_core::client::Waiter;
 use redplane_redis_core::filter::ChainName;
 use redplane_tracking::Wanted;
@@ -44,7 +44,7 @@ pub(crate) enum Finding {
 pub(crate) struct Inquiry {
     pub(crate) question: Question,
     pub(crate) waiter: Waiter,
-    pub(crate) command: CommandId,
+    pub(crate) command: &'static Command,
     pub(crate) since: u64,
     pub(crate) resp3: bool,
     pub(crate) missing: usize,

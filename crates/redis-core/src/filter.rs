@@ -3,6 +3,8 @@
 //! Clients hold a filter's place, not its configuration: when a push changes it, their next command finds the new
 //! one. Commands in flight were routed under the old one and finish so.
 
+mod outcome;
+
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -15,6 +17,8 @@ use rustc_hash::FxHashMap;
 
 use crate::pool::Greeting;
 use crate::statistics::{Statistics, is_counted};
+
+pub use outcome::Outcome;
 
 /// Where requests of one route go.
 #[derive(Debug)]
@@ -53,35 +57,6 @@ impl RouteTo {
     pub fn pools(&self) -> impl Iterator<Item = usize> + '_ {
         let mirrors = self.mirrors.iter().map(|mirror| mirror.pool);
         [self.pool].into_iter().chain(self.read_pool).chain(mirrors)
-    }
-}
-
-/// How requests ended: the same for a whole run of them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Outcome {
-    /// `None` where Envoy has no row for it.
-    pub command: Option<CommandId>,
-    /// It was no error.
-    pub success: bool,
-    /// How long it took, in microseconds.
-    pub micros: u64,
-}
-
-impl Outcome {
-    /// It as one word; the time has 46 bits of it, which are two years.
-    #[inline]
-    pub(crate) fn word(self) -> u64 {
-        let command = self.command.map_or(0, |command| u64::from(command.0) + 1);
-        self.micros << 18 | command << 1 | u64::from(self.success)
-    }
-
-    pub(crate) fn of_word(word: u64) -> Self {
-        let command = (word >> 1 & 0x1_ffff).checked_sub(1);
-        Self {
-            command: command.map(|command| CommandId(command as u16)),
-            success: word & 1 == 1,
-            micros: word >> 18,
-        }
     }
 }
 
@@ -143,8 +118,10 @@ struct Counted {
 /// each other stays among them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ChainName {
-    listener: Box<str>,
-    chain: Box<str>,
+    /// The listener.
+    pub listener: Box<str>,
+    /// The chain, by its id.
+    pub chain: Box<str>,
 }
 
 /// A filter chain for as long as connections may go on under it.
@@ -348,23 +325,4 @@ fn resolve(route: &Route, settings: &Settings, pool: &mut impl FnMut(&str, Answe
 pub fn find(snapshot: &Snapshot, listener: &str, chain: &str, life: u64) -> Option<Arc<RedisProxy>> {
     let chain = snapshot.listener(listener)?.chain(chain)?;
     chain.redis().filter(|_| chain.life.number == life).cloned()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn outcomes_are_words_and_back() {
-        for command in [None, Some(CommandId(0)), Some(CommandId(u16::MAX))] {
-            for (success, micros) in [(true, 0), (false, 1), (true, (1 << 46) - 1)] {
-                let outcome = Outcome {
-                    command,
-                    success,
-                    micros,
-                };
-                assert_eq!(Outcome::of_word(outcome.word()), outcome);
-            }
-        }
-    }
 }

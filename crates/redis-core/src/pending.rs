@@ -53,6 +53,8 @@ pub enum Purpose {
     Relay,
     /// PING on such a connection: what comes behind the reply is not about writes that were answered in front of it.
     Fence,
+    /// PING behind all that was sent before a pause: when its reply is there, nothing of that is on its way.
+    Quiet,
 }
 
 /// When a reply is late.
@@ -104,7 +106,7 @@ const fn row(purpose: Purpose, flags: &[u8; 7], deadline: Deadline) -> Row {
 }
 
 #[rustfmt::skip]
-const ROWS: [Row; 22] = [
+const ROWS: [Row; 23] = [
     row(Purpose::Reply,        b"crfxabm", Deadline::Usual),
     row(Purpose::Mirror,       b"c......", Deadline::Usual),
     row(Purpose::Lesson,       b".......", Deadline::Usual),
@@ -127,6 +129,7 @@ const ROWS: [Row; 22] = [
     row(Purpose::Track,        b".......", Deadline::Usual),
     row(Purpose::Relay,        b".......", Deadline::Usual),
     row(Purpose::Fence,        b".......", Deadline::Usual),
+    row(Purpose::Quiet,        b".......", Deadline::Usual),
 ];
 
 impl Purpose {

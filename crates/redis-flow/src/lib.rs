@@ -20,6 +20,7 @@ pub mod lease;
 pub mod mirror;
 pub mod notice;
 pub mod pools;
+pub mod quiet;
 pub mod reach;
 pub mod readers;
 pub mod redirect;

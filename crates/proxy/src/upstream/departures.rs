@@ -64,6 +64,9 @@ impl Engine {
         if pending.purpose == Purpose::Lesson {
             return self.lessons.lesson(&mut self.core, pending, None);
         }
+        if pending.purpose == Purpose::Quiet {
+            return self.quieted(pending);
+        }
         if pending.purpose == Purpose::Login {
             return self.logins.offered(&mut self.core, pending, None);
         }

@@ -198,6 +198,7 @@ impl Engine {
             Purpose::Published => self.pubsub.published(&mut self.core, key, pending, raw),
             Purpose::Feed => self.pubsub.feed_reply(&mut self.core, key, raw, is_error),
             Purpose::Greeting => self.tracking.greeting_reply(&mut self.core, key, raw, is_error),
+            Purpose::Quiet => self.quieted(pending),
             Purpose::Login => self.logins.offered(&mut self.core, pending, Some(raw)),
             Purpose::Select => self.core.selected(pending, raw, is_error),
             Purpose::Mirror if is_error => self.core.mirror_failed(key, pending, raw),
