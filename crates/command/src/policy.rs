@@ -202,7 +202,7 @@ pub enum Transaction {
     Unwatch,
 }
 
-/// Where a blocking command says how long it waits; [`crate::patience`] reads it.
+/// Where a blocking command says how long it waits; [`fn@crate::patience`] reads it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Blocking {
     /// Seconds, with a fraction, in the last argument.

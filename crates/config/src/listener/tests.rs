@@ -136,8 +136,8 @@ fn terminals() {
     assert!(matches!(&redis.chains[0].terminal, Terminal::Redis(proxy) if proxy.stat_prefix == "r"));
     assert_eq!(inert(filters("")), "the chain has no filters");
     assert_eq!(
-        inert(filters("{name: who.knows}")),
-        "filter `who.knows` is not served"
+        inert(filters("{name: istio.stats}")),
+        "filter `istio.stats` is not served"
     );
     let http = "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
     let router = "{name: r, typed_config: {'@type': \
@@ -195,7 +195,7 @@ fn terminals_that_are_refused() {
     );
     let deep = TCP.replace("cluster: c", "idle_timeout: -1s");
     let deep = refusal(with(&format!(
-        "default_filter_chain: {{filters: [{{name: x}}, {deep}]}}"
+        "default_filter_chain: {{filters: [{{name: istio.stats}}, {deep}]}}"
     )));
     assert!(
         deep.starts_with("default_filter_chain.filters[1].typed_config.cluster_specifier"),
@@ -238,12 +238,12 @@ fn guards_close_the_chain() {
 fn what_only_watches_is_left_out() {
     let stats = "{name: istio.stats, typed_config: {'@type': type.googleapis.com/stats.PluginConfig}}";
     let ecds = "{name: w, config_discovery: {type_urls: [type.googleapis.com/envoy.extensions.filters.network.wasm.v3.Wasm]}}";
-    let listener = filters(&format!("{stats}, {ecds}, {{name: bare}}, {TCP}")).unwrap();
+    let listener = filters(&format!("{stats}, {ecds}, {{name: envoy.wasm}}, {TCP}")).unwrap();
     assert!(matches!(listener.chains[0].terminal, Terminal::Tcp(_)));
     let expected = [
         "filter_chains[0].filters[0].typed_config: istio.stats is left out",
         "filter_chains[0].filters[1].config_discovery: w is left out",
-        "filter_chains[0].filters[2].typed_config: bare is left out",
+        "filter_chains[0].filters[2].typed_config: envoy.wasm is left out",
     ];
     assert_eq!(listener.ignored.0, expected);
 }
@@ -281,9 +281,9 @@ fn chains_are_known_by_their_conditions() {
 fn filters_in_front_come_in_order() {
     let url = "type.googleapis.com/envoy.extensions.filters.network";
     let sni = format!("{{name: s, typed_config: {{'@type': {url}.sni_cluster.v3.SniCluster}}}}");
-    let listener = filters(&format!("{{name: bare}}, {sni}, {TCP}")).unwrap();
+    let listener = filters(&format!("{{name: envoy.wasm}}, {sni}, {TCP}")).unwrap();
     let bare = NetworkFilter::WithoutEffect {
-        name: "bare".to_owned(),
+        name: "envoy.wasm".to_owned(),
     };
     assert_eq!(listener.chains[0].filters, [bare, NetworkFilter::SniCluster]);
     let limit = |fields: &str| {
@@ -523,4 +523,31 @@ fn access_logs() {
         path,
         "access_log[0].typed_config.path: value length must be at least 1 characters"
     );
+}
+
+#[test]
+fn a_filter_that_nobody_has_is_refused() {
+    let url = "type.googleapis.com/envoy.extensions.filters.network";
+    let words = "Didn't find a registered implementation for";
+    for (filter, name, type_url) in [
+        (
+            "{name: envoy.filters.network.redis_prox}".to_owned(),
+            "envoy.filters.network.redis_prox",
+            String::new(),
+        ),
+        (
+            format!("{{name: r, typed_config: {{'@type': {url}.redis_prox.v3.RedisProxy}}}}"),
+            "r",
+            format!("{url}.redis_prox.v3.RedisProxy").replace("type.googleapis.com/", ""),
+        ),
+    ] {
+        for (list, at) in [(filter.clone(), 0), (format!("{filter}, {TCP}"), 0)] {
+            let refused = refusal(filters(&list));
+            let start = format!("filter_chains[0].filters[{at}]: {words} '{name}' with type URL: '");
+            assert!(
+                refused.starts_with(&start) && refused.contains(&type_url),
+                "{refused}"
+            );
+        }
+    }
 }

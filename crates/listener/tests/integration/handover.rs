@@ -85,7 +85,7 @@ fn an_inert_chain_refuses() {
     let world = World::new(1);
     let at = world.listen(&one_chain(
         "l",
-        "{name: x, typed_config: {'@type': type.googleapis.com/google.protobuf.Struct, value: {}}}",
+        "{name: istio.stats, typed_config: {'@type': type.googleapis.com/stats.PluginConfig}}",
         "",
     ));
     assert_eq!(rest(&mut client(at)), "");

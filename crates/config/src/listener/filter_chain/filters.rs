@@ -66,9 +66,41 @@ enum Kind {
     Guard,
     /// Chooses the cluster.
     SniCluster,
-    /// Anything else: watches, or is not known.
+    /// Envoy or Istio have it, and it keeps nobody out: it watches.
     Other,
+    /// Nobody has it.
+    Unknown,
 }
+
+/// Network filters that Envoy 1.40 has beside those with a kind of their own, by their protobuf packages.
+const WATCHING: &[&str] = &[
+    "dynamic_modules",
+    "ext_proc",
+    "geoip",
+    "golang",
+    "kafka_broker",
+    "kafka_mesh",
+    "match_delegate",
+    "mongo_proxy",
+    "mysql_proxy",
+    "postgres_proxy",
+    "reverse_tunnel",
+    "rocketmq_proxy",
+    "set_filter_state",
+    "sip_proxy",
+    "sni_dynamic_forward_proxy",
+    "wasm",
+    "zookeeper_proxy",
+];
+
+/// What Istio pushes and plain Envoy lacks: types, and names where there is no type.
+const OF_ISTIO: &[&str] = &[
+    "envoy.tcp.metadataexchange.config.MetadataExchange",
+    "stats.PluginConfig",
+    "forward_downstream_sni",
+    "metadata_exchange",
+    "tcp_cluster_rewrite",
+];
 
 impl Kind {
     fn of(type_url: &str, name: &str) -> Self {
@@ -99,10 +131,10 @@ impl Kind {
     }
 
     fn of_other(type_name: &str) -> Self {
-        let network = type_name
-            .strip_prefix("envoy.extensions.filters.network.")
-            .unwrap_or_default();
-        Self::of_package(network.split('.').next().unwrap_or_default())
+        match type_name.strip_prefix("envoy.extensions.filters.network.") {
+            Some(network) => Self::of_package(network.split('.').next().unwrap_or_default()),
+            None => Self::of_package(type_name),
+        }
     }
 
     /// By the last part of the filter's name in Envoy, which is also that of its protobuf package.
@@ -113,7 +145,9 @@ impl Kind {
             }
             "connection_limit" | "ext_authz" | "local_ratelimit" | "ratelimit" => Self::Guard,
             "sni_cluster" => Self::SniCluster,
-            _ => Self::Other,
+            name if name.starts_with("istio.") || name.starts_with("io.istio.") => Self::Other,
+            name if WATCHING.contains(&name) || OF_ISTIO.contains(&name) => Self::Other,
+            _ => Self::Unknown,
         }
     }
 
@@ -121,9 +155,8 @@ impl Kind {
     fn is_guard(self) -> bool {
         match self {
             Self::Rbac | Self::Limit | Self::Rate | Self::Guard => true,
-            Self::Redis | Self::Tcp | Self::Http | Self::OtherTerminal | Self::SniCluster | Self::Other => {
-                false
-            }
+            Self::Redis | Self::Tcp | Self::Http | Self::OtherTerminal | Self::SniCluster => false,
+            Self::Other | Self::Unknown => false,
         }
     }
 
@@ -171,6 +204,7 @@ fn before_last(message: &proto::Filter, ignored: &mut Ignored) -> Result<Usable<
         return Err(Invalid::new("", reason));
     }
     match kind {
+        Kind::Unknown => Err(unknown(&extension)),
         Kind::Guard => Ok(Usable::Inert(not_enforced(&name))),
         Kind::Rbac => ignored.scope("typed_config", |ignored| {
             let rbac = NetworkRbac::from_proto(&extension.decode(ignored)?, ignored)?;
@@ -199,6 +233,15 @@ fn off(name: &str, ignored: &mut Ignored) -> NetworkFilter {
     ignored.note("runtime_enabled: is false, nothing is limited");
     let name = name.to_owned();
     NetworkFilter::WithoutEffect { name }
+}
+
+/// One wrong letter must not be a chain that refuses everybody, and nobody is told.
+fn unknown(extension: &Extension<'_>) -> Invalid {
+    let (name, type_url) = (extension.name, &extension.type_url);
+    Invalid::new(
+        "",
+        format!("Didn't find a registered implementation for '{name}' with type URL: '{type_url}'"),
+    )
 }
 
 fn not_enforced(name: &str) -> String {
@@ -241,6 +284,7 @@ fn terminal(message: &proto::Filter, ignored: &mut Ignored) -> Result<Terminal, 
                 format!("non-terminal filter named {name} is the last filter in a network filter chain");
             Err(Invalid::new("", reason))
         }
+        Kind::Unknown => Err(unknown(&extension)),
         Kind::OtherTerminal | Kind::Other => inert(format!("filter `{name}` is not served")),
     }
 }
