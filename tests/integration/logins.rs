@@ -225,3 +225,64 @@ fn a_cluster_can_keep_logins_to_itself() {
         ],
     );
 }
+
+#[test]
+fn a_transaction_runs_as_the_user_of_its_end() {
+    let server = guarded();
+    let front = front(&server);
+    let mut client = front.client();
+    asked(
+        &mut client,
+        &[
+            ("AUTH app apppass", "OK"),
+            ("SET k v", "OK"),
+            ("WATCH k", "OK"),
+            ("AUTH reader readpass", "OK"),
+            ("MULTI", "OK"),
+        ],
+    );
+    // Perhaps it is refused at once, perhaps at the end: it must not be done by who the client was.
+    let queued = ask(&mut client, "SET k w");
+    let end = client.command(&["EXEC"]).expect("an answer").to_string();
+    assert!(
+        queued.starts_with("NOPERM") || end == "nil-array" || end.contains("NOPERM"),
+        "{queued} {end}"
+    );
+    asked(&mut client, &[("GET k", "v")]);
+}
+
+#[test]
+fn what_follows_a_login_in_a_transaction_is_not_the_former_users() {
+    let server = guarded();
+    let front = front(&server);
+    let mut client = front.client();
+    asked(
+        &mut client,
+        &[
+            ("AUTH app apppass", "OK"),
+            ("SET k v", "OK"),
+            ("MULTI", "OK"),
+            ("SET k 1", "QUEUED"),
+            ("AUTH reader readpass", "QUEUED"),
+        ],
+    );
+    let refused = ask(&mut client, "SET k 2");
+    assert!(refused.starts_with("ERR"), "{refused}");
+    let end = client.command(&["EXEC"]).expect("an answer");
+    assert!(end.is_error(), "{end}");
+    // As the last command it is done.
+    asked(
+        &mut client,
+        &[
+            ("MULTI", "OK"),
+            ("SET k 3", "QUEUED"),
+            ("AUTH reader readpass", "QUEUED"),
+        ],
+    );
+    let end = client.command(&["EXEC"]).expect("an answer");
+    assert!(!end.is_error(), "{end}");
+    asked(
+        &mut client,
+        &[("GET k", "3"), ("SET k 4", "NOPERM *"), ("ACL WHOAMI", "reader")],
+    );
+}

@@ -42,8 +42,8 @@ pub(crate) enum TryFault {
     Reset(Reset, Option<String>),
 }
 
-/// One try's way to a server.
-pub(crate) struct Road<'a> {
+/// Where one try goes, and how.
+pub(crate) struct Destination<'a> {
     pub(crate) cluster: &'a Arc<Cluster>,
     pub(crate) stats: &'a Rc<Block>,
     pub(crate) place: &'a Place,
@@ -90,35 +90,35 @@ pub(crate) fn choose(
 /// Sends a request to a place and waits for the head of the response. `body` makes the body; it is told whether HTTP/2
 /// is spoken.
 pub(crate) async fn attempt(
-    road: &Road<'_>,
+    to: &Destination<'_>,
     outgoing: Outgoing,
     body: impl FnOnce(bool) -> RequestBody,
     gate: Option<Gate>,
 ) -> Result<(Response<Incoming>, Lease), TryFault> {
-    let protocol = protocol(road);
-    let offer = offer(road, protocol);
-    let sni = sni(road, &outgoing);
+    let protocol = protocol(to);
+    let offer = offer(to, protocol);
+    let sni = sni(to, &outgoing);
     let mut message = Some((body, gate));
     let mut fresh = false;
     let mut unsent = None;
     let mut outgoing = Some(outgoing);
     loop {
         let wanted = Wanted {
-            cluster: road.cluster,
-            place: road.place,
+            cluster: to.cluster,
+            place: to.place,
             protocol,
             offer: offer.clone(),
             sni: sni.clone(),
-            stats: road.stats,
+            stats: to.stats,
             fresh,
-            high: road.high,
+            high: to.high,
         };
-        let mut lease = match pool::lease(road.pools, wanted).await {
+        let mut lease = match pool::lease(to.pools, wanted).await {
             Ok(lease) => lease,
             Err(NoLease::Overflow) => return Err(TryFault::Reset(Reset::Overflow, None)),
             Err(NoLease::Failed(error)) => return Err(connect_fault(&error)),
         };
-        road.local.set(lease.local());
+        to.local.set(lease.local());
         let request = match (unsent.take(), outgoing.take().zip(message.take())) {
             (Some(request), _) => request,
             (None, Some((outgoing, (body, gate)))) => {
@@ -127,7 +127,7 @@ pub(crate) async fn attempt(
             }
             (None, None) => return Err(TryFault::Reset(Reset::Remote, None)),
         };
-        let _counted = Counted::new(road);
+        let _counted = Counted::new(to);
         match lease.send(request).await {
             Ok(response) => return Ok((response, lease)),
             // A connection that waited may have been closed by the server a moment ago: nothing was asked yet.
@@ -144,10 +144,10 @@ pub(crate) async fn attempt(
 }
 
 /// What is spoken to this place for this request.
-fn protocol(road: &Road<'_>) -> UpstreamProtocol {
-    match road.cluster.config().http.protocol {
-        _ if road.is_upgrade => UpstreamProtocol::Http1,
-        UpstreamProtocol::Downstream if road.version == Version::HTTP_2 => UpstreamProtocol::Http2,
+fn protocol(to: &Destination<'_>) -> UpstreamProtocol {
+    match to.cluster.config().http.protocol {
+        _ if to.is_upgrade => UpstreamProtocol::Http1,
+        UpstreamProtocol::Downstream if to.version == Version::HTTP_2 => UpstreamProtocol::Http2,
         UpstreamProtocol::Downstream => UpstreamProtocol::Http1,
         // Without a handshake nothing is negotiated: HTTP/1 is what every such server knows.
         UpstreamProtocol::Negotiated => UpstreamProtocol::Http1,
@@ -156,19 +156,19 @@ fn protocol(road: &Road<'_>) -> UpstreamProtocol {
 }
 
 /// `istio.alpn`: what TLS offers for the protocol that is spoken.
-fn offer(road: &Road<'_>, protocol: UpstreamProtocol) -> Option<Arc<[Vec<u8>]>> {
-    let alpn = road.alpn.filter(|_| road.cluster.config().http.alpn_override)?;
+fn offer(to: &Destination<'_>, protocol: UpstreamProtocol) -> Option<Arc<[Vec<u8>]>> {
+    let alpn = to.alpn.filter(|_| to.cluster.config().http.alpn_override)?;
     let list = match protocol {
         UpstreamProtocol::Http2 => &alpn.http2,
         _ => &alpn.http1,
     };
-    (is_tls(road) && !list.is_empty()).then(|| list.iter().map(|name| name.clone().into_bytes()).collect())
+    (is_tls(to) && !list.is_empty()).then(|| list.iter().map(|name| name.clone().into_bytes()).collect())
 }
 
 /// `auto_sni`: the name that is asked for is the request's host.
-fn sni(road: &Road<'_>, outgoing: &Outgoing) -> Option<Arc<str>> {
-    let settings = &road.cluster.config().http;
-    if !settings.auto_sni || !is_tls(road) {
+fn sni(to: &Destination<'_>, outgoing: &Outgoing) -> Option<Arc<str>> {
+    let settings = &to.cluster.config().http;
+    if !settings.auto_sni || !is_tls(to) {
         return None;
     }
     let other = settings
@@ -183,8 +183,8 @@ fn sni(road: &Road<'_>, outgoing: &Outgoing) -> Option<Arc<str>> {
     (!is_address && !name.is_empty()).then(|| name.into())
 }
 
-fn is_tls(road: &Road<'_>) -> bool {
-    let host = road.place.host();
+fn is_tls(to: &Destination<'_>) -> bool {
+    let host = to.place.host();
     host.is_some_and(|host| matches!(host.transport, redplane_upstream::Transport::Tls(..)))
 }
 
@@ -272,16 +272,16 @@ struct Counted<'a> {
 }
 
 impl<'a> Counted<'a> {
-    fn new(road: &'a Road<'_>) -> Self {
-        road.stats.inc(names::UPSTREAM_RQ_TOTAL);
-        road.stats.inc(names::UPSTREAM_RQ_ACTIVE);
-        let host = road.place.host();
+    fn new(to: &'a Destination<'_>) -> Self {
+        to.stats.inc(names::UPSTREAM_RQ_TOTAL);
+        to.stats.inc(names::UPSTREAM_RQ_ACTIVE);
+        let host = to.place.host();
         if let Some(host) = host {
             host.stats.rq_total.fetch_add(1, Relaxed);
             host.stats.rq_active.fetch_add(1, Relaxed);
         }
         Self {
-            stats: road.stats,
+            stats: to.stats,
             host,
         }
     }

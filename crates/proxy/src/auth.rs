@@ -134,6 +134,7 @@ impl Engine {
             );
         }
         if self.core.passes_logins(key) {
+            self.leave_watched(key);
             let login = (user.unwrap_or_default(), password);
             return self.logins.offer(&mut self.core, key, login, request, None);
         }
@@ -171,7 +172,10 @@ impl Engine {
                     self.logins
                         .ask_for_login(&mut self.core, key, provider, login, request, after);
                 }
-                None => self.logins.offer(&mut self.core, key, login, request, after),
+                None => {
+                    self.leave_watched(key);
+                    self.logins.offer(&mut self.core, key, login, request, after);
+                }
             };
         }
         if greet(&mut self.core, key, login, name) {
@@ -182,6 +186,17 @@ impl Engine {
             let mut reply = Vec::new();
             hello_map(&self.core, key, &mut reply);
             self.core.answer(key, &reply);
+        }
+    }
+
+    /// What a connection of the former login guards is guarded no more: EXEC must not run as the user of before.
+    fn leave_watched(&mut self, key: usize) {
+        let lease = self.transactions.of(key).and_then(|own| own.lease());
+        if let Some(lease) = lease {
+            let generation = self.core.clients[key].generation;
+            self.transactions
+                .lease_lost(&self.core, lease, key as u32, generation);
+            self.core.end_lease(Some(lease));
         }
     }
 

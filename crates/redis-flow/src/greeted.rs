@@ -81,6 +81,9 @@ impl Core {
             return false;
         }
         connection.life.refusal = Some(raw.into());
+        if let Some(live) = &self.pools[connection.pool].live {
+            live.redis_stats.inc(redis_cluster::UPSTREAM_AUTH_FAILURE);
+        }
         let id = ConnId(key as u32);
         // It says nothing about the host.
         self.out.actions.push(Action::CloseUpstream(id));

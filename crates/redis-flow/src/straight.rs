@@ -1,4 +1,4 @@
-//! The straight road: what nearly all requests take, decided in one look.
+//! The straight way: what nearly all requests take, decided in one look.
 //!
 //! A command of one key, from a client in no special state, over a route that forwards as it is, to a primary whose
 //! connection is open. `dispatch` and `forward` decide the same step by step; whatever is not plain is left to them,

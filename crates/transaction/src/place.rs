@@ -54,6 +54,8 @@ fn place_by_policy(
         RequestPolicy::AnyNode => of_all(true),
         // Replies to what follows have the new form.
         RequestPolicy::Local(Local::Hello) => RunsIn::Last,
+        // What follows is another user's, and the block has the connection of one.
+        RequestPolicy::Local(Local::Auth) if core.passes_logins(key) => RunsIn::Last,
         // What follows in the block would be read before it is remembered.
         RequestPolicy::Local(Local::ClientTracking | Local::ClientCaching) => RunsIn::Last,
         RequestPolicy::Local(_) => RunsIn::Here,

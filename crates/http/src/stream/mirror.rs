@@ -24,7 +24,7 @@ use crate::downstream::Downstream;
 use crate::feed::RequestBody;
 use crate::filters::drawn;
 use crate::stamp;
-use crate::upstream::{Outgoing, Road, attempt, choose};
+use crate::upstream::{Destination, Outgoing, attempt, choose};
 use crate::worker::Worker;
 
 const INTERNAL: HeaderName = HeaderName::from_static("x-envoy-internal");
@@ -110,7 +110,7 @@ async fn run(copy: Copy) {
         return;
     };
     let stats = copy.worker.block(copy.cluster.stats());
-    let road = Road {
+    let to = Destination {
         cluster: &copy.cluster,
         stats: &stats,
         place: &place,
@@ -123,7 +123,7 @@ async fn run(copy: Copy) {
     };
     let tap = copy.body.tap();
     // A copy that fails costs the client nothing.
-    let tried = attempt(&road, copy.outgoing, |_| copy.body, None).await;
+    let tried = attempt(&to, copy.outgoing, |_| copy.body, None).await;
     let code = tried
         .as_ref()
         .map_or(503, |(response, _)| response.status().as_u16());

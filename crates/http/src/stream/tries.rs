@@ -26,7 +26,7 @@ use crate::feed::{Feed, RequestBody};
 use crate::filters::Passed;
 use crate::pool::{Lease, Place};
 use crate::reply::{Known, LocalReply};
-use crate::upstream::{Outgoing, Road, TryFault, attempt, choose};
+use crate::upstream::{Destination, Outgoing, TryFault, attempt, choose};
 
 const ATTEMPT_COUNT: HeaderName = HeaderName::from_static("x-envoy-attempt-count");
 const EXPECTED_TIMEOUT: HeaderName = HeaderName::from_static("x-envoy-expected-rq-timeout-ms");
@@ -184,7 +184,7 @@ fn place(plan: &Tries<'_>, avoid: &[u64]) -> Option<Place> {
 }
 
 async fn one(plan: &Tries<'_>, outgoing: Outgoing, place: &Place) -> Tried {
-    let road = Road {
+    let to = Destination {
         cluster: plan.cluster,
         stats: &plan.stats,
         place,
@@ -204,7 +204,7 @@ async fn one(plan: &Tries<'_>, outgoing: Outgoing, place: &Place) -> Tried {
                 .take_turn(!is_h2 || plan.exchange.version < Version::HTTP_2)
         }
     };
-    let work = attempt(&road, outgoing, body, plan.feed.gate());
+    let work = attempt(&to, outgoing, body, plan.feed.gate());
     let tried = match plan.limits.per_try {
         None => work.await,
         Some(limit) => timeout(limit, work).await.unwrap_or_else(|_| {
@@ -212,7 +212,7 @@ async fn one(plan: &Tries<'_>, outgoing: Outgoing, place: &Place) -> Tried {
             Err(TryFault::Reset(Reset::PerTryTimeout, None))
         }),
     };
-    plan.exchange.told.borrow_mut().local = road.local.get();
+    plan.exchange.told.borrow_mut().local = to.local.get();
     tried
 }
 

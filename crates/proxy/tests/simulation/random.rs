@@ -234,22 +234,22 @@ fn clients_come_and_go_and_nobody_gets_anothers_reply() {
             world.fabric.node(at(node)).delay = 1_500;
         }
         let mut actors = actors(&mut world, 4, CALM, seed);
-        let mut guests: Vec<usize> = Vec::new();
+        let mut visitors: Vec<usize> = Vec::new();
         run(&mut world, &mut actors, |world| match world.random.u8(..6) {
             0 => {
-                let guest = world.connect();
-                world.ask(guest, "MSET foreign1 x foreign2 y foreign3 z");
-                world.ask(guest, "GET foreign1");
-                world.ask(guest, "MULTI");
-                world.ask(guest, "WATCH foreign1");
+                let visitor = world.connect();
+                world.ask(visitor, "MSET foreign1 x foreign2 y foreign3 z");
+                world.ask(visitor, "GET foreign1");
+                world.ask(visitor, "MULTI");
+                world.ask(visitor, "WATCH foreign1");
                 if world.random.bool() {
-                    world.finish(guest);
+                    world.finish(visitor);
                 }
-                guests.push(guest);
+                visitors.push(visitor);
             }
-            1 if !guests.is_empty() => {
-                let guest = guests.swap_remove(world.random.usize(..guests.len()));
-                world.break_off(guest);
+            1 if !visitors.is_empty() => {
+                let visitor = visitors.swap_remove(world.random.usize(..visitors.len()));
+                world.break_off(visitor);
             }
             _ => {}
         });

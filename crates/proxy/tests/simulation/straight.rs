@@ -1,4 +1,4 @@
-//! The straight road and the long one: what clients and statistics see of a request does not depend on which it took.
+//! The straight way and the long one: what clients and statistics see of a request does not depend on which it took.
 
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ const STATISTICS: [&str; 13] = [
     "cluster.c.upstream_cx_tx_bytes_total",
 ];
 
-/// Three shards. A fault that never comes makes every request take the long road.
+/// Three shards. A fault that never comes makes every request take the long way.
 fn world(long: bool) -> (Ground, World) {
     let ground = Ground::new();
     let (cluster, _) = ground.slots("c", &[even(3)]);
